@@ -1,0 +1,3 @@
+//! pushpin-connmgr.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! pushpin-handler.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! pushpin-proxy.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! pushpin-publish.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! pushpin.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The connection manager: clients on one side, ZHTTP on the other.

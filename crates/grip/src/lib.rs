@@ -1,0 +1,1 @@
+//! GRIP instructions and published items.

@@ -1,0 +1,1 @@
+//! The handler: holds, channels, publishing, stats.

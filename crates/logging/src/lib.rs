@@ -1,0 +1,1 @@
+//! The log line format of all programs, written without blocking.

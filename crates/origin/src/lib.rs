@@ -1,0 +1,1 @@
+//! The outgoing HTTP/1.1 client with its kept-alive pool.

@@ -1,0 +1,1 @@
+//! The proxy: routes requests to backends and hands holds to the handler.

@@ -1,0 +1,1 @@
+//! The routes file and route look-up.

@@ -1,0 +1,1 @@
+//! Stats packets, reports and the Prometheus text.

@@ -1,0 +1,1 @@
+//! The tnetstring encoding: a zero-copy reader and a writer.

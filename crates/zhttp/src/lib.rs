@@ -1,0 +1,1 @@
+//! ZHTTP packets, ids, sequence numbers and credits.

@@ -1,0 +1,1 @@
+//! The calls between proxy and handler: envelope, inspect, accept, retry.

@@ -1,0 +1,1 @@
+//! The three engines on virtual time and a virtual network.
