@@ -6,7 +6,7 @@
 mod read;
 mod write;
 
-pub use read::{Error, List, Map, Value, parse, parse_all};
+pub use read::{Error, List, ListIter, Map, Value, parse, parse_all};
 pub use write::Writer;
 
 #[cfg(test)]

@@ -179,9 +179,20 @@ impl<'a> List<'a> {
     }
 
     /// The items in order; ends after the first error.
-    pub fn iter(&self) -> impl Iterator<Item = Result<Value<'a>, Error>> + use<'a> {
-        let mut rest = self.0;
-        std::iter::from_fn(move || next_frame(&mut rest))
+    pub fn iter(&self) -> ListIter<'a> {
+        ListIter(self.0)
+    }
+}
+
+/// Walks the items of a list.
+#[derive(Clone, Debug)]
+pub struct ListIter<'a>(&'a [u8]);
+
+impl<'a> Iterator for ListIter<'a> {
+    type Item = Result<Value<'a>, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        next_frame(&mut self.0)
     }
 }
 
