@@ -8,7 +8,7 @@ mod writer;
 
 use std::cell::RefCell;
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
@@ -126,9 +126,12 @@ mod tests {
 
     fn line(level: Level, module_tag: bool) -> String {
         let mut out = Vec::new();
-        let mut builder = Record::builder();
-        let record = builder.level(level).target("a::b").args(format_args!("text {}", 5)).build();
-        format(&mut out, &record, module_tag).unwrap();
+        format(
+            &mut out,
+            &Record::builder().level(level).target("a::b").args(format_args!("text {}", 5)).build(),
+            module_tag,
+        )
+        .unwrap();
         String::from_utf8(out).unwrap()
     }
 
