@@ -173,6 +173,16 @@ impl<'a> List<'a> {
     /// A list without items.
     pub const EMPTY: Self = Self(b"");
 
+    /// The list whose items are the frames in `payload`; they are checked as they are read.
+    pub fn from_raw(payload: &'a [u8]) -> Self {
+        Self(payload)
+    }
+
+    /// The undecoded payload, to be copied into another list as it is.
+    pub fn raw(&self) -> &'a [u8] {
+        self.0
+    }
+
     /// Whether the list has no items.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use tnetstring::{List, Value};
+use tnetstring::{List, Value, Writer};
 
 use crate::ids::Ids;
 use crate::{MAX_HEADERS, MAX_ID_BYTES};
@@ -100,6 +100,11 @@ impl<'a> Headers<'a> {
         self.0.is_empty()
     }
 
+    /// The encoded items, to be copied into another packet as they are.
+    pub fn raw(&self) -> &'a [u8] {
+        self.0.raw()
+    }
+
     /// Name and value of each, order and case as sent.
     pub fn iter(&self) -> impl Iterator<Item = (&'a str, &'a [u8])> + use<'a> {
         // Items were checked when the list was parsed.
@@ -109,6 +114,48 @@ impl<'a> Headers<'a> {
     /// The value of the first header of that name, compared without case.
     pub fn get(&self, name: &str) -> Option<&'a [u8]> {
         self.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+}
+
+/// Headers that are kept or made here, encoded as a packet has them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HeaderBuf(Vec<u8>);
+
+impl HeaderBuf {
+    /// No headers.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Appends one header.
+    pub fn push(&mut self, name: &str, value: &[u8]) {
+        let mut w = Writer::append_to(std::mem::take(&mut self.0));
+        w.list(|w| {
+            w.str(name);
+            w.bytes(value);
+        });
+        self.0 = w.into_vec();
+    }
+
+    /// The headers, to be read or written.
+    pub fn as_headers(&self) -> Headers<'_> {
+        Headers(List::from_raw(&self.0))
+    }
+
+    /// Bytes in use.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl From<Headers<'_>> for HeaderBuf {
+    fn from(headers: Headers<'_>) -> Self {
+        Self(headers.raw().to_vec())
     }
 }
 

@@ -196,7 +196,11 @@ proptest! {
         prop_assert_eq!(p.body, &body[..]);
         prop_assert_eq!((p.more, p.credits, p.user_data), (more, credits, Some(&b"1:5#"[..])));
         let read: Vec<_> = p.headers.iter().map(|(n, v)| (n.to_owned(), v.to_vec())).collect();
-        prop_assert_eq!(read, headers);
+        prop_assert_eq!(&read, &headers);
+
+        let mut kept = HeaderBuf::new();
+        headers.iter().for_each(|(name, value)| kept.push(name, value));
+        prop_assert_eq!(kept.as_headers(), p.headers);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use tnetstring::Writer;
 
-use crate::packet::{Ext, Kind};
+use crate::packet::{Ext, Headers, Kind};
 use crate::{MAX_IDS, ids::Id};
 
 /// Who sends a packet and for which sessions.
@@ -126,6 +126,13 @@ impl Fields<'_> {
                 });
             }
         });
+        self
+    }
+
+    /// `headers` that are encoded already.
+    pub fn header_list(&mut self, headers: Headers<'_>) -> &mut Self {
+        self.w.str("headers");
+        self.w.list(|w| w.raw(headers.raw()));
         self
     }
 
