@@ -94,7 +94,8 @@ impl Worker {
                 continue;
             }
             let worker = self.config.worker;
-            named.push((Session { worker, slot: grant.slot, counter: grant.counter }, conn.out_seq));
+            named
+                .push((Session { worker, slot: grant.slot, counter: grant.counter }, conn.out_seq));
             conn.out_seq = conn.out_seq.wrapping_add(1);
         }
         self.send_named(peer, &named, |f| {
@@ -114,7 +115,8 @@ impl Worker {
             let peer = group[0].peer;
             for part in group.chunks(self.peers.ids_max(peer)) {
                 let worker = self.config.worker;
-                let name = |c: &Cancel| (Session { worker, slot: c.slot, counter: c.counter }, c.seq);
+                let name =
+                    |c: &Cancel| (Session { worker, slot: c.slot, counter: c.counter }, c.seq);
                 let named: Vec<(Session, u32)> = part.iter().map(name).collect();
                 self.send_named(peer, &named, |f| {
                     f.kind(Kind::Cancel);
