@@ -1,1 +1,16 @@
-//! The calls between proxy and handler: envelope, inspect, accept, retry.
+//! The calls between proxy and handler (spec/internal-rpc.md): the envelope of §2.2, and the
+//! contents of `inspect`, `accept` and the retry packet. Pure: bytes in, bytes out.
+
+pub mod accept;
+mod envelope;
+mod fields;
+pub mod inspect;
+pub mod retry;
+mod session;
+
+pub use envelope::{Request, Response, write_error, write_request, write_success};
+pub use fields::Error;
+pub use session::{HttpRequest, HttpResponse, Rid, Session};
+
+#[cfg(test)]
+mod tests;

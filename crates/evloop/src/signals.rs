@@ -1,0 +1,55 @@
+//! Signals as events of a loop.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+
+use mio::Waker;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// TERM, INT or QUIT: stop in order.
+    Stop,
+    /// HUP: reopen logs, reload what can be reloaded.
+    Reload,
+}
+
+/// Hands signals to a loop: each comes out of the receiver and wakes the loop. A second
+/// stop signal ends the process at once with status 1 (spec/connmgr.md §2).
+///
+/// # Errors
+/// If the handlers or the thread cannot be made.
+pub fn watch(waker: Arc<Waker>) -> io::Result<Receiver<Signal>> {
+    let mut wanted = vec![SIGTERM, SIGINT, SIGQUIT];
+    if !hup_ignored() {
+        wanted.push(SIGHUP);
+    }
+    let mut signals = Signals::new(&wanted)?;
+    let (sender, receiver) = channel();
+    let stopping = AtomicBool::new(false);
+    thread::Builder::new().name("signals".into()).stack_size(64 * 1024).spawn(move || {
+        for signal in signals.forever() {
+            let signal = if signal == SIGHUP { Signal::Reload } else { Signal::Stop };
+            if signal == Signal::Stop && stopping.swap(true, Ordering::Relaxed) {
+                std::process::exit(1);
+            }
+            if sender.send(signal).is_err() || waker.wake().is_err() {
+                return;
+            }
+        }
+    })?;
+    Ok(receiver)
+}
+
+/// Whether HUP was ignored when the process started (nohup); it stays so.
+fn hup_ignored() -> bool {
+    let Ok(status) = std::fs::read_to_string("/proc/self/status") else { return false };
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|text| u64::from_str_radix(text.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & (1 << (SIGHUP - 1)) != 0)
+}

@@ -1,0 +1,247 @@
+//! A ZeroMQ socket in a mio loop.
+//!
+//! The descriptor of a ZeroMQ socket is edge-triggered in a way of its own: any call on the
+//! socket may swallow an edge. So a driver asks [`Socket::ready`] for every socket before it
+//! goes to sleep, and stays awake while one has something to give.
+
+use std::fmt;
+use std::os::fd::RawFd;
+use std::os::unix::fs::PermissionsExt;
+
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+
+/// A socket could not be set up. The text names the address and the cause.
+#[derive(Debug)]
+pub struct Error(String);
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl Error {
+    pub(crate) fn monitor(cause: zmq::Error) -> Self {
+        Self(format!("cannot watch a ZeroMQ socket: {cause}"))
+    }
+}
+
+/// How a message left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// ZeroMQ has it.
+    Ok,
+    /// The queue is full, or nobody is connected; try later.
+    Full,
+    /// A mandatory ROUTER knows no peer of that identity.
+    Unreachable,
+    /// ZeroMQ refused it for another reason; it is lost.
+    Failed,
+}
+
+/// What a socket can do now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ready {
+    /// A message waits.
+    pub readable: bool,
+    /// A message can be sent.
+    pub writable: bool,
+}
+
+/// Settings before a socket is bound or connected. Numbers are messages and milliseconds.
+#[derive(Clone, Debug)]
+pub struct Options<'a> {
+    /// ROUTER identity.
+    pub identity: Option<&'a [u8]>,
+    /// High-water mark of sending and receiving, messages per peer.
+    pub hwm: i32,
+    /// How long unsent messages hold up the end of the process.
+    pub linger_ms: i32,
+    /// ROUTER reports a peer that it does not know.
+    pub mandatory: bool,
+    /// Send only to peers that have shaken hands.
+    pub immediate: bool,
+    /// ZMTP heartbeats, so that a stopped peer is noticed (design, rule 9).
+    pub heartbeat: bool,
+    /// SUB: receive what begins with this.
+    pub subscribe: Option<&'a [u8]>,
+}
+
+impl Default for Options<'_> {
+    fn default() -> Self {
+        Self {
+            identity: None,
+            hwm: 100_000,
+            linger_ms: 100,
+            mandatory: false,
+            immediate: false,
+            heartbeat: false,
+            subscribe: None,
+        }
+    }
+}
+
+/// Milliseconds between heartbeats, and without one until a peer counts as gone.
+const HEARTBEAT_MS: (i32, i32) = (1_000, 3_000);
+
+/// A non-blocking ZeroMQ socket.
+pub struct Socket {
+    inner: zmq::Socket,
+    fd: RawFd,
+}
+
+impl fmt::Debug for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Socket({})", self.fd)
+    }
+}
+
+impl Socket {
+    /// A socket of that type with these settings.
+    ///
+    /// # Errors
+    /// If ZeroMQ refuses it, for example because the process is out of files.
+    pub fn new(
+        context: &zmq::Context,
+        kind: zmq::SocketType,
+        options: &Options<'_>,
+    ) -> Result<Self, Error> {
+        let make = || -> zmq::Result<Self> {
+            let inner = context.socket(kind)?;
+            options.apply(&inner, kind)?;
+            let fd = inner.get_fd()?;
+            Ok(Self { inner, fd })
+        };
+        make().map_err(|cause| Error(format!("cannot make a ZeroMQ {kind:?} socket: {cause}")))
+    }
+
+    /// Binds to `spec`. `mode` is given to the file of an `ipc:` address.
+    ///
+    /// # Errors
+    /// `unable to bind to SPEC: cause` or `unable to set permissions on SPEC: cause`
+    /// (spec/programs.md §3).
+    pub fn bind(&self, spec: &str, mode: Option<u32>) -> Result<(), Error> {
+        self.inner
+            .bind(spec)
+            .map_err(|cause| Error(format!("unable to bind to {spec}: {cause}")))?;
+        let (Some(mode), Some(path)) = (mode, spec.strip_prefix("ipc://")) else { return Ok(()) };
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+            .map_err(|cause| Error(format!("unable to set permissions on {spec}: {cause}")))
+    }
+
+    /// Connects to `spec`; the peer may come later.
+    ///
+    /// # Errors
+    /// `unable to connect to SPEC: cause`, for an address that is none.
+    pub fn connect(&self, spec: &str) -> Result<(), Error> {
+        self.inner
+            .connect(spec)
+            .map_err(|cause| Error(format!("unable to connect to {spec}: {cause}")))
+    }
+
+    /// SUB: from now on receive what begins with `topic`.
+    pub fn subscribe(&self, topic: &[u8]) {
+        if let Err(cause) = self.inner.set_subscribe(topic) {
+            log::warn!("subscribing failed: {cause}");
+        }
+    }
+
+    /// SUB: undoes one [`Socket::subscribe`].
+    pub fn unsubscribe(&self, topic: &[u8]) {
+        if let Err(cause) = self.inner.set_unsubscribe(topic) {
+            log::warn!("unsubscribing failed: {cause}");
+        }
+    }
+
+    /// Puts the socket's descriptor into a loop; its events say "ask [`Socket::ready`]".
+    ///
+    /// # Errors
+    /// If the loop refuses the descriptor.
+    pub fn register(&self, registry: &Registry, token: Token) -> std::io::Result<()> {
+        registry.register(&mut SourceFd(&self.fd), token, Interest::READABLE)
+    }
+
+    /// The address in use, with the port that was chosen for `:*`.
+    pub fn last_endpoint(&self) -> Option<String> {
+        self.inner.get_last_endpoint().ok()?.ok()
+    }
+
+    /// What the socket can do now.
+    pub fn ready(&self) -> Ready {
+        let events = self.inner.get_events().unwrap_or(zmq::PollEvents::empty());
+        Ready { readable: events.contains(zmq::POLLIN), writable: events.contains(zmq::POLLOUT) }
+    }
+
+    /// Takes one message into `frames` (cleared first). False: none waits.
+    pub fn recv(&self, frames: &mut Vec<zmq::Message>) -> bool {
+        frames.clear();
+        loop {
+            match self.inner.recv_msg(zmq::DONTWAIT) {
+                Ok(frame) => frames.push(frame),
+                Err(zmq::Error::EINTR) => continue,
+                Err(_) => return false,
+            }
+            if !frames.last().is_some_and(zmq::Message::get_more) {
+                return true;
+            }
+        }
+    }
+
+    /// Sends one message of these frames. Only the first frame decides whether it can leave.
+    pub fn send(&self, frames: &[&[u8]]) -> Sent {
+        let last = frames.len().saturating_sub(1);
+        for (i, frame) in frames.iter().enumerate() {
+            let more = if i < last { zmq::SNDMORE } else { 0 };
+            let sent = self.send_frame(frame, zmq::DONTWAIT | more);
+            if sent != Sent::Ok {
+                return sent;
+            }
+        }
+        Sent::Ok
+    }
+
+    fn send_frame(&self, frame: &[u8], flags: i32) -> Sent {
+        loop {
+            match self.inner.send(frame, flags) {
+                Ok(()) => return Sent::Ok,
+                Err(zmq::Error::EINTR) => {}
+                Err(zmq::Error::EAGAIN) => return Sent::Full,
+                Err(zmq::Error::EHOSTUNREACH) => return Sent::Unreachable,
+                Err(_) => return Sent::Failed,
+            }
+        }
+    }
+
+    /// The socket itself, for [`crate::monitor`].
+    pub(crate) fn inner(&self) -> &zmq::Socket {
+        &self.inner
+    }
+}
+
+impl Options<'_> {
+    fn apply(&self, socket: &zmq::Socket, kind: zmq::SocketType) -> zmq::Result<()> {
+        socket.set_linger(self.linger_ms)?;
+        socket.set_sndhwm(self.hwm)?;
+        socket.set_rcvhwm(self.hwm)?;
+        if let Some(identity) = self.identity {
+            socket.set_identity(identity)?;
+        }
+        if kind == zmq::ROUTER {
+            socket.set_router_mandatory(self.mandatory)?;
+            // A process that was killed and started again under the same name takes over.
+            socket.set_router_handover(true)?;
+        }
+        socket.set_immediate(self.immediate)?;
+        if self.heartbeat {
+            socket.set_heartbeat_ivl(HEARTBEAT_MS.0)?;
+            socket.set_heartbeat_timeout(HEARTBEAT_MS.1)?;
+        }
+        match self.subscribe {
+            Some(topic) => socket.set_subscribe(topic),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! ZeroMQ sockets under mio, over real ipc.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+use std::time::{Duration, Instant};
+
+use evloop::monitor::Monitor;
+use evloop::peers::{PeerRouter, Routed};
+use evloop::zsock::{Options, Sent, Socket};
+use mio::{Events, Poll, Token};
+
+struct Place(std::path::PathBuf);
+
+impl Place {
+    fn new(name: &str) -> Self {
+        let dir = std::env::temp_dir().join(format!("evloop-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        Self(dir)
+    }
+
+    fn spec(&self, name: &str) -> String {
+        format!("ipc://{}/{name}", self.0.display())
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Turns the loop until `done`, at most ten seconds.
+fn until(poll: &mut Poll, mut done: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(10);
+    let mut events = Events::with_capacity(8);
+    while !done() {
+        assert!(Instant::now() < end, "timed out");
+        poll.poll(&mut events, Some(Duration::from_millis(10))).unwrap();
+    }
+}
+
+#[test]
+fn a_flood_arrives_whole_through_an_edge_triggered_descriptor() {
+    let place = Place::new("flood");
+    let context = zmq::Context::new();
+    let pull = Socket::new(&context, zmq::PULL, &Options::default()).unwrap();
+    pull.bind(&place.spec("a"), Some(0o600)).unwrap();
+    let push = Socket::new(&context, zmq::PUSH, &Options::default()).unwrap();
+    push.connect(&place.spec("a")).unwrap();
+    let mut poll = Poll::new().unwrap();
+    pull.register(poll.registry(), Token(0)).unwrap();
+
+    let mut sent = 0u32;
+    let mut received = 0u32;
+    let mut frames = Vec::new();
+    until(&mut poll, || {
+        while sent < 20_000 && push.send(&[&sent.to_le_bytes()]) == Sent::Ok {
+            sent += 1;
+        }
+        // A budget, as drivers have it: what is left must still wake the loop's owner.
+        for _ in 0..100 {
+            if !pull.recv(&mut frames) {
+                break;
+            }
+            assert_eq!(frames[0][..], received.to_le_bytes());
+            received += 1;
+        }
+        received == 20_000
+    });
+    assert!(!pull.ready().readable);
+}
+
+#[test]
+fn an_address_that_cannot_be_bound_is_named() {
+    let context = zmq::Context::new();
+    let pull = Socket::new(&context, zmq::PULL, &Options::default()).unwrap();
+    let error = pull.bind("ipc:///nonexistent-folder/x", None).unwrap_err().to_string();
+    assert!(error.starts_with("unable to bind to ipc:///nonexistent-folder/x: "), "{error}");
+}
+
+fn router(context: &zmq::Context, identity: &[u8]) -> Socket {
+    let options = Options { identity: Some(identity), mandatory: true, ..Options::default() };
+    Socket::new(context, zmq::ROUTER, &options).unwrap()
+}
+
+#[test]
+fn packets_wait_for_a_peer_and_its_end_is_told() {
+    let place = Place::new("peers");
+    let context = zmq::Context::new();
+    let mut server = PeerRouter::new(router(&context, b"server"));
+    server.socket().bind(&place.spec("r"), None).unwrap();
+    let mut monitor = Monitor::new(&context, server.socket()).unwrap();
+    let mut poll = Poll::new().unwrap();
+    server.socket().register(poll.registry(), Token(0)).unwrap();
+    monitor.register(poll.registry(), Token(1)).unwrap();
+
+    // Before first contact packets wait.
+    assert_eq!(server.send(0, b"client", b"one".to_vec()), Routed::Parked);
+    assert_eq!(server.send(0, b"client", b"two".to_vec()), Routed::Parked);
+    assert_eq!(server.retry(1), Vec::<Vec<u8>>::new());
+
+    let client = router(&context, b"client");
+    client.connect(&place.spec("r")).unwrap();
+    let mut frames = Vec::new();
+    let mut got = Vec::new();
+    until(&mut poll, || {
+        assert!(server.retry(2).is_empty());
+        while client.recv(&mut frames) {
+            assert_eq!(frames.len(), 3);
+            got.push(frames[2].to_vec());
+        }
+        got.len() == 2
+    });
+    assert_eq!(got, [b"one", b"two"]);
+    assert!(!server.has_parked());
+
+    // After it left, the next packet says so.
+    drop(client);
+    until(&mut poll, || monitor.disconnected() > 0);
+    until(&mut poll, || server.send(3, b"client", b"three".to_vec()) == Routed::Gone);
+    assert!(server.drops().gone >= 1);
+}
+
+#[test]
+fn a_peer_that_never_comes_is_given_up() {
+    let place = Place::new("never");
+    let context = zmq::Context::new();
+    let mut server = PeerRouter::new(router(&context, b"server"));
+    server.socket().bind(&place.spec("r"), None).unwrap();
+    assert_eq!(server.send(0, b"nobody", b"one".to_vec()), Routed::Parked);
+    assert_eq!(server.retry(1_999), Vec::<Vec<u8>>::new());
+    assert_eq!(server.retry(2_000), [b"nobody"]);
+    assert_eq!(server.drops().gone, 1);
+    assert!(!server.has_parked());
+}
