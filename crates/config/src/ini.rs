@@ -1,341 +1,252 @@
-//! The file format alone: bytes to sections, keys and raw values (spec/config.md §2).
-//! Knows nothing of include, variables or types; called by `settings`.
+//! The file format (spec/config.md §2): the INI rules of Qt, with `#` lines as plain comments.
 
 use std::collections::HashMap;
+use std::fmt;
+use std::iter::Peekable;
+use std::str::Chars;
 
-/// What stands behind one key: the items between unquoted commas, unescaped and trimmed.
+/// Something in a file that is certainly not meant so.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Value {
-    /// At least one item, possibly empty.
-    pub items: Vec<String>,
-    /// The line of the key, counted from 1.
+pub struct Problem {
+    /// The file as it was named.
+    pub file: String,
+    /// Line, from 1.
     pub line: usize,
-}
-
-impl Value {
-    /// The value as one string: empty for a list (an unquoted comma).
-    pub fn text(&self) -> &str {
-        if self.is_list() { "" } else { &self.items[0] }
-    }
-
-    /// Whether there was an unquoted comma.
-    pub fn is_list(&self) -> bool {
-        self.items.len() > 1
-    }
-}
-
-/// A remark about a place in the file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Remark {
-    pub line: usize,
+    /// What is wrong, with the key where there is one.
     pub text: String,
 }
 
-/// A parsed file: (section, key) to the last value given, and what was skipped.
-#[derive(Debug, Default)]
-pub(crate) struct File {
-    pub values: HashMap<(String, String), Value>,
-    pub skipped: Vec<Remark>,
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: {}", self.file, self.line, self.text)
+    }
 }
 
-/// Reads a whole file. Bytes that are not UTF-8 make it Latin-1, as old builds read it.
-///
-/// # Errors
-/// A section header that is not closed, and a quoted value that never ends: both would hide all
-/// that follows.
-pub(crate) fn parse(bytes: &[u8]) -> Result<File, Remark> {
-    let mut file = File::default();
-    let text = match std::str::from_utf8(bytes) {
-        Ok(text) => text.strip_prefix('\u{feff}').unwrap_or(text).to_owned(),
-        Err(_) => {
-            let text = "not UTF-8, read as Latin-1".to_owned();
-            file.skipped.push(Remark { line: 1, text });
-            bytes.iter().map(|&b| char::from(b)).collect()
+/// A value as it stands in the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    /// The items between unquoted commas.
+    pub(crate) items: Vec<String>,
+    /// The line of its key.
+    pub(crate) line: usize,
+}
+
+/// A file taken apart. Of a key given twice the last one counts.
+#[derive(Clone, Debug, Default)]
+pub struct File {
+    pub(crate) name: String,
+    entries: HashMap<(String, String), Entry>,
+    pub(crate) problems: Vec<Problem>,
+}
+
+impl File {
+    /// Reads the text of a file; `name` is for messages.
+    pub fn parse(name: &str, text: &str) -> Self {
+        let mut file = Self { name: name.to_owned(), ..Self::default() };
+        let mut scanner = Scanner { chars: text.chars().peekable(), line: 1 };
+        let mut section = String::new();
+        while let Some(line) = scanner.next_line() {
+            match line {
+                Line::Section(name) => section = name,
+                Line::Key { key, items, line, closed } => {
+                    if !closed {
+                        file.problem(line, format!("{key}: a quote is not closed"));
+                    }
+                    file.entries.insert((section.clone(), key), Entry { items, line });
+                }
+                Line::Broken(line, text) => file.problem(line, text),
+            }
         }
-    };
-    let mut scanner = Scanner { rest: &text, line: 1 };
-    let mut section = String::new();
-    while let Some(c) = scanner.first_of_line() {
-        match c {
-            '#' | ';' => scanner.skip_line(),
-            '[' => section = scanner.section()?,
-            _ => scanner.assignment(&section, &mut file)?,
-        }
+        file
     }
-    Ok(file)
+
+    fn problem(&mut self, line: usize, text: String) {
+        self.problems.push(Problem { file: self.name.clone(), line, text });
+    }
+
+    pub(crate) fn get(&self, section: &str, key: &str) -> Option<&Entry> {
+        self.entries.get(&(section.to_owned(), key.to_owned()))
+    }
+
+    /// Whether the file has the key.
+    pub fn has(&self, section: &str, key: &str) -> bool {
+        self.get(section, key).is_some()
+    }
+
+    /// Section and key of every entry, in no order.
+    pub fn keys(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.entries.keys().map(|(section, key)| (section.as_str(), key.as_str()))
+    }
+}
+
+enum Line {
+    Section(String),
+    Key { key: String, items: Vec<String>, line: usize, closed: bool },
+    Broken(usize, String),
 }
 
 struct Scanner<'a> {
-    rest: &'a str,
+    chars: Peekable<Chars<'a>>,
     line: usize,
 }
 
-impl<'a> Scanner<'a> {
-    /// Moves to the first character of the next line that has one, without taking it.
-    fn first_of_line(&mut self) -> Option<char> {
-        loop {
-            let c = self.rest.chars().next()?;
-            if !c.is_whitespace() {
-                return Some(c);
-            }
-            self.take();
-        }
-    }
-
-    fn take(&mut self) -> Option<char> {
-        let mut chars = self.rest.chars();
-        let c = chars.next()?;
-        self.rest = chars.as_str();
-        // "\r\n" counts at its "\n"
-        if c == '\n' || (c == '\r' && !self.rest.starts_with('\n')) {
-            self.line += 1;
-        }
+impl Scanner<'_> {
+    fn next(&mut self) -> Option<char> {
+        let c = self.chars.next()?;
+        self.line += usize::from(c == '\n');
         Some(c)
     }
 
-    /// Takes what is left of the line, without its end.
-    fn take_line(&mut self) -> &'a str {
-        let end = self.rest.find(['\n', '\r']).unwrap_or(self.rest.len());
-        let (line, rest) = self.rest.split_at(end);
-        self.rest = rest;
-        line
-    }
-
-    fn skip_line(&mut self) {
-        self.take_line();
-    }
-
-    fn section(&mut self) -> Result<String, Remark> {
-        let line = self.take_line();
-        match line[1..].split_once(']') {
-            Some((name, _)) => Ok(name.trim().to_owned()),
-            None => {
-                let text = format!("section header without closing bracket: {line}");
-                Err(Remark { line: self.line, text })
+    /// The next line that says something.
+    fn next_line(&mut self) -> Option<Line> {
+        loop {
+            match *self.chars.peek()? {
+                c if c.is_whitespace() => {
+                    self.next();
+                }
+                '#' | ';' => {
+                    self.until('\n');
+                }
+                '[' => return Some(self.section()),
+                _ => {
+                    if let Some(line) = self.key() {
+                        return Some(line);
+                    }
+                }
             }
         }
     }
 
-    fn assignment(&mut self, section: &str, file: &mut File) -> Result<(), Remark> {
-        let line = self.line;
-        let end = self.rest.find(['=', ';', '\n', '\r']).unwrap_or(self.rest.len());
-        let (name, rest) = self.rest.split_at(end);
-        let name = name.trim();
-        if !rest.starts_with('=') {
-            let text = format!("line without \"=\" ignored: {name}");
-            file.skipped.push(Remark { line, text });
-            self.skip_line();
-            return Ok(());
+    /// Everything before `end` on this line, and whether it came.
+    fn until(&mut self, end: char) -> (String, bool) {
+        let mut text = String::new();
+        while let Some(&c) = self.chars.peek() {
+            if c == end {
+                return (text, true);
+            }
+            if c == '\n' {
+                break;
+            }
+            text.push(c);
+            self.next();
         }
-        self.rest = &rest[1..];
-        let items = self.value(name)?;
-        file.values.insert((section.to_owned(), name.to_owned()), Value { items, line });
-        Ok(())
+        (text, false)
     }
 
-    fn value(&mut self, name: &str) -> Result<Vec<String>, Remark> {
+    fn section(&mut self) -> Line {
+        let line = self.line;
+        let (name, closed) = self.until(']');
+        let name = name[1..].trim().to_owned();
+        self.until('\n');
+        if closed {
+            Line::Section(name)
+        } else {
+            Line::Broken(line, format!("section [{name} has no closing bracket"))
+        }
+    }
+
+    /// A key with its value; nothing for a line without `=`, which is ignored.
+    fn key(&mut self) -> Option<Line> {
+        let line = self.line;
+        let (key, found) = self.until('=');
+        if !found {
+            return None;
+        }
+        self.next();
+        let (items, closed) = self.value();
+        Some(Line::Key { key: key.trim().to_owned(), items, line, closed })
+    }
+
+    /// The items of a value, and whether its quotes are balanced.
+    fn value(&mut self) -> (Vec<String>, bool) {
         let mut items = Vec::new();
         let mut item = Item::default();
-        let mut quoted_since = None;
-        loop {
-            let line = self.line;
-            let Some(c) = self.rest.chars().next() else { break };
-            match (c, quoted_since) {
-                ('\n' | '\r', None) => break,
-                (';', None) => {
-                    self.skip_line();
-                    break;
+        let mut quoted = false;
+        while let Some(c) = self.next() {
+            match c {
+                '"' => {
+                    quoted = !quoted;
+                    item.keep();
                 }
-                _ => self.take(),
-            };
-            match (c, quoted_since) {
-                ('\\', _) => self.escape(&mut item),
-                ('"', None) => quoted_since = Some(line),
-                ('"', Some(_)) => {
-                    quoted_since = None;
-                    item.protect();
+                '\\' => {
+                    if let Some(c) = self.escape() {
+                        item.push(c, true);
+                    }
                 }
-                (',', None) => items.push(std::mem::take(&mut item).finish()),
-                (c, None) => item.plain(c),
-                (c, Some(_)) => item.kept(c),
+                '\n' if !quoted => break,
+                ';' if !quoted => {
+                    self.until('\n');
+                }
+                ',' if !quoted => items.push(std::mem::take(&mut item).text()),
+                c => item.push(c, quoted),
             }
         }
-        if let Some(line) = quoted_since {
-            let text = format!("{name}: the double quote opened here is never closed");
-            return Err(Remark { line, text });
-        }
-        items.push(item.finish());
-        Ok(items)
+        items.push(item.text());
+        (items, !quoted)
     }
 
-    /// What follows a backslash, in or out of quotes.
-    fn escape(&mut self, item: &mut Item) {
-        let Some(c) = self.take() else { return };
-        match c {
-            '\r' if self.rest.starts_with('\n') => {
-                self.take();
+    /// The character of an escape; none for a line that goes on.
+    fn escape(&mut self) -> Option<char> {
+        Some(match self.next()? {
+            'n' => '\n',
+            'r' => '\r',
+            't' => '\t',
+            'a' => '\x07',
+            'b' => '\x08',
+            'f' => '\x0c',
+            'v' => '\x0b',
+            'x' => return self.number(0, 16),
+            digit @ '0'..='7' => return self.number(digit as u32 - '0' as u32, 8),
+            '\n' => return None,
+            '\r' => {
+                self.chars.next_if_eq(&'\n');
+                self.line += 1;
+                return None;
             }
-            '\r' | '\n' => {}
-            'n' => item.kept('\n'),
-            'r' => item.kept('\r'),
-            't' => item.kept('\t'),
-            'a' => item.kept('\x07'),
-            'b' => item.kept('\x08'),
-            'f' => item.kept('\x0c'),
-            'v' => item.kept('\x0b'),
-            'x' => match self.number(0, 16) {
-                Some(code) => item.kept(code),
-                None => item.kept('x'),
-            },
-            '0'..='7' => {
-                let first = c.to_digit(8).unwrap_or(0);
-                item.kept(self.number(first, 8).unwrap_or('\0'));
-            }
-            other => item.kept(other),
-        }
+            other => other,
+        })
     }
 
-    /// The digits of a numeric escape; a code that is no character becomes U+FFFD.
     fn number(&mut self, first: u32, radix: u32) -> Option<char> {
-        let mut code = first;
-        let mut digits = u32::from(radix == 8);
-        while let Some(digit) = self.rest.chars().next().and_then(|c| c.to_digit(radix)) {
-            code = code.saturating_mul(radix).saturating_add(digit);
-            digits += 1;
-            self.take();
+        let mut number = first;
+        while let Some(digit) = self.chars.peek().and_then(|c| c.to_digit(radix)) {
+            number = number.saturating_mul(radix).saturating_add(digit);
+            self.next();
         }
-        (digits > 0).then(|| char::from_u32(code).unwrap_or('\u{fffd}'))
+        char::from_u32(number)
     }
 }
 
-/// One item in the making: what quotes or escapes protect is never trimmed.
+/// One item while it is read: blanks at its ends count only if quoted or escaped.
 #[derive(Default)]
 struct Item {
     text: String,
-    protected: usize,
+    kept: usize,
+    started: bool,
 }
 
 impl Item {
-    fn plain(&mut self, c: char) {
-        if !(c.is_whitespace() && self.text.is_empty()) {
-            self.text.push(c);
+    fn push(&mut self, c: char, literal: bool) {
+        if !literal && c.is_whitespace() {
+            if self.started {
+                self.text.push(c);
+            }
+            return;
         }
-    }
-
-    fn kept(&mut self, c: char) {
         self.text.push(c);
-        self.protect();
+        self.keep();
     }
 
-    fn protect(&mut self) {
-        self.protected = self.text.len();
+    fn keep(&mut self) {
+        self.started = true;
+        self.kept = self.text.len();
     }
 
-    fn finish(mut self) -> String {
-        let end = self.text.trim_end().len().max(self.protected);
-        self.text.truncate(end);
-        // the escape of the field for a literal "@" in front
-        if self.text.starts_with("@@") {
-            self.text.remove(0);
-        }
-        self.text
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn items(text: &str) -> Vec<String> {
-        let file = parse(text.as_bytes()).unwrap();
-        file.values[&("s".to_owned(), "k".to_owned())].items.clone()
-    }
-
-    #[test]
-    fn values_follow_every_rule() {
-        for (line, expected) in [
-            ("k=v", vec!["v"]),
-            ("  k  =  v w  ", vec!["v w"]),
-            ("k=q- ; note", vec!["q-"]),
-            ("k=a#b", vec!["a#b"]),
-            ("k=", vec![""]),
-            ("k=a=b", vec!["a=b"]),
-            ("k=a,b", vec!["a", "b"]),
-            ("k= a , , b ,", vec!["a", "", "b", ""]),
-            ("k=\"a,b;c=d\"", vec!["a,b;c=d"]),
-            ("k = \"/a b/c\"", vec!["/a b/c"]),
-            ("k=\" a \" ", vec![" a "]),
-            ("k=\"a\" b  ", vec!["a b"]),
-            ("k='a,b'", vec!["'a", "b'"]),
-            ("k=\"a,b\",c", vec!["a,b", "c"]),
-            ("k=\"a\nb\"", vec!["a\nb"]),
-            (r#"k=a\\b\"c"#, vec!["a\\b\"c"]),
-            (r"k=a\n\r\t\a\b\f\v\0z", vec!["a\n\r\t\x07\x08\x0c\x0b\0z"]),
-            (r#"k="\x41g\101h""#, vec!["AgAh"]),
-            (r"k=\x", vec!["x"]),
-            (r"k=\xffffffffff", vec!["\u{fffd}"]),
-            (r"k=\q", vec!["q"]),
-            ("k=127.0.0.\\\n1", vec!["127.0.0.1"]),
-            ("k=127.0.0.\\\r\n1", vec!["127.0.0.1"]),
-            ("k=@@x", vec!["@x"]),
-            ("k=\u{e9}", vec!["\u{e9}"]),
-            ("k=v\r", vec!["v"]),
-            ("k=a\\", vec!["a"]),
-        ] {
-            assert_eq!(items(&format!("[s]\n{line}\n")), expected, "{line:?}");
-        }
-    }
-
-    #[test]
-    fn lines_and_sections() {
-        let text =
-            "\u{feff}; c\n# \"odd\n[ a ] x\nk=1\n  # c\n\n[b]\nk=2\nnot a pair\n[a]\r\nk=3\r\nK=4";
-        let file = parse(text.as_bytes()).unwrap();
-        let get = |s: &str, k: &str| file.values[&(s.to_owned(), k.to_owned())].clone();
-        assert_eq!(get("a", "k"), Value { items: vec!["3".into()], line: 11 });
-        assert_eq!(get("a", "K").text(), "4");
-        assert_eq!(get("b", "k").text(), "2");
-        assert_eq!(file.values.len(), 3);
-        assert_eq!(file.skipped.len(), 1);
-        assert_eq!(file.skipped[0].line, 9);
-    }
-
-    #[test]
-    fn a_list_read_as_a_string_is_empty() {
-        let value = Value { items: vec!["a".into(), "b".into()], line: 1 };
-        assert_eq!(value.text(), "");
-    }
-
-    #[test]
-    fn what_hides_the_rest_is_an_error() {
-        let error = parse(b"[a]\nk=1\n[proxy\nx=1").unwrap_err();
-        assert_eq!((error.line, error.text.contains("[proxy")), (3, true));
-        let error = parse(b"[a]\n\nk=x\"y\nz=1\n").unwrap_err();
-        assert_eq!((error.line, error.text.starts_with("k: ")), (3, true));
-    }
-
-    #[test]
-    fn other_bytes_are_latin_1() {
-        let file = parse(b"[s]\nk=\xe9\n").unwrap();
-        assert_eq!(file.values[&("s".to_owned(), "k".to_owned())].text(), "\u{e9}");
-        assert_eq!(file.skipped.len(), 1);
-    }
-
-    proptest! {
-        #[test]
-        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = parse(&bytes);
-        }
-
-        #[test]
-        fn no_lines_panic(text in "([\\[\\]=;#\"\\\\,x07 a\r\n@]{0,40})") {
-            let _ = parse(text.as_bytes());
-        }
-
-        #[test]
-        fn quoted_text_comes_back(text in "[^@\\\\\"\r]{1,40}") {
-            prop_assert_eq!(items(&format!("[s]\nk=\"{text}\"")), vec![text]);
+    fn text(mut self) -> String {
+        self.text.truncate(self.kept);
+        match self.text.strip_prefix("@@") {
+            Some(rest) => format!("@{rest}"),
+            None => self.text,
         }
     }
 }

@@ -1,18 +1,16 @@
-//! The configuration: the INI rules of the field, include, variables, port offset, and what the
-//! programs read out of it. Used by the supervisor, the proxy and the handler (spec/config.md).
+//! The configuration of all programs (spec/config.md): the file format, `include`, variables and
+//! the port offset, typed access by section and key, and the ZeroMQ addresses that follow.
 //!
-//! [`Settings::load`] reads a file once; the getters give typed values with every variable
-//! expanded; [`specs`] resolves the ZeroMQ addresses; [`services`] and [`Workers`] say which
-//! processes and threads are wanted.
+//! Nothing is refused that old files rely on. What is certainly a mistake is kept as a
+//! [`Problem`] with file, line and key; the program that reads the value decides.
 
 mod ini;
-pub mod paths;
 pub mod services;
 mod settings;
 pub mod specs;
-mod workers;
 
-pub use services::Services;
+pub use ini::{File, Problem};
 pub use settings::{Error, Overrides, Settings};
-pub use specs::{ClientSpecs, HandlerSpecs, ProxySpecs};
-pub use workers::Workers;
+
+#[cfg(test)]
+mod tests;

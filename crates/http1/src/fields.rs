@@ -78,7 +78,7 @@ fn content_length(headers: &[Header<'_>]) -> Result<Option<u64>, Reason> {
 }
 
 /// Digits only: no sign, no blanks, no list, nothing above `u64::MAX`.
-pub(crate) fn decimal(text: &[u8]) -> Option<u64> {
+pub fn decimal(text: &[u8]) -> Option<u64> {
     if text.is_empty() {
         return None;
     }

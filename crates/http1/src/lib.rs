@@ -14,7 +14,7 @@ pub mod write;
 pub use body::{BodyKind, Decoded, Decoder};
 pub use chunked::{CHUNK_END, ChunkDecoder, ChunkHead, LAST_CHUNK};
 pub use error::Reason;
-pub use fields::{list_has, tokens, trim};
+pub use fields::{decimal, list_has, tokens, trim};
 pub use head::{
     Header, HeaderSlots, RequestHead, ResponseHead, Version, parse_request, parse_response,
 };

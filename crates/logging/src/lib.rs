@@ -1,96 +1,72 @@
-//! The logger of all programs: the line format of the field (spec/programs.md §5), written by a
-//! thread of its own so that a slow disk or terminal never blocks an event loop.
+//! The log of all programs: one line format (spec/programs.md §5), to standard output or a file.
 //!
-//! Programs call [`init`] once, log through the `log` macros, call [`reopen`] on HUP, and let the
-//! [`Guard`] flush what is left when `main` ends ([`flush`] before `std::process::exit`).
+//! Writing never blocks an event loop: lines go to a bounded buffer that a thread of its own
+//! writes out, at most every few milliseconds and all at once. What does not fit is counted and
+//! said.
 
-mod line;
-mod sink;
+mod writer;
 
-use std::io::{self, Write};
+use std::cell::RefCell;
+use std::fmt::Write as _;
+use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::sync::OnceLock;
 
-use log::LevelFilter;
+use chrono::{DateTime, Local};
+use env_logger::{Builder, Target, WriteStyle};
+use log::{Level, LevelFilter, Record};
 
-use sink::{Output, Pipe, Queue, Target};
+use writer::Writer;
 
-/// How long [`flush`] waits for an output that does not take anything.
-const FLUSH_MAX: Duration = Duration::from_secs(2);
+static WRITER: OnceLock<Writer> = OnceLock::new();
 
-static QUEUE: OnceLock<Arc<Queue>> = OnceLock::new();
-
-/// What a program wants logged, and where.
+/// How a program logs.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// 0 error, 1 warning, 2 info, 3 debug, 4 and above trace.
-    pub level: u8,
-    /// Appended to; standard output if `None`.
+    pub level: u32,
+    /// Appended to; standard output if absent.
     pub file: Option<PathBuf>,
-    /// Whether debug and trace lines name their module before the message, as connmgr's do.
+    /// Put `[module]` before debug and trace messages, as the connection manager does.
     pub module_tag: bool,
 }
 
-/// Flushes the log when it goes away; keep it in `main`.
-#[derive(Debug)]
-pub struct Guard(());
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        flush();
-    }
-}
-
-/// Sets up the logger of this process.
+/// Starts logging; once per process.
 ///
 /// # Errors
-/// The file cannot be opened (`failed to open log file F: E`), the thread cannot be started, or
-/// there is a logger already.
-pub fn init(options: Options) -> io::Result<Guard> {
-    let target = match options.file {
-        Some(path) => Target::file(path)?,
-        None => Target::Stdout,
-    };
-    let queue = Arc::new(Queue::default());
-    sink::start(Arc::clone(&queue), Output::new(target))?;
+/// `failed to open log file F: cause`, or that logging was started before.
+pub fn init(options: Options) -> io::Result<()> {
+    let writer = Writer::start(options.file)?;
+    if WRITER.set(writer.clone()).is_err() {
+        return Err(io::Error::other("logging was started already"));
+    }
     let module_tag = options.module_tag;
-    env_logger::Builder::new()
-        .filter_level(level_filter(options.level))
-        .write_style(env_logger::WriteStyle::Never)
-        .format(move |out, record| line::write(out, record, module_tag))
-        .target(env_logger::Target::Pipe(Box::new(Pipe(Arc::clone(&queue)))))
+    Builder::new()
+        .filter_level(level(options.level))
+        .write_style(WriteStyle::Never)
+        .target(Target::Pipe(Box::new(writer)))
+        .format(move |out, record| format(out, record, module_tag))
         .try_init()
-        .map_err(io::Error::other)?;
-    let _ = QUEUE.set(queue);
-    Ok(Guard(()))
+        .map_err(io::Error::other)
 }
 
-/// Opens the log file again by its name, after lines logged so far are in the old one. If that
-/// fails the old file is kept and standard output says so. Nothing to do without a file.
+/// The log file was moved away: opens it again at its old name.
 pub fn reopen() {
-    if let Some(queue) = QUEUE.get() {
-        queue.reopen();
+    if let Some(writer) = WRITER.get() {
+        writer.reopen();
     }
 }
 
-/// Waits until all lines are written, at most two seconds.
+/// Waits until all lines so far are written, a second at most. A program calls it before it
+/// ends.
 pub fn flush() {
-    if let Some(queue) = QUEUE.get() {
-        queue.flush(FLUSH_MAX);
+    if let Some(writer) = WRITER.get() {
+        writer.drain();
     }
 }
 
-/// Writes bytes to where the log goes, in order with its lines and without adding anything: for
-/// the supervisor, which passes on whole lines of others. Dropped, and counted, as lines are.
-pub fn pass_on(lines: &[u8]) {
-    if let Some(queue) = QUEUE.get() {
-        queue.push(lines);
-    }
-}
-
-fn level_filter(level: u8) -> LevelFilter {
-    match level {
+fn level(number: u32) -> LevelFilter {
+    match number {
         0 => LevelFilter::Error,
         1 => LevelFilter::Warn,
         2 => LevelFilter::Info,
@@ -99,9 +75,87 @@ fn level_filter(level: u8) -> LevelFilter {
     }
 }
 
-/// One line of this format on standard output, for errors before there is a logger.
-pub fn print_error(text: &str) {
-    let mut bytes = Vec::with_capacity(text.len() + 40);
-    line::write_text(&mut bytes, log::Level::Error, text);
-    let _ = io::stdout().write_all(&bytes);
+fn format(out: &mut impl io::Write, record: &Record<'_>, module_tag: bool) -> io::Result<()> {
+    let word = match record.level() {
+        Level::Error => "ERR",
+        Level::Warn => "WARN",
+        Level::Info => "INFO",
+        Level::Debug => "DEBUG",
+        Level::Trace => "TRACE",
+    };
+    CLOCK.with_borrow_mut(|clock| {
+        let (second, millis) = clock.now();
+        write!(out, "[{word}] {second}.{millis:03} ")
+    })?;
+    if module_tag && record.level() >= Level::Debug {
+        write!(out, "[{}] ", record.target())?;
+    }
+    writeln!(out, "{}", record.args())
+}
+
+/// The local time in text; its seconds are formatted once per second.
+#[derive(Default)]
+struct SecondText {
+    second: i64,
+    text: String,
+}
+
+thread_local! {
+    static CLOCK: RefCell<SecondText> = RefCell::new(SecondText::default());
+}
+
+impl SecondText {
+    fn now(&mut self) -> (&str, u32) {
+        let since =
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let second = since.as_secs() as i64;
+        if second != self.second || self.text.is_empty() {
+            self.second = second;
+            self.text.clear();
+            let utc = DateTime::from_timestamp(second, 0).unwrap_or_default();
+            // Writing to a String does not fail.
+            let _ = write!(self.text, "{}", utc.with_timezone(&Local).format("%Y-%m-%d %H:%M:%S"));
+        }
+        (&self.text, since.subsec_millis())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(level: Level, module_tag: bool) -> String {
+        let mut out = Vec::new();
+        format(
+            &mut out,
+            &Record::builder().level(level).target("a::b").args(format_args!("text {}", 5)).build(),
+            module_tag,
+        )
+        .unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn the_line_format() {
+        let text = line(Level::Info, true);
+        let (level, rest) = text.split_once(' ').unwrap();
+        let (time, message) = rest.split_at(24);
+        assert_eq!((level, message), ("[INFO]", "text 5\n"));
+        let shape: String =
+            time.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
+        assert_eq!(shape, "0000-00-00 00:00:00.000 ");
+        assert!(line(Level::Error, false).starts_with("[ERR] "));
+        assert!(line(Level::Debug, true).ends_with(" [a::b] text 5\n"));
+        assert!(
+            line(Level::Debug, false).contains(".") && !line(Level::Debug, false).contains("a::b")
+        );
+    }
+
+    #[test]
+    fn numbers_above_four_are_trace() {
+        assert_eq!(
+            (level(0), level(2), level(9)),
+            (LevelFilter::Error, LevelFilter::Info, LevelFilter::Trace)
+        );
+    }
 }

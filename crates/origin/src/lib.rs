@@ -1,1 +1,133 @@
 //! The outgoing HTTP/1.1 client with its kept-alive pool.
+//!
+//! [`Exchange`] is one request and its response as a pure state machine: bytes in, bytes and
+//! events out. [`Client`] drives many of them over non-blocking sockets in its caller's loop:
+//! pool, names, connects, TLS. The proxy's driver owns one; its engine knows only [`Endpoint`],
+//! [`Request`], [`Event`] and [`Error`].
+
+mod client;
+mod conn;
+mod exchange;
+mod names;
+mod policy;
+mod pool;
+mod tls;
+
+use std::fmt;
+use std::sync::Arc;
+
+pub use client::{Client, Limits};
+pub use evloop::arena::Key;
+pub use exchange::Exchange;
+pub use policy::is_internal;
+
+/// Where a request goes. Requests of equal endpoints share their idle connections.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Endpoint {
+    /// Name or address to connect to; IPv6 without brackets.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// TLS to the backend, and how.
+    pub tls: Option<TlsOptions>,
+    /// Refuse internal addresses (`spec/connmgr.md §10.1`).
+    pub deny_internal: bool,
+}
+
+/// How TLS is done with a backend. Part of the pool's key, so that no connection is used with
+/// other checks than it was made with.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TlsOptions {
+    /// Name for SNI and for the check of the certificate.
+    pub server_name: String,
+    /// Take any certificate.
+    pub insecure: bool,
+    /// PEM certificate chain shown to the backend; empty for none.
+    pub client_cert: Arc<str>,
+    /// PEM private key of it.
+    pub client_key: Arc<str>,
+}
+
+/// A request, encoded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Request {
+    /// The head, and the framed start of the body.
+    pub bytes: Vec<u8>,
+    /// Further body goes in chunks.
+    pub chunked: bool,
+    /// `bytes` has everything; no body follows.
+    pub complete: bool,
+    /// The method is HEAD: the response has no body.
+    pub to_head: bool,
+    /// It may be sent again if a kept connection closes without an answer.
+    pub idempotent: bool,
+}
+
+/// What becomes of a request.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// The response begins.
+    Head {
+        /// Status, never 1xx.
+        code: u16,
+        /// Reason phrase.
+        reason: &'a str,
+        /// In order, as sent.
+        headers: &'a [http1::Header<'a>],
+        /// Bytes of body, where the head tells it.
+        length: Option<u64>,
+    },
+    /// Bytes of the response's body.
+    Body(&'a [u8]),
+    /// The response is complete. Nothing follows.
+    End,
+    /// So many bytes of the request have not left yet.
+    Queued(usize),
+    /// The request failed. Nothing follows.
+    Failed(Error),
+}
+
+/// Why a request failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// The name has no address.
+    Name,
+    /// No address took the connection.
+    Connect,
+    /// Connecting, or waiting for bytes, took too long.
+    Timeout,
+    /// The handshake failed, or the certificate is not good.
+    Tls,
+    /// All addresses are internal ones, which are refused.
+    Policy,
+    /// The connection ended before the response was complete.
+    Closed,
+    /// What came is no HTTP response.
+    BadResponse,
+    /// Too much is going on here: files or queue entries ran out.
+    Overload,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Name => "name not found",
+            Self::Connect => "connection failed",
+            Self::Timeout => "timed out",
+            Self::Tls => "TLS failed",
+            Self::Policy => "address refused",
+            Self::Closed => "connection closed before the response was complete",
+            Self::BadResponse => "malformed response",
+            Self::Overload => "out of resources",
+        })
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl Error {
+    /// Whether the next target may be tried (`spec/routes.md §6.3`): nothing was received.
+    pub fn try_next_target(self) -> bool {
+        matches!(self, Self::Name | Self::Connect | Self::Timeout | Self::Tls)
+    }
+}

@@ -1,0 +1,213 @@
+use std::path::PathBuf;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn settings(text: &str) -> Settings {
+    with(text, &Overrides::default())
+}
+
+fn with(text: &str, overrides: &Overrides) -> Settings {
+    Settings::from_main(File::parse("f.conf", text), PathBuf::from("/dir"), overrides)
+}
+
+/// The value of `k` in `[s]` where the file says `k` as given.
+fn value(line: &str) -> String {
+    settings(&format!("[s]\n{line}\n")).string("s", "k").unwrap()
+}
+
+#[test]
+fn the_rules_for_values() {
+    for (line, expected) in [
+        ("k=v", "v"),
+        ("  k  =  a b \t", "a b"),
+        ("k=q- ; note", "q-"),
+        ("k=a#b", "a#b"),
+        ("k=\"/a b/c\"", "/a b/c"),
+        ("k=\" x;y,z=1 \"", " x;y,z=1 "),
+        ("k='x'", "'x'"),
+        ("k=a,b", ""),
+        ("k=\"a,b\"", "a,b"),
+        ("k=\\\\ \\\" \\x41 \\101 \\q", "\\ \" A A q"),
+        ("k=\\n\\t", "\n\t"),
+        ("k=127.0.0.\\\n1", "127.0.0.1"),
+        ("k=127.0.0.\\\r\n1", "127.0.0.1"),
+        ("k=\"a\nb\"", "a\nb"),
+        ("k=@@x", "@x"),
+        ("k=", ""),
+        ("k=1\nk=2", "2"),
+        ("# k=2 \"\nk=3", "3"),
+        ("; k=2\nk=3", "3"),
+        ("k=1\r\nj=2", "1"),
+    ] {
+        assert_eq!(value(line), expected, "{line:?}");
+    }
+}
+
+#[test]
+fn lists_drop_empty_items_and_keep_quoted_commas() {
+    let list = |text: &str| settings(&format!("[s]\nk={text}\n")).list("s", "k");
+    assert_eq!(list("a, b ,,\"c,d\","), ["a", "b", "c,d"]);
+    assert_eq!(list(""), Vec::<String>::new());
+    assert_eq!(list("one"), ["one"]);
+    assert_eq!(settings("").list("s", "k"), Vec::<String>::new());
+}
+
+#[test]
+fn sections_merge_and_case_counts() {
+    let s = settings("[ a ]\nx=1\n[b]\nx=2\n[a]\ny=3\nno equals sign\n");
+    assert_eq!(s.string("a", "x").unwrap(), "1");
+    assert_eq!(s.string("a", "y").unwrap(), "3");
+    assert_eq!(s.string("b", "x").unwrap(), "2");
+    assert_eq!(s.string("a", "X"), None);
+    assert!(s.problems().is_empty());
+}
+
+#[test]
+fn types() {
+    let s = settings("[s]\nt=True\nz=0\nf=FALSE\ne=\noff=off\nn=-5\nbad=abc\no=770\nob=9\nom=-1\n");
+    assert!(s.bool("s", "t", false) && !s.bool("s", "z", true) && !s.bool("s", "f", true));
+    assert!(!s.bool("s", "e", true) && !s.bool("s", "off", true) && s.bool("s", "no", true));
+    assert_eq!((s.int("s", "n", 1), s.int("s", "e", 1), s.int("s", "no", 7)), (-5, 0, 7));
+    assert_eq!(s.int("s", "bad", 1), 0);
+    assert_eq!(s.octal("s", "o"), Some(0o770));
+    assert_eq!((s.octal("s", "ob"), s.octal("s", "om"), s.octal("s", "no")), (Some(0), None, None));
+    let said: Vec<String> = s.problems().iter().map(ToString::to_string).collect();
+    assert_eq!(
+        said,
+        [
+            "f.conf:6: off in [s]: 'off' is taken for false; write false",
+            "f.conf:8: bad in [s]: 'abc' is not a number",
+            "f.conf:10: ob in [s]: '9' is not an octal number",
+        ]
+    );
+}
+
+#[test]
+fn mistakes_in_the_file_are_named() {
+    let s = settings("[s\nk=1\n[t]\nj=\"open\n");
+    let said: Vec<String> = s.problems().iter().map(ToString::to_string).collect();
+    let open = "f.conf:1: section [s has no closing bracket";
+    assert_eq!(said, [open, "f.conf:4: j: a quote is not closed"]);
+}
+
+#[test]
+fn variables_and_the_port_offset() {
+    let text = "[global]\nrundir=/r\nipc_prefix=x-\nport_offset=10\nlibdir=/l\n[s]\n\
+                a=ipc://{rundir}/{ipc_prefix}b {other} {libdir}\n\
+                t=tcp://127.0.0.1:5560\nw=tcp://*:5560/x\nn=tcp://127.0.0.1:*\nv=tcp://[::1]:5\n";
+    let s = settings(text);
+    let get = |key| s.string("s", key).unwrap();
+    assert_eq!(get("a"), "ipc:///r/x-b {other} /l");
+    assert_eq!(get("t"), "tcp://127.0.0.1:5570");
+    assert_eq!(get("w"), "tcp://*:5570");
+    assert_eq!(get("n"), "tcp://127.0.0.1:*");
+    assert_eq!(get("v"), "tcp://[::1]:15");
+    let over = Overrides { ipc_prefix: Some("p1-".into()), port_offset: Some(1) };
+    let s = with(text, &over);
+    assert_eq!(s.string("s", "t").unwrap(), "tcp://127.0.0.1:5561");
+    assert_eq!(s.ipc_prefix(), "p1-");
+    let s = with(text, &Overrides { ipc_prefix: Some(String::new()), port_offset: None });
+    assert_eq!(s.ipc_prefix(), "x-");
+}
+
+#[test]
+fn the_main_file_wins_over_its_include() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("pushpin.conf");
+    std::fs::write(&path, "[global]\ninclude=more.conf\nrundir=r\n[proxy]\na=1\n").unwrap();
+    std::fs::write(
+        dir.path().join("more.conf"),
+        "[global]\nrundir=other\ninclude=x\n[proxy]\na=2\nb={rundir}\nstats_spec=ipc://mine\n",
+    )
+    .unwrap();
+    let s = Settings::load(&path, &Overrides::default()).unwrap();
+    assert_eq!(
+        (s.string("proxy", "a").unwrap(), s.string("proxy", "b").unwrap()),
+        ("1".into(), "r".into())
+    );
+    assert_eq!(specs::ProxySpecs::from(&s).stats, "ipc://mine");
+    let error = Settings::load(&dir.path().join("none"), &Overrides::default()).unwrap_err();
+    assert!(error.to_string().starts_with("failed to open config file: /"), "{error}");
+}
+
+#[test]
+fn an_old_internal_conf_does_not_move_the_sockets() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("pushpin.conf");
+    std::fs::write(&path, "[global]\ninclude={libdir}/internal.conf\nrundir=r\n").unwrap();
+    std::fs::write(
+        dir.path().join("internal.conf"),
+        "[proxy]\ncondure_in_specs=ipc://r/old\n[handler]\nproxy_accept_spec=ipc://r/x\n",
+    )
+    .unwrap();
+    let s = Settings::load(&path, &Overrides::default()).unwrap();
+    assert_eq!(specs::ProxySpecs::from(&s).connmgr_in, ["ipc://r/pushpin-connmgr-out"]);
+    assert_eq!(specs::HandlerSpecs::from(&s).proxy_accept, ["ipc://r/pushpin-accept"]);
+}
+
+#[test]
+fn addresses_of_several_workers_and_processes() {
+    let s = settings(
+        "[global]\nrundir=r\n[runner]\nconnmgr_processes=2\n[proxy]\nworkers=2\n\
+         intreq_in_specs=tcp://127.0.0.1:1\n",
+    );
+    let proxy = specs::ProxySpecs::from(&s).worker(1, 2);
+    assert_eq!(
+        proxy.connmgr_in,
+        ["ipc://r/pushpin-connmgr-0-out", "ipc://r/pushpin-connmgr-1-out"]
+    );
+    assert_eq!(proxy.handler_accept, "ipc://r/pushpin-accept-1");
+    assert_eq!(proxy.intreq_in, "tcp://127.0.0.1:1");
+    let handler = specs::HandlerSpecs::from(&s);
+    assert_eq!(handler.connmgr_in_stream[1], "ipc://r/pushpin-connmgr-1-out-stream");
+    assert_eq!(handler.proxy_accept, ["ipc://r/pushpin-accept-0", "ipc://r/pushpin-accept-1"]);
+    assert_eq!(handler.proxy_command, "ipc://r/pushpin-proxy-command-0");
+}
+
+#[test]
+fn old_names_are_appended_once() {
+    let s = settings(
+        "[proxy]\nconnmgr_in_specs=ipc://a\ncondure_in_specs=ipc://a,ipc://b\n\
+         [handler]\nproxy_accept_spec=ipc://c\n",
+    );
+    assert_eq!(specs::ProxySpecs::from(&s).connmgr_in, ["ipc://a", "ipc://b"]);
+    assert_eq!(specs::HandlerSpecs::from(&s).proxy_accept, ["ipc://c"]);
+}
+
+#[test]
+fn old_service_names() {
+    let list =
+        |text: &str| services::Services::from(&settings(&format!("[runner]\nservices={text}\n")));
+    let s = list("condure,zurl,pushpin-proxy,pushpin-handler");
+    assert!(s.connmgr && s.proxy && s.handler);
+    assert_eq!(s.warnings, ["services: zurl is ignored: the proxy makes outgoing requests itself"]);
+    let s = list("mongrel2,m2adapter,handler");
+    assert!(s.connmgr && !s.proxy && s.handler);
+    assert_eq!(s.warnings.len(), 2);
+    assert_eq!(list("nosuch").warnings, ["services: nosuch is ignored: there is no such service"]);
+}
+
+proptest! {
+    #[test]
+    fn no_text_panics(text in any::<String>(), lines in "([\\[\\]a-c=;#\",\\\\ \n]|\\\\x4){0,80}") {
+        for text in [text, lines] {
+            let s = settings(&text);
+            for (section, key) in s.main().keys().map(|(s, k)| (s.to_owned(), k.to_owned())).collect::<Vec<_>>() {
+                s.string(&section, &key);
+                s.list(&section, &key);
+                s.int(&section, &key, 0);
+                s.octal(&section, &key);
+            }
+        }
+    }
+
+    #[test]
+    fn a_quoted_value_comes_back(value in "[^\\r\u{0}]{0,40}") {
+        prop_assume!(!value.starts_with("@"));
+        let quoted = value.replace('\\', "\\\\").replace('"', "\\\"");
+        let s = settings(&format!("[s]\nk=\"{quoted}\"\n"));
+        prop_assert_eq!(s.string("s", "k").unwrap(), value.replace("{libdir}", "/usr/lib/pushpin"));
+    }
+}

@@ -1,0 +1,96 @@
+//! The answers that the connection manager gives by itself (`spec/connmgr.md §4.5`).
+
+use std::borrow::Cow;
+
+use http1::write::Response;
+use http1::{BodyKind, Reason};
+
+use crate::conn::{HEAD, LINGER, PERSIST, STARTED, State};
+use crate::peers::PeerId;
+use crate::worker::Worker;
+
+/// Status and body of an answer; the connection is closed behind it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    code: u16,
+    reason: &'static str,
+    text: Cow<'static, str>,
+}
+
+impl Answer {
+    /// The peer gave up, or said something that does not fit.
+    pub(crate) const FAILED: Self =
+        Self::fixed(500, "Internal Server Error", "Failed to process request.\n");
+
+    /// The processes that could have taken the request are gone.
+    pub(crate) const NOBODY: Self =
+        Self::fixed(502, "Bad Gateway", "No proxy process took the request.\n");
+
+    /// The response has too many headers.
+    pub(crate) const RESPONSE_HEADERS: Self = Self::fixed(
+        500,
+        "Internal Server Error",
+        "The number of response headers exceeded the limit of 64.\n",
+    );
+
+    /// An upgrade that is none.
+    pub(crate) const BAD_WEBSOCKET: Self = Self::fixed(
+        400,
+        "Bad Request",
+        "Request contained an Upgrade header with value \"websocket\" but the request was not a \
+         valid WebSocket request.\n",
+    );
+
+    /// An upgrade that this build does not serve.
+    pub(crate) const NO_WEBSOCKET: Self =
+        Self::fixed(501, "Not Implemented", "WebSockets are not part of this build.\n");
+
+    const fn fixed(code: u16, reason: &'static str, text: &'static str) -> Self {
+        Self { code, reason, text: Cow::Borrowed(text) }
+    }
+
+    /// The request cannot be read.
+    pub(crate) fn unreadable(reason: Reason) -> Self {
+        let text = Cow::Owned(format!("Failed to parse request: {reason}\n"));
+        Self { code: 400, reason: "Bad Request", text }
+    }
+
+    /// The head does not fit.
+    pub(crate) fn too_large(limit: u32) -> Self {
+        let text = Cow::Owned(format!("Request header size exceeded limit of {limit} bytes.\n"));
+        Self { code: 400, reason: "Bad Request", text }
+    }
+}
+
+impl Worker {
+    /// Ends the session with this answer, or by closing if the response has been started. The
+    /// peer is not told; [`Worker::cancel`] does that.
+    pub(crate) fn answer(&mut self, slot: u32, answer: &Answer) {
+        self.set_peer(slot, PeerId::NONE);
+        let Some(conn) = self.conns.at_mut(slot) else { return };
+        conn.state = State::Ending;
+        conn.set(PERSIST, false);
+        if conn.has(STARTED) {
+            conn.set(crate::conn::ABORT, true);
+            return self.turn.touch(slot, conn);
+        }
+        conn.set(STARTED, true);
+        conn.set(LINGER, true);
+        self.counters.bad_requests += u64::from(answer.code == 400);
+        let parts = Response {
+            version: conn.version(),
+            code: answer.code,
+            reason: answer.reason.as_bytes(),
+            persistent: false,
+            body: BodyKind::Length(answer.text.len() as u64),
+        };
+        let headers = [(&b"Content-Type"[..], &b"text/plain"[..])];
+        if let Ok(span) = self.turn.encode(|out| http1::write::response(out, &parts, headers)) {
+            self.turn.add(slot, conn, span, 0);
+        }
+        if !conn.has(HEAD) {
+            let span = self.turn.raw(answer.text.as_bytes());
+            self.turn.add(slot, conn, span, 0);
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! What a worker counts. Every discard has its own counter.
+
+/// Totals since the start of a worker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Request heads read, those refused afterwards included.
+    pub requests: u64,
+    /// Requests that were answered 400.
+    pub bad_requests: u64,
+    /// ZHTTP packets read, a packet for many sessions once.
+    pub packets_in: u64,
+    /// ZHTTP packets made, a packet for many sessions once.
+    pub packets_out: u64,
+    /// Packets for one session each: what `packets_in` delivered.
+    pub deliveries: u64,
+    /// Packets that are no packets, or lack a sender; dropped.
+    pub malformed: u64,
+    /// Entries for sessions that are over or never were; dropped.
+    pub unknown: u64,
+    /// Sessions ended by a wrong sequence number.
+    pub bad_seq: u64,
+    /// Sessions ended because the peer sent more than its credits.
+    pub overruns: u64,
+    /// Sessions ended by a packet that does not fit their state.
+    pub unexpected: u64,
+    /// Packets dropped because too many peers are known.
+    pub too_many_peers: u64,
+    /// Connections closed because too much was waiting for clients that do not read.
+    pub pinned_limit: u64,
+    /// Sessions ended by silence of the peer.
+    pub session_timeouts: u64,
+    /// Connections ended by silence of the client.
+    pub stream_timeouts: u64,
+    /// Requests that nobody took, answered 502.
+    pub unanswered: u64,
+    /// Sessions ended because their peer process left.
+    pub peer_gone: u64,
+    /// System calls that wrote to clients.
+    pub writes: u64,
+}

@@ -1,0 +1,284 @@
+//! Bytes from clients. Reads go into the worker's scratch buffer; a connection keeps only what
+//! cannot be dealt with at once: an incomplete head, body without credits, a pipelined request.
+
+use std::io::ErrorKind;
+
+use http1::Reason;
+
+use crate::Net;
+use crate::answer::Answer;
+use crate::conn::{BODY, EXPECT, HUP, STARTED, State, UNREAD};
+use crate::peers::PeerId;
+use crate::worker::Worker;
+
+/// What a read gave.
+enum Got {
+    /// So many bytes in the scratch buffer.
+    Bytes(usize),
+    Nothing,
+    Closed,
+}
+
+impl Worker {
+    /// The socket has bytes. `closed`: the system reported the end of the stream or an error, so
+    /// that a short read does not mean that all is read.
+    pub fn readable(&mut self, now: u64, net: &mut impl Net, slot: u32, closed: bool) {
+        self.now = now;
+        let Some(conn) = self.conns.at_mut(slot).filter(|conn| conn.state != State::Gone) else {
+            return;
+        };
+        conn.set(UNREAD, true);
+        if closed {
+            conn.set(HUP, true);
+        }
+        self.read_on(net, slot);
+    }
+
+    /// Reads as far as the connection's state wants more. What it does not want stays in the
+    /// kernel and slows the client down.
+    pub(crate) fn read_on(&mut self, net: &mut impl Net, slot: u32) {
+        while let Some(conn) = self.conns.at(slot).filter(|conn| conn.has(UNREAD)) {
+            let more = match conn.state {
+                State::Head => self.read_head(net, slot),
+                State::Request if conn.has(BODY) && !conn.has(STARTED) => {
+                    return self.pump_body(net, slot);
+                }
+                State::Request => self.watch(net, slot),
+                State::Linger => self.discard(net, slot),
+                State::Ending | State::Gone => false,
+            };
+            if !more {
+                return;
+            }
+        }
+    }
+
+    /// One read of at most `limit` bytes. A short read has emptied the socket.
+    fn read(&mut self, net: &mut impl Net, slot: u32, limit: usize) -> Got {
+        let Some(conn) = self.conns.at_mut(slot) else { return Got::Nothing };
+        loop {
+            match net.read(slot, &mut self.scratch[..limit]) {
+                Ok(0) => {
+                    conn.set(HUP, true);
+                    conn.set(UNREAD, false);
+                    return Got::Closed;
+                }
+                Ok(n) => {
+                    let hup = conn.has(HUP);
+                    conn.set(UNREAD, hup || n == limit);
+                    return Got::Bytes(n);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    conn.set(UNREAD, false);
+                    return Got::Nothing;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return Got::Closed,
+            }
+        }
+    }
+
+    /// Room behind what the connection has kept.
+    fn room(&self, slot: u32) -> usize {
+        let kept = self.conns.at(slot).map_or(0, |conn| conn.buffered());
+        self.scratch.len().saturating_sub(kept)
+    }
+
+    fn read_head(&mut self, net: &mut impl Net, slot: u32) -> bool {
+        let room = self.room(slot);
+        match self.read(net, slot, room) {
+            Got::Bytes(n) => {
+                self.take_bytes(slot, n);
+                true
+            }
+            Got::Nothing => false,
+            Got::Closed => {
+                self.close(net, slot);
+                false
+            }
+        }
+    }
+
+    /// Reads the head in what has just been read, together with what was kept before.
+    fn take_bytes(&mut self, slot: u32, n: usize) {
+        let Some(conn) = self.conns.at_mut(slot) else { return };
+        if conn.inbuf.is_some() {
+            conn.keep(&self.scratch[..n]);
+            return self.parse_kept(slot);
+        }
+        let scratch = std::mem::take(&mut self.scratch);
+        let used = self.head(slot, &scratch[..n]);
+        if let Some(conn) = self.conns.at_mut(slot) {
+            conn.keep(&scratch[used..n]);
+        }
+        self.scratch = scratch;
+    }
+
+    /// Reads a head from what the connection has kept.
+    pub(crate) fn parse_kept(&mut self, slot: u32) {
+        let Some(mut kept) = self.conns.at_mut(slot).and_then(|conn| conn.inbuf.take()) else {
+            return;
+        };
+        let used = self.head(slot, &kept);
+        self.put_back(slot, &mut kept, used);
+    }
+
+    /// Gives the connection back what was not used of its kept bytes.
+    fn put_back(&mut self, slot: u32, kept: &mut Box<Vec<u8>>, used: usize) {
+        kept.drain(..used);
+        if let Some(conn) = self.conns.at_mut(slot).filter(|_| !kept.is_empty()) {
+            conn.inbuf = Some(std::mem::take(kept));
+        }
+    }
+
+    /// While a response is awaited or written: keeps pipelined bytes, notices the client leaving
+    /// (also by half a close, `spec/connmgr.md §4.6`).
+    fn watch(&mut self, net: &mut impl Net, slot: u32) -> bool {
+        let room = self.room(slot);
+        if room == 0 {
+            if self.conns.at(slot).is_some_and(|conn| conn.has(HUP)) {
+                self.client_left(net, slot);
+            }
+            return false;
+        }
+        match self.read(net, slot, room) {
+            Got::Bytes(n) => {
+                if let Some(conn) = self.conns.at_mut(slot) {
+                    conn.keep(&self.scratch[..n]);
+                }
+                true
+            }
+            Got::Nothing => false,
+            Got::Closed => {
+                self.client_left(net, slot);
+                false
+            }
+        }
+    }
+
+    /// The client closed at least its sending side. If the response was not started, it may
+    /// still see that it gets none.
+    fn client_left(&mut self, net: &mut impl Net, slot: u32) {
+        let started = self.conns.at(slot).is_none_or(|conn| conn.has(STARTED));
+        if !started && self.cancel(slot) {
+            return self.answer(slot, &Answer::FAILED);
+        }
+        self.client_gone(net, slot);
+    }
+
+    fn discard(&mut self, net: &mut impl Net, slot: u32) -> bool {
+        let limit = self.scratch.len();
+        let got = self.read(net, slot, limit);
+        let Some(conn) = self.conns.at_mut(slot) else { return false };
+        match got {
+            Got::Bytes(n) if conn.left > n as u64 => {
+                conn.left -= n as u64;
+                true
+            }
+            Got::Nothing => false,
+            Got::Bytes(_) | Got::Closed => {
+                self.close(net, slot);
+                false
+            }
+        }
+    }
+
+    /// Sends request body on while there are credits, from what was kept and from the socket.
+    pub(crate) fn pump_body(&mut self, net: &mut impl Net, slot: u32) {
+        while let Some(conn) = self.conns.at_mut(slot) {
+            let wanted = conn.state == State::Request && conn.has(BODY) && !conn.has(STARTED);
+            if !wanted {
+                return self.read_on(net, slot);
+            }
+            if conn.peer == PeerId::NONE {
+                return;
+            }
+            let outcome = match conn.inbuf.take() {
+                Some(mut kept) => {
+                    let outcome = self.feed(slot, &kept);
+                    self.put_back(slot, &mut kept, *outcome.as_ref().unwrap_or(&0));
+                    outcome
+                }
+                None if conn.out_credits == 0 => return,
+                None => {
+                    self.say_continue(slot);
+                    self.read_body(net, slot)
+                }
+            };
+            match outcome {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(reason) => return self.bad_body(slot, reason),
+            }
+        }
+    }
+
+    /// Reads and sends one piece of body. 0: nothing to be had now.
+    fn read_body(&mut self, net: &mut impl Net, slot: u32) -> Result<usize, Reason> {
+        if !self.conns.at(slot).is_some_and(|conn| conn.has(UNREAD)) {
+            return Ok(0);
+        }
+        let limit = self.scratch.len();
+        match self.read(net, slot, limit) {
+            Got::Bytes(n) => {
+                let scratch = std::mem::take(&mut self.scratch);
+                let outcome = self.feed(slot, &scratch[..n]);
+                if let (Ok(used), Some(conn)) = (&outcome, self.conns.at_mut(slot)) {
+                    conn.keep(&scratch[*used..n]);
+                }
+                self.scratch = scratch;
+                outcome.map(|_| n)
+            }
+            Got::Nothing => Ok(0),
+            Got::Closed => {
+                self.client_left(net, slot);
+                Ok(0)
+            }
+        }
+    }
+
+    /// Takes body out of `bytes` as credits allow and sends it; gives the bytes dealt with.
+    fn feed(&mut self, slot: u32, bytes: &[u8]) -> Result<usize, Reason> {
+        let max = self.config.buffer_size;
+        let Some(conn) = self.conns.at_mut(slot) else { return Ok(0) };
+        let max = max.min(conn.out_credits) as usize;
+        self.body.clear();
+        let mut used = 0;
+        let end = loop {
+            let step = conn.decoder.decode(&bytes[used..], max - self.body.len())?;
+            self.body.extend_from_slice(&bytes[used..][step.data]);
+            used += step.consumed;
+            if step.end || step.consumed == 0 {
+                break step.end;
+            }
+        };
+        // The body is at most the credits.
+        conn.out_credits -= self.body.len() as u32;
+        if end {
+            conn.set(BODY, false);
+            conn.set(EXPECT, false);
+        }
+        if end || !self.body.is_empty() {
+            self.send(slot, |f, body| {
+                f.body(body).flag("more", !end);
+            });
+        }
+        self.client_active(slot);
+        Ok(used)
+    }
+
+    /// Lets a client that waits for it send its body.
+    fn say_continue(&mut self, slot: u32) {
+        if let Some(conn) = self.conns.at_mut(slot).filter(|conn| conn.has(EXPECT)) {
+            conn.set(EXPECT, false);
+            let span = self.turn.raw(b"HTTP/1.1 100 Continue\r\n\r\n");
+            self.turn.add(slot, conn, span, 0);
+        }
+    }
+
+    /// The body's framing is broken: nothing behind it can be trusted.
+    fn bad_body(&mut self, slot: u32, reason: Reason) {
+        self.cancel(slot);
+        self.answer(slot, &Answer::unreadable(reason));
+    }
+}

@@ -1,0 +1,214 @@
+//! From a request head to the first ZHTTP packet (`spec/connmgr.md §4.1`, `spec/zhttp.md §3.1`).
+
+use arrayvec::{ArrayString, ArrayVec};
+use http1::{BodyKind, Decoder, HeaderSlots, Reason, RequestHead, Version, parse_request};
+use std::fmt::Write as _;
+use zhttp::{Ext, Head, Id};
+
+use crate::answer::Answer;
+use crate::conn::{BODY, EXPECT, HEAD, PERSIST, State, UNTAKEN, V10};
+use crate::session::Session;
+use crate::worker::{Output, Worker};
+
+/// Longest URI that is passed on.
+const URI_MAX: usize = 4096;
+
+impl Worker {
+    /// Reads a head from the start of `bytes` and sends the request on. Gives the bytes dealt
+    /// with: 0 while the head is incomplete.
+    pub(crate) fn head(&mut self, slot: u32, bytes: &[u8]) -> usize {
+        let mut slots = HeaderSlots::new();
+        match parse_request(bytes, &mut slots) {
+            Ok(Some(head)) => {
+                self.request(slot, &head);
+                head.size
+            }
+            Ok(None) if bytes.len() < self.config.buffer_size as usize => 0,
+            Ok(None) => self.refuse(slot, &Answer::too_large(self.config.buffer_size), bytes.len()),
+            Err(reason) => self.refuse(slot, &Answer::unreadable(reason), bytes.len()),
+        }
+    }
+
+    /// Answers something that is no request; as HTTP/1.0, for its version is not known.
+    fn refuse(&mut self, slot: u32, answer: &Answer, used: usize) -> usize {
+        if let Some(conn) = self.conns.at_mut(slot) {
+            conn.set(V10, true);
+        }
+        self.answer(slot, answer);
+        used
+    }
+
+    fn request(&mut self, slot: u32, head: &RequestHead<'_, '_>) {
+        self.counters.requests += 1;
+        let Some(conn) = self.conns.at_mut(slot) else { return };
+        conn.set(V10, head.version == Version::V10);
+        conn.set(PERSIST, head.persistent);
+        conn.set(HEAD, head.method == "HEAD");
+        let answer = match uri(head) {
+            _ if wants_websocket(head) => websocket_answer(head),
+            Ok(uri) if uri.len() <= URI_MAX => return self.start(slot, head, &uri),
+            Ok(_) => Answer::FAILED,
+            Err(reason) => Answer::unreadable(reason),
+        };
+        self.answer(slot, &answer);
+    }
+
+    /// Opens the session and sends its first packet.
+    fn start(&mut self, slot: u32, head: &RequestHead<'_, '_>, uri: &str) {
+        let counter = self.new_counter();
+        let buffer_size = self.config.buffer_size;
+        let Some(conn) = self.conns.at_mut(slot) else { return };
+        conn.state = State::Request;
+        conn.set(UNTAKEN, true);
+        conn.set(BODY, !head.body.is_empty());
+        conn.set(EXPECT, head.expects_continue);
+        conn.decoder = Decoder::new(head.body);
+        (conn.counter, conn.in_seq, conn.out_seq) = (counter, 0, 1);
+        (conn.out_credits, conn.window, conn.due) = (0, buffer_size, 0);
+        let address = conn.address.get();
+        let session = Session { worker: self.config.worker, slot, counter };
+        let packet = first_packet(&self.config.instance, session, head, uri, buffer_size, address);
+        self.counters.packets_out += 1;
+        self.outputs.push_back(Output::First { session, packet });
+        self.request_waits(slot);
+        log::debug!("server-conn {}: request: {} {uri}", self.name(session), head.method);
+    }
+
+    /// A session's id for the log.
+    pub(crate) fn name(&self, session: Session) -> String {
+        String::from_utf8_lossy(&session.text()).into_owned()
+    }
+}
+
+fn first_packet(
+    instance: &[u8],
+    session: Session,
+    head: &RequestHead<'_, '_>,
+    uri: &str,
+    credits: u32,
+    address: Option<(std::net::IpAddr, u16)>,
+) -> Vec<u8> {
+    let ids = [Id { id: &session.text(), seq: Some(0) }];
+    let packet = Head { from: instance, ids: &ids, ext: Ext::OURS };
+    let mut out = Vec::with_capacity(256 + uri.len() + head.size);
+    zhttp::write(&mut out, &packet, |f| {
+        f.method(head.method).uri(uri);
+        f.headers(head.headers.iter().map(|h| (h.name, h.value)));
+        f.credits(credits).flag("more", !head.body.is_empty());
+        f.flag("stream", true).flag("router-resp", true);
+        let mut text = ArrayString::<46>::new();
+        if let Some((ip, port)) = address
+            && write!(text, "{ip}").is_ok()
+        {
+            f.peer(&text, port);
+        }
+    });
+    out
+}
+
+/// The absolute URI of a request: scheme of the connection, host of the target or of the Host
+/// header, path and query as sent.
+fn uri(head: &RequestHead<'_, '_>) -> Result<String, Reason> {
+    let (host, path) = match split_absolute(head.target) {
+        Some(parts) => parts,
+        None if head.target.starts_with('/') => (host_header(head), head.target),
+        None if head.target == "*" => (host_header(head), "/*"),
+        // Anything else, put behind the host, would name another host.
+        None => return Err(Reason::Token),
+    };
+    if !is_host(host) {
+        return Err(Reason::HeaderValue);
+    }
+    let slash = if path.starts_with('/') { "" } else { "/" };
+    Ok(["http://", host, slash, path].concat())
+}
+
+/// Host, and path with query, of a target in absolute form (RFC 9112 §3.2.2).
+fn split_absolute(target: &str) -> Option<(&str, &str)> {
+    let (scheme, rest) = target.split_once("://")?;
+    if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
+        return None;
+    }
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    Some(rest.split_at(end))
+}
+
+/// The first Host header that is text, else `localhost`.
+fn host_header<'b>(head: &RequestHead<'_, 'b>) -> &'b str {
+    let hosts = head.headers.iter().filter(|h| h.name.eq_ignore_ascii_case("host"));
+    let mut texts = hosts.filter_map(|h| std::str::from_utf8(h.value).ok());
+    texts.next().filter(|host| !host.is_empty()).unwrap_or("localhost")
+}
+
+/// Whether nothing in it could be taken for another part of the URI.
+fn is_host(host: &str) -> bool {
+    let stray = |c: char| c.is_whitespace() || c.is_control() || "/?#@\\\"<>".contains(c);
+    !host.is_empty() && !host.contains(stray)
+}
+
+/// `Upgrade: websocket` (`spec/connmgr.md §7.1`).
+fn wants_websocket(head: &RequestHead<'_, '_>) -> bool {
+    let mut upgrades = head.headers.iter().filter(|h| h.name.eq_ignore_ascii_case("upgrade"));
+    upgrades.any(|h| h.value.eq_ignore_ascii_case(b"websocket"))
+}
+
+fn websocket_answer(head: &RequestHead<'_, '_>) -> Answer {
+    let last = |name: &str| {
+        let values: ArrayVec<&[u8], { http1::MAX_HEADERS }> = head
+            .headers
+            .iter()
+            .filter(|h| h.name.eq_ignore_ascii_case(name))
+            .map(|h| h.value)
+            .collect();
+        values.last().copied()
+    };
+    let valid = head.method == "GET"
+        && matches!(head.body, BodyKind::None | BodyKind::Length(0))
+        && last("sec-websocket-version") == Some(b"13")
+        && last("sec-websocket-key").is_some_and(|key| key.len() <= 220);
+    if valid { Answer::NO_WEBSOCKET } else { Answer::BAD_WEBSOCKET }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn uri_of(text: &str) -> Result<String, Reason> {
+        let mut slots = HeaderSlots::new();
+        uri(&parse_request(text.as_bytes(), &mut slots).unwrap().unwrap())
+    }
+
+    #[test]
+    fn builds_the_uri() {
+        let cases = [
+            ("GET /a?b HTTP/1.1\r\nHost: h:8\r\n\r\n", "http://h:8/a?b"),
+            ("GET / HTTP/1.1\r\n\r\n", "http://localhost/"),
+            ("GET / HTTP/1.1\r\nHost:\r\n\r\n", "http://localhost/"),
+            ("GET / HTTP/1.1\r\nHost: ä\r\nHost: x\r\n\r\n", "http://ä/"),
+            (
+                "GET HTTP://abs.example:81/p?q HTTP/1.1\r\nHost: h\r\n\r\n",
+                "http://abs.example:81/p?q",
+            ),
+            ("GET http://abs.example HTTP/1.1\r\nHost: h\r\n\r\n", "http://abs.example/"),
+            ("GET http://abs.example?q HTTP/1.1\r\nHost: h\r\n\r\n", "http://abs.example/?q"),
+            ("OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n", "http://h/*"),
+            ("GET /a://b HTTP/1.1\r\nHost: h\r\n\r\n", "http://h/a://b"),
+        ];
+        for (text, wanted) in cases {
+            assert_eq!(uri_of(text).as_deref(), Ok(wanted), "{text}");
+        }
+    }
+
+    #[test]
+    fn refuses_what_would_name_another_host() {
+        for target in ["x", ".evil", "@evil/", "ftp://h/", "h:443"] {
+            let text = format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n");
+            assert_eq!(uri_of(&text), Err(Reason::Token), "{target}");
+        }
+        for host in ["a/b", "a@b", "a b", "a?b", "a#b", "a\\b"] {
+            let text = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
+            assert_eq!(uri_of(&text), Err(Reason::HeaderValue), "{host}");
+        }
+        assert_eq!(uri_of("GET http:///x HTTP/1.1\r\n\r\n"), Err(Reason::HeaderValue));
+    }
+}

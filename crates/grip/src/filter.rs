@@ -1,0 +1,225 @@
+//! Filters of a subscription (spec/grip.md §9), those that need no request to the backend.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+
+use crate::item::Item;
+
+/// What a session's filters look at.
+pub struct Context<'a> {
+    /// Subscription meta.
+    pub meta: &'a BTreeMap<String, String>,
+    /// Names of the connection's channels, without prefix.
+    pub channels: &'a [&'a str],
+    /// The default id of `build-id` marks; none in response content.
+    pub prev_ids: &'a [(&'a str, &'a str)],
+}
+
+/// What becomes of an item.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Delivered with this content.
+    Send(Bytes),
+    /// Not delivered.
+    Drop,
+    /// A filter could not be applied: its name and the cause.
+    Failed(String),
+}
+
+/// Whether a filter is known to this product. Unknown names are passed over; the two that make
+/// requests are refused by the handler, so that nothing unfiltered gets out.
+pub fn needs_request(name: &str) -> bool {
+    matches!(name, "http-check" | "http-modify")
+}
+
+/// Whether a filter changes the content of messages.
+pub fn is_content(name: &str) -> bool {
+    matches!(name, "build-id" | "var-subst" | "http-modify")
+}
+
+/// Runs `filters` in order over one item for one session.
+pub fn run(filters: &[String], item: &Item, content: Bytes, context: &Context<'_>) -> Outcome {
+    let mut content = content;
+    for filter in filters {
+        let passes = match filter.as_str() {
+            "skip-self" => !skip_self(item, context),
+            "skip-users" => !skip_users(item, context),
+            "require-sub" => require_sub(item, context),
+            "var-subst" => {
+                match substitute(&content, |directive| variable(directive, context)) {
+                    Ok(changed) => content = changed.into(),
+                    Err(error) => return Outcome::Failed(format!("var-subst: {error}")),
+                }
+                true
+            }
+            "build-id" => {
+                match build_id(&content, context) {
+                    Ok(changed) => content = changed.into(),
+                    Err(error) => return Outcome::Failed(format!("build-id: {error}")),
+                }
+                true
+            }
+            "http-check" | "http-modify" => {
+                return Outcome::Failed(format!("{filter}: not available"));
+            }
+            _ => true,
+        };
+        if !passes {
+            return Outcome::Drop;
+        }
+    }
+    Outcome::Send(content)
+}
+
+fn user<'a>(context: &'a Context<'_>) -> &'a str {
+    context.meta.get("user").map_or("", String::as_str)
+}
+
+fn skip_self(item: &Item, context: &Context<'_>) -> bool {
+    let user = user(context);
+    !user.is_empty() && user == item.meta("sender")
+}
+
+fn skip_users(item: &Item, context: &Context<'_>) -> bool {
+    let user = user(context);
+    !user.is_empty() && item.meta("skip_users").split(',').any(|name| name.trim() == user)
+}
+
+fn require_sub(item: &Item, context: &Context<'_>) -> bool {
+    let required = item.meta("require_sub");
+    required.is_empty() || context.channels.contains(&required)
+}
+
+/// Rewrites the `%I` marks of `content`.
+///
+/// # Errors
+/// The texts of spec/grip.md §9.
+pub fn build_id(content: &[u8], context: &Context<'_>) -> Result<Vec<u8>, String> {
+    let format = context.meta.get("id_format").ok_or("no sub meta 'id_format'")?;
+    let default = if context.prev_ids.is_empty() {
+        None
+    } else {
+        let id = substitute(format.as_bytes(), |directive| prev_id(directive, context))
+            .map_err(|error| format!("failed to render ID: {error}"))?;
+        Some(id)
+    };
+    let encoding = context.meta.get("id_encoding").map(String::as_str);
+    if !matches!(encoding, None | Some("hex")) {
+        return Err(format!("unsupported encoding: {}", encoding.unwrap_or_default()));
+    }
+    substitute(content, |directive| {
+        if directive.name != b'I' {
+            return Err(directive.unknown());
+        }
+        let id = match (directive.argument, &default) {
+            (Some(text), _) => text,
+            (None, Some(id)) => id.clone(),
+            (None, None) => return Err("No ID specified and no default ID in context".to_owned()),
+        };
+        Ok(if encoding.is_some() { hex(&id) } else { id })
+    })
+}
+
+fn hex(bytes: &[u8]) -> Vec<u8> {
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text.into_bytes()
+}
+
+fn variable(directive: Directive, context: &Context<'_>) -> Result<Vec<u8>, String> {
+    let name = directive.needs_argument(b's')?;
+    match context.meta.get(&name) {
+        Some(value) => Ok(value.clone().into_bytes()),
+        None => Err(format!("No such variable '{name}' at position {}", directive.position)),
+    }
+}
+
+fn prev_id(directive: Directive, context: &Context<'_>) -> Result<Vec<u8>, String> {
+    let name = directive.needs_argument(b's')?;
+    match context.prev_ids.iter().find(|(channel, _)| *channel == name) {
+        Some((_, id)) => Ok(id.as_bytes().to_vec()),
+        None => Err(format!("No such variable '{name}' at position {}", directive.position)),
+    }
+}
+
+/// One `%X` or `%(argument)X` mark.
+struct Directive {
+    name: u8,
+    argument: Option<Vec<u8>>,
+    position: usize,
+}
+
+impl Directive {
+    fn unknown(&self) -> String {
+        let name = char::from(self.name);
+        format!("Unknown directive '{name}' at position {}", self.position)
+    }
+
+    fn needs_argument(&self, name: u8) -> Result<String, String> {
+        if self.name != name {
+            return Err(self.unknown());
+        }
+        match &self.argument {
+            Some(text) => Ok(String::from_utf8_lossy(text).into_owned()),
+            None => {
+                let name = char::from(name);
+                Err(format!("Directive '{name}' requires argument at position {}", self.position))
+            }
+        }
+    }
+}
+
+/// Replaces each mark in `text` by what `render` makes of it; `%%` is a percent sign.
+fn substitute(
+    text: &[u8],
+    render: impl Fn(Directive) -> Result<Vec<u8>, String>,
+) -> Result<Vec<u8>, String> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut at = 0;
+    while let Some(&byte) = text.get(at) {
+        let position = at;
+        at += 1;
+        if byte != b'%' {
+            out.push(byte);
+            continue;
+        }
+        let mut argument = None;
+        if text.get(at) == Some(&b'(') {
+            let (text, after) = parse_argument(text, at + 1)
+                .ok_or_else(|| format!("Unterminated field starting at position {position}"))?;
+            argument = Some(text);
+            at = after;
+        }
+        match text.get(at) {
+            Some(b'%') if argument.is_none() => out.push(b'%'),
+            Some(&name) if name.is_ascii_alphabetic() => {
+                out.extend(render(Directive { name, argument, position })?);
+            }
+            _ => return Err(format!("Expected directive after '%' at position {position}")),
+        }
+        at += 1;
+    }
+    Ok(out)
+}
+
+/// The text up to the closing parenthesis, and where it goes on.
+fn parse_argument(text: &[u8], start: usize) -> Option<(Vec<u8>, usize)> {
+    let mut argument = Vec::new();
+    let mut at = start;
+    loop {
+        match text.get(at)? {
+            b')' => return Some((argument, at + 1)),
+            b'\\' => {
+                at += 1;
+                argument.push(*text.get(at)?);
+            }
+            byte => argument.push(*byte),
+        }
+        at += 1;
+    }
+}

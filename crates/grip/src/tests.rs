@@ -1,0 +1,428 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn instruct(headers: &[(&str, &str)]) -> Result<Instruct, String> {
+    with_body(headers, "")
+}
+
+fn with_body(headers: &[(&str, &str)], body: &str) -> Result<Instruct, String> {
+    let headers: Vec<(&str, &[u8])> = headers.iter().map(|(n, v)| (*n, v.as_bytes())).collect();
+    let response =
+        ResponseHead { code: 200, reason: "OK", headers: &headers, body: body.as_bytes() };
+    Instruct::parse("http://api.example/a/b?c", &response)
+}
+
+fn json(body: &str) -> Result<Instruct, String> {
+    with_body(&[("Content-Type", "application/grip-instruct; x=y")], body)
+}
+
+#[test]
+fn a_stream_hold_with_all_its_headers() {
+    let i = with_body(
+        &[
+            ("Content-Type", "text/event-stream"),
+            ("grip-hold", "stream"),
+            ("Grip-Channel", "room-7; prev-id=4; filter=skip-self, b;Prev-ID=\"x,\\\"y\""),
+            ("Grip-Channel", " c ,"),
+            ("Grip-Keep-Alive", ":\\n\\n; format=cstring; timeout=55"),
+            ("Grip-Set-Meta", "user=\"ann\", a=1; b=2"),
+            ("Grip-Link", "</next?x=1>; rel=next; timeout=3, <http://h/g>; rel=gone"),
+            ("Connection", "close"),
+            ("Content-Length", "5"),
+        ],
+        "hello",
+    )
+    .unwrap();
+    assert_eq!(i.hold, Some(HoldMode::Stream));
+    let names: Vec<_> = i.channels.iter().map(|c| c.name.as_str()).collect();
+    assert_eq!(names, ["room-7", "b", "c"]);
+    assert_eq!(i.channels[0].prev_id.as_deref(), Some("4"));
+    assert_eq!(i.channels[0].filters, ["skip-self"]);
+    assert_eq!(i.channels[1].prev_id.as_deref(), Some("x,\"y"));
+    let keep_alive = i.keep_alive.unwrap();
+    assert_eq!((&keep_alive.data[..], keep_alive.timeout_s), (&b":\n\n"[..], 55));
+    assert_eq!(keep_alive.mode, KeepAliveMode::Idle);
+    assert_eq!(
+        i.meta.into_iter().collect::<Vec<_>>(),
+        [("a".to_owned(), "1".to_owned()), ("user".to_owned(), "ann".to_owned())]
+    );
+    let next = i.next.unwrap();
+    assert_eq!((next.url.as_str(), next.timeout_s), ("http://api.example/next?x=1", 3));
+    assert_eq!(i.gone.as_deref(), Some("http://h/g"));
+    assert_eq!(i.reply.headers, [("Content-Type".to_owned(), b"text/event-stream".to_vec())]);
+    assert_eq!(
+        (i.reply.code, i.reply.reason.as_str(), &i.reply.body[..]),
+        (200, "OK", &b"hello"[..])
+    );
+}
+
+#[test]
+fn defaults_and_limits_of_the_headers() {
+    let i = instruct(&[("Grip-Hold", "response")]).unwrap();
+    assert_eq!((i.timeout_s, i.keep_alive, i.channels.len()), (55, None, 0));
+    assert_eq!(instruct(&[("Grip-Timeout", " 3 ")]).unwrap().timeout_s, 5);
+    let keep = |line| instruct(&[("Grip-Keep-Alive", line)]).unwrap().keep_alive.unwrap();
+    assert_eq!(keep("a, b").data, b"a, b");
+    assert_eq!(keep("a;timeout=0").timeout_s, 1);
+    assert_eq!(keep("YWI=;format=base64;mode=interval").data, b"ab");
+    assert_eq!(keep("\\x41\\q\\\\;format=cstring").data, b"A\\");
+    let i = instruct(&[
+        ("Grip-Status", "404"),
+        ("Grip-Expose-Headers", "x-a"),
+        ("X-A", "1"),
+        ("X-B", "2"),
+    ])
+    .unwrap();
+    assert_eq!((i.reply.code, i.reply.reason.as_str()), (404, "Not Found"));
+    assert_eq!(i.reply.headers.len(), 1);
+    let i = instruct(&[("Grip-Status", "299 Very well")]).unwrap();
+    assert_eq!((i.reply.code, i.reply.reason.as_str()), (299, "Very well"));
+}
+
+#[test]
+fn error_texts_of_the_headers() {
+    for (name, value, text) in [
+        ("Grip-Hold", "Stream", "Grip-Hold must be set to either 'response' or 'stream'"),
+        (
+            "Grip-Channel",
+            "n; filter=a; filter=a; filter=a; filter=a; filter=a; filter=a",
+            "too many filters for channel 'n'",
+        ),
+        ("Grip-Timeout", "x", "failed to parse Grip-Timeout"),
+        ("Grip-Timeout", "-1", "Grip-Timeout has invalid value"),
+        ("Grip-Keep-Alive", ";timeout=1", "Grip-Keep-Alive cannot be empty"),
+        ("Grip-Keep-Alive", "a;mode=x", "no such Grip-Keep-Alive mode 'x'"),
+        ("Grip-Keep-Alive", "a;timeout=x", "failed to parse Grip-Keep-Alive timeout value"),
+        ("Grip-Keep-Alive", "a;timeout=-2", "Grip-Keep-Alive timeout has invalid value"),
+        ("Grip-Keep-Alive", "a;format=x", "no such Grip-Keep-Alive format 'x'"),
+        ("Grip-Keep-Alive", "a\\;format=cstring", "failed to parse Grip-Keep-Alive cstring format"),
+        ("Grip-Keep-Alive", "\\q;format=cstring", "failed to parse Grip-Keep-Alive cstring format"),
+        ("Grip-Set-Meta", "a=1,,b=2", "Grip-Set-Meta cannot be empty"),
+        ("Grip-Link", "/x; rel=next", "failed to parse Grip-Link value"),
+        ("Grip-Link", "<http://[x>; rel=next", "Grip-Link contains invalid link"),
+        ("Grip-Link", "</x>; rel=next; timeout=a", "failed to parse Grip-Link timeout value"),
+        ("Grip-Link", "</x>; rel=next; timeout=-1", "Grip-Link timeout has invalid value"),
+        ("Grip-Status", "1000", "Grip-Status contains invalid status code"),
+    ] {
+        assert_eq!(instruct(&[(name, value)]).unwrap_err(), text, "{name}: {value}");
+    }
+}
+
+#[test]
+fn a_json_instruction() {
+    let i = json(
+        r#"{"hold": {"mode": "stream", "channels": [{"name": "room-7", "filters": ["skip-self"]}],
+          "keep-alive": {"content": "\n", "timeout": 20}, "meta": {"user": "ann"}},
+ "response": {"code": "402", "headers": {"Content-Type": "text/plain"}, "body": "hello\n"}}"#,
+    )
+    .unwrap();
+    assert_eq!(i.hold, Some(HoldMode::Stream));
+    assert_eq!(i.channels[0].name, "room-7");
+    let keep_alive = i.keep_alive.unwrap();
+    assert_eq!((keep_alive.mode, keep_alive.timeout_s), (KeepAliveMode::Interval, 20));
+    assert_eq!((i.reply.code, i.reply.reason.as_str()), (402, "Payment Required"));
+    assert_eq!(i.reply.headers, [("Content-Type".to_owned(), b"text/plain".to_vec())]);
+    assert_eq!(i.reply.body, b"hello\n");
+}
+
+#[test]
+fn error_texts_of_the_json_form() {
+    for (body, text) in [
+        ("not json", "failed to parse application/grip-instruct content as JSON"),
+        ("5", "failed to parse application/grip-instruct content as JSON"),
+        ("[]", "instruct must be an object"),
+        (r#"{"hold":[]}"#, "instruct contains 'hold' with wrong type"),
+        (r#"{"hold":{"mode":1}}"#, "hold contains 'mode' with wrong type"),
+        (
+            r#"{"hold":{"mode":"x","channels":[]}}"#,
+            "hold 'mode' must be set to either 'response' or 'stream'",
+        ),
+        (r#"{"hold":{}}"#, "hold does not contain 'channels'"),
+        (r#"{"hold":{"channels":{}}}"#, "hold contains 'channels' with wrong type"),
+        (r#"{"hold":{"channels":[1]}}"#, "channel is not an object"),
+        (r#"{"hold":{"channels":[{}]}}"#, "channel does not contain 'name'"),
+        (r#"{"hold":{"channels":[{"name":null}]}}"#, "channel contains 'name' with wrong type"),
+        (
+            r#"{"hold":{"channels":[{"name":"a","filters":[1]}]}}"#,
+            "filters contains value with wrong type",
+        ),
+        (r#"{"hold":{"channels":[],"timeout":-1}}"#, "hold contains 'timeout' with invalid value"),
+        (r#"{"hold":{"channels":[],"timeout":null}}"#, "hold contains 'timeout' with wrong type"),
+        (
+            r#"{"hold":{"channels":[],"keep-alive":1}}"#,
+            "hold contains 'keep-alive' with wrong type",
+        ),
+        (
+            r#"{"hold":{"channels":[],"keep-alive":{"content":1}}}"#,
+            "keep-alive contains 'content' with wrong type",
+        ),
+        (r#"{"hold":{"channels":[],"meta":{"a":1}}}"#, "'meta' contains 'a' with wrong type"),
+        (r#"{"response":1}"#, ""),
+        (r#"{"response":{"code":99999}}"#, "response contains 'code' with invalid value"),
+        (r#"{"response":{"headers":"x"}}"#, "response contains 'headers' with wrong type"),
+        (r#"{"response":{"headers":[1]}}"#, "headers contains element with wrong type"),
+        (
+            r#"{"response":{"headers":[["a"]]}}"#,
+            "headers contains list with wrong number of elements",
+        ),
+        (r#"{"response":{"headers":[[1,"a"]]}}"#, "header contains name element with wrong type"),
+        (r#"{"response":{"headers":[["a",1]]}}"#, "header contains value element with wrong type"),
+        (r#"{"response":{"headers":{"a":1}}}"#, "headers contains 'a' with wrong type"),
+        ("{}", "filter error: "),
+    ] {
+        assert_eq!(json(body).unwrap_err(), text, "{body}");
+    }
+    assert!(json(r#"{"response":{"body":""}}"#).is_ok());
+}
+
+fn item(text: &str) -> Result<Item, String> {
+    let value = Value::from_json(text.as_bytes()).unwrap();
+    Item::from_json(&value, None).map_err(|error| error.to_string())
+}
+
+#[test]
+fn items_of_both_encodings_are_equal() {
+    let from_json = item(
+        r#"{"channel":"c","id":"2","prev-id":"1","meta":{"sender":"s"},"size":3,"no-seq":true,
+        "formats":{"http-stream":{"content":"hi"},"http-response":{"body":"hi","code":201},
+        "ws-message":{"content":"hi"},"other":1}}"#,
+    )
+    .unwrap();
+    let mut w = tnetstring::Writer::new();
+    w.map(|w| {
+        for (key, value) in [("channel", "c"), ("id", "2"), ("prev-id", "1")] {
+            w.str(key);
+            w.str(value);
+        }
+        w.str("meta");
+        w.map(|w| ["sender", "s"].iter().for_each(|text| w.str(text)));
+        w.str("size");
+        w.int(3);
+        w.str("no-seq");
+        w.bool(true);
+        w.str("formats");
+        w.map(|w| {
+            w.str("http-stream");
+            w.map(|w| ["content", "hi"].iter().for_each(|text| w.str(text)));
+            w.str("http-response");
+            w.map(|w| {
+                ["body", "hi", "code"].iter().for_each(|text| w.str(text));
+                w.int(201);
+            });
+            w.str("ws-message");
+            w.map(|w| ["content", "hi"].iter().for_each(|text| w.str(text)));
+        });
+    });
+    let value = Value::from_tnetstring(&w.into_vec().into()).unwrap();
+    assert_eq!(Item::from_tnetstring(&value, None).unwrap(), from_json);
+    assert_eq!(from_json.response.as_ref().unwrap().reason, "Created");
+    assert_eq!(Item::from_tnetstring(&value, Some("topic")).unwrap().channel, "topic");
+}
+
+#[test]
+fn short_forms_binary_content_and_actions() {
+    let i = item(r#"{"channel":"c","http-stream":{"content-bin":"AP8=","content":"x"}}"#).unwrap();
+    assert_eq!(&i.stream.unwrap().content[..], b"\0\xff");
+    let i = item(r#"{"channel":"c","http-stream":{"action":"close","content":5}}"#).unwrap();
+    assert_eq!(i.stream.unwrap().action, Action::Close);
+    let i = item(r#"{"channel":"c","ws-message":{"content-bin":"AP8="}}"#).unwrap();
+    assert_eq!(i.ws.unwrap().kind, WsType::Binary);
+    let i = item(r#"{"channel":"c","ws-message":{"action":"close","code":1000,"reason":"r"}}"#)
+        .unwrap();
+    assert_eq!(i.ws.unwrap().code, Some(1000));
+    assert!(item(r#"{"channel":"c","formats":{"other":{}}}"#).is_ok());
+}
+
+#[test]
+fn error_texts_of_items() {
+    for (body, text) in [
+        ("[]", "publish item object is not an object"),
+        ("{}", "publish item object does not contain 'channel'"),
+        (r#"{"channel":5}"#, "publish item object contains 'channel' with wrong type"),
+        (r#"{"channel":"a"}"#, "no formats specified"),
+        (r#"{"channel":"a","formats":{}}"#, "no formats specified"),
+        (
+            r#"{"channel":"a","formats":[]}"#,
+            "publish item object contains 'formats' with wrong type",
+        ),
+        (
+            r#"{"channel":"a","meta":"m","http-stream":{"content":""}}"#,
+            "publish item object contains 'meta' with wrong type",
+        ),
+        (
+            r#"{"channel":"a","meta":{"k":1},"http-stream":{"content":""}}"#,
+            "'meta' contains 'k' with wrong type",
+        ),
+        (
+            r#"{"channel":"a","size":-1,"http-stream":{"content":""}}"#,
+            "publish item object contains 'size' with invalid value",
+        ),
+        (
+            r#"{"channel":"a","no-seq":1,"http-stream":{"content":""}}"#,
+            "publish item object contains 'no-seq' with wrong type",
+        ),
+        (r#"{"channel":"a","http-stream":[]}"#, "'http-stream' is not an object"),
+        (
+            r#"{"channel":"a","http-stream":{}}"#,
+            "'http-stream' does not contain 'content' or 'content-bin'",
+        ),
+        (
+            r#"{"channel":"a","http-stream":{"content":1}}"#,
+            "'http-stream' contains 'content' with wrong type",
+        ),
+        (r#"{"channel":"a","http-stream":{"action":"explode"}}"#, ""),
+        (
+            r#"{"channel":"a","http-stream":{"content":"","content-filters":1}}"#,
+            "'http-stream' contains 'content-filters' with wrong type",
+        ),
+        (
+            r#"{"channel":"a","http-stream":{"content":"","content-filters":[1]}}"#,
+            "content-filters contains element with wrong type",
+        ),
+        (
+            r#"{"channel":"a","http-response":{}}"#,
+            "'http-response' does not contain 'body', 'body-bin', or 'body-patch'",
+        ),
+        (
+            r#"{"channel":"a","http-response":{"code":5000,"body":""}}"#,
+            "'http-response' contains 'code' with invalid value",
+        ),
+        (
+            r#"{"channel":"a","http-response":{"headers":1,"body":""}}"#,
+            "'http-response' contains 'headers' with wrong type",
+        ),
+        (
+            r#"{"channel":"a","ws-message":{}}"#,
+            "'ws-message' does not contain 'content' or 'content-bin'",
+        ),
+        (
+            r#"{"channel":"a","ws-message":{"type":"odd","content":""}}"#,
+            "'ws-message' contains 'type' with unknown value",
+        ),
+    ] {
+        assert_eq!(item(body).unwrap_err(), text, "{body}");
+    }
+    let items = |text: &str| parse_items(&Value::from_json(text.as_bytes()).unwrap(), true);
+    assert_eq!(items("[]").unwrap_err(), "Invalid format.");
+    assert_eq!(items("{}").unwrap_err(), "Invalid format: object does not contain 'items'");
+    assert_eq!(
+        items(r#"{"items":{}}"#).unwrap_err(),
+        "Invalid format: object contains 'items' with wrong type"
+    );
+    assert_eq!(
+        items(r#"{"items":[{}]}"#).unwrap_err(),
+        "Invalid format: publish item object does not contain 'channel'"
+    );
+    assert_eq!(items(r#"{"items":[]}"#).unwrap(), []);
+}
+
+#[test]
+fn base64_is_lenient() {
+    for (text, bytes) in [
+        ("YWJj", &b"abc"[..]),
+        ("YW Jj\n", b"abc"),
+        ("YQ==", b"a"),
+        ("YQ", b"a"),
+        ("!", b""),
+        ("Y", b""),
+    ] {
+        assert_eq!(base64::decode(text.as_bytes()), bytes, "{text}");
+    }
+}
+
+fn patch(body: &str, operations: &str) -> Result<String, String> {
+    let operations = Value::from_json(operations.as_bytes()).unwrap();
+    jsonpatch::patch_body(body.as_bytes(), operations.as_list().unwrap())
+        .map(|out| String::from_utf8(out).unwrap())
+}
+
+#[test]
+fn patches_of_bodies() {
+    for (body, operations, result) in [
+        ("{\"b\":1,\"a\":2}\r\n", r#"[]"#, "{\"a\":2,\"b\":1}\r\n"),
+        (
+            r#"{"a":[1,2]}"#,
+            r#"[{"op":"add","path":"/a/0","value":9},{"op":"add","path":"/a/-","value":3}]"#,
+            r#"{"a":[9,2,3]}"#,
+        ),
+        (r#"{"a/b":1}"#, r#"[{"op":"replace","path":"/a~1b","value":2}]"#, r#"{"a/b":2}"#),
+        (
+            r#"{"a":1}"#,
+            r#"[{"op":"move","from":"/a","path":"/b"},{"op":"copy","from":"/b","path":"/c"}]"#,
+            r#"{"b":1,"c":1}"#,
+        ),
+        (
+            r#"{"a":1}"#,
+            r#"[{"op":"test","path":"/a","value":1.2},{"op":"remove","path":"/a"}]"#,
+            "{}",
+        ),
+        (r#"{"a":1}"#, r#"[{"op":"replace","path":"/","value":[]}]"#, "[]"),
+    ] {
+        assert_eq!(patch(body, operations).as_deref(), Ok(result), "{operations}");
+    }
+    for (body, operations) in [
+        ("5", "[]"),
+        ("{}", r#"[{"op":"remove","path":"/"}]"#),
+        ("{}", r#"[{"op":"remove","path":""}]"#),
+        (r#"{"a":{}}"#, r#"[{"op":"move","from":"/a","path":"/a/b"}]"#),
+        (r#"{"a":1}"#, r#"[{"op":"test","path":"/a","value":2}]"#),
+        (r#"{"a":[1]}"#, r#"[{"op":"add","path":"/a/1","value":2}]"#),
+        ("{}", r#"[{"op":"replace","path":"/","value":1}]"#),
+        ("{}", r#"[{"op":"odd","path":"/"}]"#),
+    ] {
+        assert!(patch(body, operations).is_err(), "{operations}");
+    }
+}
+
+#[test]
+fn filters_drop_and_rewrite() {
+    let item = item(r#"{"channel":"c","meta":{"sender":"ann","skip_users":"bob, cid","require_sub":"x"},"http-stream":{"content":""}}"#).unwrap();
+    let run = |user: &str, filter: &str, content: &'static str| {
+        let meta =
+            [("user".to_owned(), user.to_owned()), ("id_format".to_owned(), "<%(c)s>".to_owned())]
+                .into();
+        let context = filter::Context { meta: &meta, channels: &["c"], prev_ids: &[("c", "7")] };
+        filter::run(&[filter.to_owned()], &item, content.into(), &context)
+    };
+    assert_eq!(run("ann", "skip-self", "a"), filter::Outcome::Drop);
+    assert_eq!(run("bob", "skip-self", "a"), filter::Outcome::Send("a".into()));
+    assert_eq!(run("cid", "skip-users", "a"), filter::Outcome::Drop);
+    assert_eq!(run("ann", "require-sub", "a"), filter::Outcome::Drop);
+    assert_eq!(run("ann", "unknown", "a"), filter::Outcome::Send("a".into()));
+    assert_eq!(run("ann", "var-subst", "%(user)s 5%%"), filter::Outcome::Send("ann 5%".into()));
+    assert_eq!(
+        run("ann", "var-subst", "%s"),
+        filter::Outcome::Failed("var-subst: Directive 's' requires argument at position 0".into())
+    );
+    assert_eq!(run("ann", "build-id", "%I %(z)I"), filter::Outcome::Send("<7> z".into()));
+    assert!(matches!(run("ann", "http-check", ""), filter::Outcome::Failed(_)));
+}
+
+proptest! {
+    #[test]
+    fn no_header_panics(name in "Grip-(Hold|Channel|Timeout|Keep-Alive|Set-Meta|Link|Status|Expose-Headers)", value in "[ -~]{0,40}", raw in any::<Vec<u8>>()) {
+        let _ = instruct(&[(&name, &value)]);
+        let response = ResponseHead { code: 200, reason: "", headers: &[(&name, &raw)], body: b"" };
+        let _ = Instruct::parse("http://h/", &response);
+    }
+
+    #[test]
+    fn no_document_panics(text in any::<Vec<u8>>(), keys in "[{}\\[\\]\":,a-z0-9 ]{0,60}") {
+        for text in [&text[..], keys.as_bytes()] {
+            if let Some(value) = Value::from_json(text) {
+                let _ = Item::from_json(&value, None);
+            }
+            if let Some(value) = Value::from_tnetstring(&text.to_vec().into()) {
+                let _ = Item::from_tnetstring(&value, Some("t"));
+            }
+        }
+        let _ = json(&keys);
+    }
+
+    #[test]
+    fn list_pieces_never_lose_text(line in "[a-z,\"\\\\; ]{0,30}") {
+        let kept: usize = list_pieces(&line).iter().map(|piece| piece.len()).sum();
+        prop_assert!(kept <= line.len());
+    }
+}
