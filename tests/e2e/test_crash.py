@@ -197,7 +197,7 @@ def test_kill_one_under_the_supervisor(victim, started, tmp_path, crowd):
     the same folder and ports serve the next start."""
     backend = kit.Backend(str(tmp_path))
     started.append(backend)
-    srv = H.Server(routes=routes(backend), conf={'runner': {'client_maxconn': '3000'}})
+    srv = kit.Server(routes=routes(backend), conf={'runner': {'client_maxconn': '3000'}})
     started.append(srv)
     slow = Slow(srv)
     held = hold(crowd, srv)

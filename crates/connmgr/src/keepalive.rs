@@ -28,6 +28,11 @@ impl Cycle {
         self.next_ms
     }
 
+    /// Goes on after a time without sessions, in which no steps were taken.
+    pub(crate) fn resume(&mut self, now: u64) {
+        self.next_ms = self.next_ms.max(now + STEP_MS);
+    }
+
     /// Takes the steps that are due; gives the places to visit now.
     fn advance(&mut self, now: u64, capacity: u32) -> std::ops::Range<u32> {
         let steps = 1 + (now - self.next_ms) / STEP_MS;

@@ -137,8 +137,8 @@ impl Words {
     ///
     /// # Errors
     /// `failed to parse log-level: …`
-    pub fn level(&self) -> Result<u8, Error> {
-        number::<u32>("log-level", &self.log_level).map(|level| level.min(4) as u8)
+    pub fn level(&self) -> Result<u32, Error> {
+        number::<u32>("log-level", &self.log_level).map(|level| level.min(4))
     }
 
     /// Checks the words.

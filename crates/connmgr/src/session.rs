@@ -42,6 +42,12 @@ impl Session {
     }
 }
 
+/// The worker that an id names, if it is one of ours.
+pub(crate) fn worker_of(id: &[u8]) -> Option<u16> {
+    let worker = id.split(|&b| b == b'-').next()?;
+    decimal(worker).and_then(|worker| u16::try_from(worker).ok())
+}
+
 fn push_number(text: &mut ArrayVec<u8, TEXT_MAX>, mut value: u32, base: u32) {
     let mut digits: ArrayVec<u8, 10> = ArrayVec::new();
     loop {

@@ -1,5 +1,6 @@
 //! Runs the engine on real sockets: start, threads, stop (`spec/connmgr.md §2`, §3).
 
+mod between;
 mod limit;
 pub mod listen;
 mod sockets;
@@ -9,12 +10,14 @@ mod zmqside;
 
 use std::io;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use evloop::signals::Signal;
-use mio::{Poll, Waker};
+use mio::{Events, Poll, Waker};
 
 use crate::options::{Options, Words};
 use crate::{Config, Worker};
+use between::Middle;
 use limit::Limit;
 use listen::Listener;
 use workloop::{Direct, WAKE, WorkLoop};
@@ -61,19 +64,14 @@ fn run(options: &Options) -> Result<(), String> {
     for what in &options.left_out {
         log::warn!("not part of this build, ignored: {what}");
     }
-    let context = zmq::Context::new();
     let limit = Arc::new(Limit::new(open_files(options)));
+    let context = zmq::Context::new();
     let listeners = bind(options)?;
     let zmq = if listeners.is_empty() { None } else { Some(ZmqSide::new(&context, options)?) };
-    let loops = |error: io::Error| format!("failed to set up the event loop: {error}");
-    let poll = Poll::new().map_err(loops)?;
-    let waker = Arc::new(Waker::new(poll.registry(), WAKE).map_err(loops)?);
-    let signals = evloop::signals::watch(waker.clone()).map_err(loops)?;
-    let Some(zmq) = zmq else {
-        return idle(&signals);
-    };
-    zmq.register(poll.registry(), WAKE).map_err(loops)?;
-    limit.join(waker);
+    let poll = Poll::new().map_err(loop_error)?;
+    let waker = Arc::new(Waker::new(poll.registry(), WAKE).map_err(loop_error)?);
+    let signals = evloop::signals::watch(waker.clone()).map_err(loop_error)?;
+    evloop::parent::watch_parent().map_err(loop_error)?;
     let stops = move || {
         let stop = signals.try_iter().any(|signal| signal == Signal::Stop);
         if stop {
@@ -81,22 +79,116 @@ fn run(options: &Options) -> Result<(), String> {
         }
         stop
     };
-    let worker = Worker::new(config(options, 0));
-    let work =
-        WorkLoop::new(poll, worker, listeners, limit, Direct { zmq, stops }).map_err(loops)?;
-    log::info!("started");
-    work.run().map_err(loops)?;
+    let result = match zmq {
+        None => idle(poll, stops),
+        Some(zmq) => {
+            zmq.register(poll.registry(), WAKE).map_err(loop_error)?;
+            let start = Start { options, listeners, limit, poll, waker };
+            if options.workers == 1 { start.alone(zmq, stops) } else { start.several(zmq, stops) }
+        }
+    };
     log::debug!("stopped");
-    Ok(())
+    result.map_err(loop_error)
+}
+
+fn loop_error(error: io::Error) -> String {
+    format!("failed to set up the event loop: {error}")
+}
+
+/// What the threads are made of.
+struct Start<'a> {
+    options: &'a Options,
+    listeners: Vec<Listener>,
+    limit: Arc<Limit>,
+    poll: Poll,
+    waker: Arc<Waker>,
+}
+
+impl Start<'_> {
+    /// One worker, which has the ZeroMQ sockets in its own loop.
+    fn alone(self, zmq: ZmqSide, stops: impl FnMut() -> bool) -> io::Result<()> {
+        self.limit.join(self.waker);
+        let worker = Worker::new(config(self.options, 0));
+        let exchange = Direct { zmq, stops };
+        let work = WorkLoop::new(self.poll, worker, self.listeners, self.limit, exchange)?;
+        log::info!("started");
+        work.run()
+    }
+
+    /// A thread for each worker, and this one between them and the ZeroMQ sockets.
+    fn several(mut self, zmq: ZmqSide, stops: impl FnMut() -> bool) -> io::Result<()> {
+        let mut middle = Middle::new(zmq, self.waker.clone());
+        let mut threads = Vec::new();
+        for number in 0..self.options.workers {
+            let last = number + 1 == self.options.workers;
+            let listeners = if last { std::mem::take(&mut self.listeners) } else { self.share()? };
+            threads.push(self.spawn(number, listeners, &mut middle)?);
+        }
+        log::info!("started");
+        middle.run(&mut self.poll, stops)?;
+        for thread in threads {
+            thread.join().map_err(|_| io::Error::other("a worker thread panicked"))??;
+        }
+        Ok(())
+    }
+
+    /// The same listeners once more.
+    fn share(&mut self) -> io::Result<Vec<Listener>> {
+        let mut copies = Vec::new();
+        for listener in std::mem::take(&mut self.listeners) {
+            let (one, two) = listener.share()?;
+            self.listeners.push(one);
+            copies.push(two);
+        }
+        Ok(copies)
+    }
+
+    fn spawn(
+        &self,
+        number: u16,
+        listeners: Vec<Listener>,
+        middle: &mut Middle,
+    ) -> io::Result<JoinHandle<io::Result<()>>> {
+        let poll = Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
+        self.limit.join(waker.clone());
+        let end = middle.seat(waker).ok_or(io::ErrorKind::NotConnected)?;
+        let worker = Worker::new(config(self.options, number));
+        let work = WorkLoop::new(poll, worker, listeners, self.limit.clone(), end)?;
+        std::thread::Builder::new()
+            .name(format!("server-worker {number}"))
+            .stack_size(512 * 1024)
+            .spawn(move || {
+                let _ended = EndsProcess;
+                work.run().inspect_err(|error| {
+                    log::error!("worker {number}: {error}");
+                    std::process::exit(1);
+                })
+            })
+    }
+}
+
+/// Ends the process when a worker panics: its clients would hang otherwise.
+struct EndsProcess;
+
+impl Drop for EndsProcess {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            log::error!("a worker thread failed, the process ends");
+            logging::flush();
+            std::process::exit(1);
+        }
+    }
 }
 
 /// Nothing to serve: only waits for the end.
-fn idle(signals: &std::sync::mpsc::Receiver<Signal>) -> Result<(), String> {
+fn idle(mut poll: Poll, mut stops: impl FnMut() -> bool) -> io::Result<()> {
     log::info!("started");
-    while let Ok(signal) = signals.recv() {
-        if signal == Signal::Stop {
-            log::info!("stopping...");
-            break;
+    let mut events = Events::with_capacity(1);
+    while !stops() {
+        match poll.poll(&mut events, None) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => result?,
         }
     }
     Ok(())

@@ -40,6 +40,8 @@ pub(crate) trait Exchange {
     fn is_ready(&self) -> bool;
     /// Whether the process is to end.
     fn stops(&mut self) -> bool;
+    /// Sees to it that what was sent last leaves.
+    fn finish(&mut self) {}
 }
 
 /// One worker's loop.
@@ -105,6 +107,7 @@ impl<E: Exchange> WorkLoop<E> {
         let now = self.clock.now_ms();
         self.worker.shutdown(now, &mut self.sockets);
         self.exchange.send(now, &mut self.worker);
+        self.exchange.finish();
         Ok(())
     }
 
