@@ -6,6 +6,8 @@
 //! is processes, files and signals.
 
 mod child;
+mod fault;
+mod find;
 mod levels;
 mod lifecycle;
 mod limits;
