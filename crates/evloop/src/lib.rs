@@ -6,6 +6,7 @@ pub mod arena;
 pub mod clock;
 pub mod limits;
 pub mod monitor;
+pub mod parent;
 pub mod peers;
 pub mod signals;
 pub mod timer;

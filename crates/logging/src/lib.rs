@@ -57,6 +57,14 @@ pub fn reopen() {
     }
 }
 
+/// Writes a line that another process has formatted; `line` ends with its newline.
+pub fn line(line: &[u8]) {
+    if let Some(mut writer) = WRITER.get().cloned() {
+        // Taking a line never fails: what does not fit is counted.
+        let _ = io::Write::write(&mut writer, line);
+    }
+}
+
 /// Waits until all lines so far are written, a second at most. A program calls it before it
 /// ends.
 pub fn flush() {
