@@ -1,3 +1,10 @@
-//! pushpin-connmgr.
+//! The connection manager program: serves clients, speaks ZHTTP to proxy and handler.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use connmgr::options::Words;
+
+fn main() -> ExitCode {
+    connmgr::driver::main(&Words::parse()).into()
+}

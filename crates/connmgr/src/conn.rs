@@ -123,6 +123,10 @@ impl Address {
     }
 }
 
+/// Bytes read and not dealt with; boxed, so that a connection without any is small.
+#[derive(Debug, Default)]
+pub(crate) struct Kept(pub(crate) Vec<u8>);
+
 /// No node in a list of the turn.
 pub(crate) const NO_NODE: u32 = u32::MAX;
 
@@ -130,7 +134,7 @@ pub(crate) const NO_NODE: u32 = u32::MAX;
 #[derive(Debug)]
 pub(crate) struct Conn {
     /// Bytes read and not dealt with; freed when empty.
-    pub(crate) inbuf: Option<Box<Vec<u8>>>,
+    pub(crate) inbuf: Option<Box<Kept>>,
     /// Bytes that the socket did not take; freed when empty.
     pub(crate) out: Option<Box<OutQueue>>,
     /// Body bytes that the announced Content-Length still asks for; while lingering, bytes that
@@ -213,13 +217,13 @@ impl Conn {
 
     /// Bytes read and not dealt with.
     pub(crate) fn buffered(&self) -> usize {
-        self.inbuf.as_ref().map_or(0, |buf| buf.len())
+        self.inbuf.as_ref().map_or(0, |kept| kept.0.len())
     }
 
     /// Keeps `bytes` behind what is already buffered.
     pub(crate) fn keep(&mut self, bytes: &[u8]) {
         if !bytes.is_empty() {
-            self.inbuf.get_or_insert_default().extend_from_slice(bytes);
+            self.inbuf.get_or_insert_default().0.extend_from_slice(bytes);
         }
     }
 

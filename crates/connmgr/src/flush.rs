@@ -125,12 +125,7 @@ impl Worker {
     }
 
     /// Writes the queue until it is empty or the socket is full again.
-    fn drain(
-        &mut self,
-        net: &mut impl Net,
-        slot: u32,
-        mut queue: Box<OutQueue>,
-    ) -> io::Result<()> {
+    fn drain(&mut self, net: &mut impl Net, slot: u32, mut queue: Box<OutQueue>) -> io::Result<()> {
         let (before, mut credit) = (queue.len(), 0);
         let mut result = Ok(());
         while !queue.is_empty() {

@@ -28,6 +28,11 @@ impl Cycle {
         self.next_ms
     }
 
+    /// Goes on after a time without sessions, in which no steps were taken.
+    pub(crate) fn resume(&mut self, now: u64) {
+        self.next_ms = self.next_ms.max(now + STEP_MS);
+    }
+
     /// Takes the steps that are due; gives the places to visit now.
     fn advance(&mut self, now: u64, capacity: u32) -> std::ops::Range<u32> {
         let steps = 1 + (now - self.next_ms) / STEP_MS;
@@ -94,7 +99,8 @@ impl Worker {
                 continue;
             }
             let worker = self.config.worker;
-            named.push((Session { worker, slot: grant.slot, counter: grant.counter }, conn.out_seq));
+            named
+                .push((Session { worker, slot: grant.slot, counter: grant.counter }, conn.out_seq));
             conn.out_seq = conn.out_seq.wrapping_add(1);
         }
         self.send_named(peer, &named, |f| {
@@ -114,7 +120,8 @@ impl Worker {
             let peer = group[0].peer;
             for part in group.chunks(self.peers.ids_max(peer)) {
                 let worker = self.config.worker;
-                let name = |c: &Cancel| (Session { worker, slot: c.slot, counter: c.counter }, c.seq);
+                let name =
+                    |c: &Cancel| (Session { worker, slot: c.slot, counter: c.counter }, c.seq);
                 let named: Vec<(Session, u32)> = part.iter().map(name).collect();
                 self.send_named(peer, &named, |f| {
                     f.kind(Kind::Cancel);

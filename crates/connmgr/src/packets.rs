@@ -5,7 +5,7 @@ use zhttp::{Kind, Packet};
 
 use crate::Net;
 use crate::answer::Answer;
-use crate::conn::{BODY, LOST, State, UNTAKEN};
+use crate::conn::{BODY, Conn, LOST, State, UNTAKEN};
 use crate::peers::PeerId;
 use crate::response::SharedBody;
 use crate::session::Session;
@@ -13,6 +13,14 @@ use crate::worker::Worker;
 
 /// Turn bytes after which the connections are written to before more packets are applied.
 const TURN_BYTES_MAX: usize = 4 << 20;
+
+/// Where the session of an id is.
+enum Found {
+    Slot(u32),
+    /// With another worker of this process, which has been given the packet too.
+    Elsewhere,
+    Unknown,
+}
 
 impl Worker {
     /// Applies one ZeroMQ message: a packet, or several of a peer that batches them. What it
@@ -47,17 +55,24 @@ impl Worker {
         let mut body = SharedBody::default();
         for id in packet.ids.iter() {
             match self.find(id.id) {
-                Some(slot) => self.deliver(net, slot, peer, id.seq, packet, &mut body),
-                None => self.counters.unknown += 1,
+                Found::Slot(slot) => self.deliver(net, slot, peer, id.seq, packet, &mut body),
+                Found::Elsewhere => {}
+                Found::Unknown => self.counters.unknown += 1,
             }
         }
     }
 
     /// The connection that has this session now.
-    fn find(&self, id: &[u8]) -> Option<u32> {
-        let session = Session::parse(id).filter(|s| s.worker == self.config.worker)?;
-        let conn = self.conns.at(session.slot)?;
-        (conn.in_session() && conn.counter == session.counter).then_some(session.slot)
+    fn find(&self, id: &[u8]) -> Found {
+        let Some(session) = Session::parse(id) else { return Found::Unknown };
+        if session.worker != self.config.worker {
+            return Found::Elsewhere;
+        }
+        let has = |conn: &Conn| conn.in_session() && conn.counter == session.counter;
+        match self.conns.at(session.slot) {
+            Some(conn) if has(conn) => Found::Slot(session.slot),
+            _ => Found::Unknown,
+        }
     }
 
     fn deliver(

@@ -207,7 +207,8 @@ mod tests {
         for (peer, text) in [(ours, "a"), (old, "b"), (ours, "c"), (old, "d")] {
             peers.write(peer, |out| out.extend_from_slice(text.as_bytes()));
         }
-        let pair = |peer: &str, packet: &str| (peer.as_bytes().to_vec(), packet.as_bytes().to_vec());
+        let pair =
+            |peer: &str, packet: &str| (peer.as_bytes().to_vec(), packet.as_bytes().to_vec());
         assert_eq!(sent(&mut peers), [pair("ours", "ac"), pair("old", "b"), pair("old", "d")]);
         assert!(sent(&mut peers).is_empty());
         assert_eq!((peers.ids_max(ours), peers.ids_max(old)), (128, 1));
@@ -216,7 +217,10 @@ mod tests {
     #[test]
     fn messages_have_a_size_limit() {
         let ends = [30_000, 60_000, 90_000, 200_000, 200_001];
-        assert_eq!(messages(&ends, true), [0..60_000, 60_000..90_000, 90_000..200_000, 200_000..200_001]);
+        assert_eq!(
+            messages(&ends, true),
+            [0..60_000, 60_000..90_000, 90_000..200_000, 200_000..200_001]
+        );
         assert_eq!(messages(&ends, false).len(), 5);
     }
 

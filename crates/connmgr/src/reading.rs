@@ -7,7 +7,7 @@ use http1::Reason;
 
 use crate::Net;
 use crate::answer::Answer;
-use crate::conn::{BODY, EXPECT, HUP, STARTED, State, UNREAD};
+use crate::conn::{BODY, EXPECT, HUP, Kept, STARTED, State, UNREAD};
 use crate::peers::PeerId;
 use crate::worker::Worker;
 
@@ -116,18 +116,18 @@ impl Worker {
 
     /// Reads a head from what the connection has kept.
     pub(crate) fn parse_kept(&mut self, slot: u32) {
-        let Some(mut kept) = self.conns.at_mut(slot).and_then(|conn| conn.inbuf.take()) else {
+        let Some(kept) = self.conns.at_mut(slot).and_then(|conn| conn.inbuf.take()) else {
             return;
         };
-        let used = self.head(slot, &kept);
-        self.put_back(slot, &mut kept, used);
+        let used = self.head(slot, &kept.0);
+        self.put_back(slot, kept, used);
     }
 
     /// Gives the connection back what was not used of its kept bytes.
-    fn put_back(&mut self, slot: u32, kept: &mut Box<Vec<u8>>, used: usize) {
-        kept.drain(..used);
-        if let Some(conn) = self.conns.at_mut(slot).filter(|_| !kept.is_empty()) {
-            conn.inbuf = Some(std::mem::take(kept));
+    fn put_back(&mut self, slot: u32, mut kept: Box<Kept>, used: usize) {
+        kept.0.drain(..used);
+        if let Some(conn) = self.conns.at_mut(slot).filter(|_| !kept.0.is_empty()) {
+            conn.inbuf = Some(kept);
         }
     }
 
@@ -194,9 +194,9 @@ impl Worker {
                 return;
             }
             let outcome = match conn.inbuf.take() {
-                Some(mut kept) => {
-                    let outcome = self.feed(slot, &kept);
-                    self.put_back(slot, &mut kept, *outcome.as_ref().unwrap_or(&0));
+                Some(kept) => {
+                    let outcome = self.feed(slot, &kept.0);
+                    self.put_back(slot, kept, *outcome.as_ref().unwrap_or(&0));
                     outcome
                 }
                 None if conn.out_credits == 0 => return,

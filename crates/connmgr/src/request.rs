@@ -185,7 +185,10 @@ mod tests {
             ("GET / HTTP/1.1\r\n\r\n", "http://localhost/"),
             ("GET / HTTP/1.1\r\nHost:\r\n\r\n", "http://localhost/"),
             ("GET / HTTP/1.1\r\nHost: ä\r\nHost: x\r\n\r\n", "http://ä/"),
-            ("GET HTTP://abs.example:81/p?q HTTP/1.1\r\nHost: h\r\n\r\n", "http://abs.example:81/p?q"),
+            (
+                "GET HTTP://abs.example:81/p?q HTTP/1.1\r\nHost: h\r\n\r\n",
+                "http://abs.example:81/p?q",
+            ),
             ("GET http://abs.example HTTP/1.1\r\nHost: h\r\n\r\n", "http://abs.example/"),
             ("GET http://abs.example?q HTTP/1.1\r\nHost: h\r\n\r\n", "http://abs.example/?q"),
             ("OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n", "http://h/*"),

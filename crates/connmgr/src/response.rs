@@ -5,9 +5,7 @@ use http1::{BodyKind, Reason, Version};
 use zhttp::Packet;
 
 use crate::answer::Answer;
-use crate::conn::{
-    BODY, BODYLESS, CHUNKED, Conn, HEAD, LENGTH, LINGER, PERSIST, STARTED, State,
-};
+use crate::conn::{BODY, BODYLESS, CHUNKED, Conn, HEAD, LENGTH, LINGER, PERSIST, STARTED, State};
 use crate::peers::PeerId;
 use crate::turn::{Span, Turn};
 use crate::worker::Worker;
@@ -149,7 +147,8 @@ fn framing(conn: &Conn, code: u16, packet: &Packet<'_>) -> Result<BodyKind, Reas
 /// The Content-Length that the peer gave.
 fn content_length(packet: &Packet<'_>) -> Result<Option<u64>, Reason> {
     let mut found = None;
-    let named = packet.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+    let named =
+        packet.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("content-length"));
     for (_, value) in named {
         let size = http1::decimal(http1::trim(value)).ok_or(Reason::ContentLength)?;
         if found.is_some_and(|earlier| earlier != size) {

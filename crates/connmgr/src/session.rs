@@ -42,6 +42,12 @@ impl Session {
     }
 }
 
+/// The worker that an id names, if it is one of ours.
+pub(crate) fn worker_of(id: &[u8]) -> Option<u16> {
+    let worker = id.split(|&b| b == b'-').next()?;
+    decimal(worker).and_then(|worker| u16::try_from(worker).ok())
+}
+
 fn push_number(text: &mut ArrayVec<u8, TEXT_MAX>, mut value: u32, base: u32) {
     let mut digits: ArrayVec<u8, 10> = ArrayVec::new();
     loop {
@@ -87,8 +93,21 @@ mod tests {
         let session = Session { worker: 0, slot: 7, counter: 0x2a };
         assert_eq!(session.text().as_slice(), b"0-7-2a");
         assert_eq!(Session::parse(b"0-7-2a"), Some(session));
-        let bad = ["", "0-7", "0-7-2a-1", "00-7-2a", "0-07-2a", "0-7-02a", "0-7-2A", "0-7-", "-7-1",
-            "65536-0-0", "0-4294967296-0", "0-0-100000000", "0-7-2a "];
+        let bad = [
+            "",
+            "0-7",
+            "0-7-2a-1",
+            "00-7-2a",
+            "0-07-2a",
+            "0-7-02a",
+            "0-7-2A",
+            "0-7-",
+            "-7-1",
+            "65536-0-0",
+            "0-4294967296-0",
+            "0-0-100000000",
+            "0-7-2a ",
+        ];
         for id in bad {
             assert_eq!(Session::parse(id.as_bytes()), None, "{id}");
         }

@@ -174,6 +174,9 @@ impl Worker {
         self.peers.release(conn.peer);
         conn.peer = peer;
         if peer != PeerId::NONE {
+            if self.peers.held() == 0 {
+                self.cycle.resume(self.now);
+            }
             self.peers.hold(peer);
         }
     }

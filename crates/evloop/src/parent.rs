@@ -1,42 +1,47 @@
-//! A process that the supervisor started does not outlive it, however the supervisor ends: its
-//! standard input is a pipe whose other end only the supervisor has. Called by the mains of
-//! connection manager, proxy and handler, after they watch for signals.
+//! A process does not outlive its supervisor: the supervisor holds the other end of the pipe
+//! that is this process's standard input, and says so in the environment. Called once by the
+//! programs that the supervisor starts.
 
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, Read};
 use std::thread;
+use std::time::Duration;
 
 use rustix::process::{Signal, getpid, kill_process};
 
-/// Set by the supervisor for the processes that it starts.
+/// The variable that the supervisor sets to `1` for its children.
 pub const SUPERVISED: &str = "PUSHPIN_SUPERVISED";
 
-/// Ends this process in order, as TERM does, when the supervisor is gone. Without a supervisor
-/// it does nothing.
+/// How long an orderly stop may take once the supervisor is gone.
+const STOP_MAX: Duration = Duration::from_secs(4);
+
+/// Stops this process as TERM would, once standard input ends; does nothing unless started by
+/// the supervisor.
 ///
 /// # Errors
-/// If the thread cannot be made.
-pub fn watch() -> io::Result<()> {
+/// If the thread cannot be started.
+pub fn watch_parent() -> io::Result<()> {
     if std::env::var_os(SUPERVISED).is_none_or(|value| value != "1") {
         return Ok(());
     }
-    let thread = thread::Builder::new().name("parent".into()).stack_size(64 * 1024);
-    thread.spawn(|| {
-        wait_for_end(io::stdin().lock());
-        log::error!("the supervisor is gone");
-        // the process's own handler stops it in order; nothing can refuse a signal to oneself
+    let run = || {
+        wait_for_end(&mut io::stdin().lock());
         let _ = kill_process(getpid(), Signal::TERM);
-    })?;
+        thread::sleep(STOP_MAX);
+        std::process::exit(1);
+    };
+    thread::Builder::new().name("parent".into()).stack_size(64 << 10).spawn(run)?;
     Ok(())
 }
 
-/// Reads until there is nothing more to come.
-fn wait_for_end(mut input: impl Read) {
-    let mut buffer = [0; 64];
+/// Reads until the end or an error; what comes is not of interest.
+fn wait_for_end(input: &mut impl Read) {
+    let mut bytes = [0; 64];
     loop {
-        match input.read(&mut buffer) {
+        match input.read(&mut bytes) {
             Ok(0) => return,
-            Err(error) if error.kind() != ErrorKind::Interrupted => return,
-            _ => {}
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return,
         }
     }
 }
@@ -46,11 +51,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_end_comes_when_the_other_side_is_closed() {
-        let (reader, mut writer) = io::pipe().unwrap();
-        let waiting = thread::spawn(move || wait_for_end(reader));
-        io::Write::write_all(&mut writer, b"not the end").unwrap();
-        drop(writer);
-        waiting.join().unwrap();
+    fn input_is_read_to_its_end() {
+        let bytes = [0u8; 200];
+        let mut input = &bytes[..];
+        wait_for_end(&mut input);
+        assert!(input.is_empty());
     }
 }

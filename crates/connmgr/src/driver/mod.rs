@@ -1,1 +1,239 @@
-//! todo
+//! Runs the engine on real sockets: start, threads, stop (`spec/connmgr.md §2`, §3).
+
+mod between;
+mod limit;
+pub mod listen;
+mod sockets;
+mod trace;
+mod workloop;
+mod zmqside;
+
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use evloop::signals::Signal;
+use mio::{Events, Poll, Waker};
+
+use crate::options::{Options, Words};
+use crate::{Config, Worker};
+use between::Middle;
+use limit::Limit;
+use listen::Listener;
+use workloop::{Direct, WAKE, WorkLoop};
+use zmqside::ZmqSide;
+
+/// Open files that are not clients: ZeroMQ, logs, listeners.
+const FILES_RESERVED: u64 = 100;
+
+/// Runs the program of these options until a signal ends it; gives its exit status.
+pub fn main(words: &Words) -> u8 {
+    if words.sizes {
+        print_sizes();
+        return 0;
+    }
+    let level = words.level();
+    let log = logging::Options {
+        level: level.as_ref().copied().unwrap_or(2),
+        file: None,
+        module_tag: true,
+    };
+    if let Err(error) = logging::init(log) {
+        eprintln!("pushpin-connmgr: cannot log: {error}");
+        return 1;
+    }
+    let result = level.and_then(|_| words.check()).map_err(|e| e.to_string());
+    let result = result.and_then(|options| run(&options));
+    if let Err(error) = &result {
+        log::error!("{error}");
+    }
+    logging::flush();
+    u8::from(result.is_err())
+}
+
+fn print_sizes() {
+    println!("server_req_connection_task: 0 bytes");
+    println!("server_stream_connection_task: {} bytes", crate::CONNECTION_SIZE);
+    println!("client_req_connection_task: 0 bytes");
+    println!("client_stream_connection_task: 0 bytes");
+    println!("deflate_codec_state: 0 bytes");
+}
+
+fn run(options: &Options) -> Result<(), String> {
+    log::debug!("starting...");
+    for what in &options.left_out {
+        log::warn!("not part of this build, ignored: {what}");
+    }
+    let limit = Arc::new(Limit::new(open_files(options)));
+    let context = zmq::Context::new();
+    let listeners = bind(options)?;
+    let zmq = if listeners.is_empty() { None } else { Some(ZmqSide::new(&context, options)?) };
+    let poll = Poll::new().map_err(loop_error)?;
+    let waker = Arc::new(Waker::new(poll.registry(), WAKE).map_err(loop_error)?);
+    let signals = evloop::signals::watch(waker.clone()).map_err(loop_error)?;
+    evloop::parent::watch_parent().map_err(loop_error)?;
+    let stops = move || {
+        let stop = signals.try_iter().any(|signal| signal == Signal::Stop);
+        if stop {
+            log::info!("stopping...");
+        }
+        stop
+    };
+    let result = match zmq {
+        None => idle(poll, stops),
+        Some(zmq) => {
+            zmq.register(poll.registry(), WAKE).map_err(loop_error)?;
+            let start = Start { options, listeners, limit, poll, waker };
+            if options.workers == 1 { start.alone(zmq, stops) } else { start.several(zmq, stops) }
+        }
+    };
+    log::debug!("stopped");
+    result.map_err(loop_error)
+}
+
+fn loop_error(error: io::Error) -> String {
+    format!("failed to set up the event loop: {error}")
+}
+
+/// What the threads are made of.
+struct Start<'a> {
+    options: &'a Options,
+    listeners: Vec<Listener>,
+    limit: Arc<Limit>,
+    poll: Poll,
+    waker: Arc<Waker>,
+}
+
+impl Start<'_> {
+    /// One worker, which has the ZeroMQ sockets in its own loop.
+    fn alone(self, zmq: ZmqSide, stops: impl FnMut() -> bool) -> io::Result<()> {
+        self.limit.join(self.waker);
+        let worker = Worker::new(config(self.options, 0));
+        let exchange = Direct { zmq, stops };
+        let work = WorkLoop::new(self.poll, worker, self.listeners, self.limit, exchange)?;
+        log::info!("started");
+        work.run()
+    }
+
+    /// A thread for each worker, and this one between them and the ZeroMQ sockets.
+    fn several(mut self, zmq: ZmqSide, stops: impl FnMut() -> bool) -> io::Result<()> {
+        let mut middle = Middle::new(zmq, self.waker.clone());
+        let mut threads = Vec::new();
+        for number in 0..self.options.workers {
+            let last = number + 1 == self.options.workers;
+            let listeners = if last { std::mem::take(&mut self.listeners) } else { self.share()? };
+            threads.push(self.spawn(number, listeners, &mut middle)?);
+        }
+        log::info!("started");
+        middle.run(&mut self.poll, stops)?;
+        for thread in threads {
+            thread.join().map_err(|_| io::Error::other("a worker thread panicked"))??;
+        }
+        Ok(())
+    }
+
+    /// The same listeners once more.
+    fn share(&mut self) -> io::Result<Vec<Listener>> {
+        let mut copies = Vec::new();
+        for listener in std::mem::take(&mut self.listeners) {
+            let (one, two) = listener.share()?;
+            self.listeners.push(one);
+            copies.push(two);
+        }
+        Ok(copies)
+    }
+
+    fn spawn(
+        &self,
+        number: u16,
+        listeners: Vec<Listener>,
+        middle: &mut Middle,
+    ) -> io::Result<JoinHandle<io::Result<()>>> {
+        let poll = Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
+        self.limit.join(waker.clone());
+        let end = middle.seat(waker).ok_or(io::ErrorKind::NotConnected)?;
+        let worker = Worker::new(config(self.options, number));
+        let work = WorkLoop::new(poll, worker, listeners, self.limit.clone(), end)?;
+        std::thread::Builder::new()
+            .name(format!("server-worker {number}"))
+            .stack_size(512 * 1024)
+            .spawn(move || {
+                let _ended = EndsProcess;
+                work.run().inspect_err(|error| {
+                    log::error!("worker {number}: {error}");
+                    std::process::exit(1);
+                })
+            })
+    }
+}
+
+/// Ends the process when a worker panics: its clients would hang otherwise.
+struct EndsProcess;
+
+impl Drop for EndsProcess {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            log::error!("a worker thread failed, the process ends");
+            logging::flush();
+            std::process::exit(1);
+        }
+    }
+}
+
+/// Nothing to serve: only waits for the end.
+fn idle(mut poll: Poll, mut stops: impl FnMut() -> bool) -> io::Result<()> {
+    log::info!("started");
+    let mut events = Events::with_capacity(1);
+    while !stops() {
+        match poll.poll(&mut events, None) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => result?,
+        }
+    }
+    Ok(())
+}
+
+fn config(options: &Options, worker: u16) -> Config {
+    Config {
+        instance: options.id.as_bytes().to_vec(),
+        worker,
+        first_counter: random(),
+        buffer_size: options.buffer_size,
+        stream_timeout_ms: options.stream_timeout_ms,
+        ..Config::default()
+    }
+}
+
+/// A number that differs from start to start.
+fn random() -> u32 {
+    use std::hash::{BuildHasher, Hasher};
+    let mut hasher = std::hash::RandomState::new().build_hasher();
+    hasher.write_u32(std::process::id());
+    hasher.finish() as u32
+}
+
+/// Raises the file limit; gives the connections that fit.
+fn open_files(options: &Options) -> usize {
+    let files = evloop::limits::raise_open_files();
+    let fits = files.saturating_sub(FILES_RESERVED + 4 * u64::from(options.workers)).max(1);
+    let fits = usize::try_from(fits).unwrap_or(usize::MAX);
+    if fits < options.stream_maxconn {
+        log::warn!(
+            "stream-maxconn is {} but the limit of {files} open files allows {fits} connections; \
+             serving these. Raise the hard limit (ulimit -n, LimitNOFILE) for more",
+            options.stream_maxconn
+        );
+    }
+    fits.min(options.stream_maxconn)
+}
+
+fn bind(options: &Options) -> Result<Vec<Listener>, String> {
+    let mut listeners = Vec::new();
+    for spec in &options.listen {
+        let listener = Listener::bind(spec).map_err(|e| format!("failed to bind {spec}: {e}"))?;
+        log::info!("listening on {}", listener.describe(spec));
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}

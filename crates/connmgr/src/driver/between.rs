@@ -1,0 +1,322 @@
+//! The thread between several workers and the ZeroMQ sockets, which one thread must own. Packets
+//! go to the workers whose sessions they name, by the first part of the session id; the queues are
+//! bounded, and what does not fit waits on its own side and holds up nobody else.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
+
+use bytes::Bytes;
+use evloop::clock::Clock;
+use mio::{Events, Poll, Waker};
+use std::time::Duration;
+use tnetstring::Value;
+
+use super::sockets::Sockets;
+use super::workloop::Exchange;
+use super::zmqside::ZmqSide;
+use crate::session::worker_of;
+use crate::{Output, Worker};
+
+/// Messages in the queue of one worker, each direction.
+const QUEUE_MAX: usize = 4096;
+
+/// Messages that may wait for one worker beyond its queue before the sockets are not read.
+const PARKED_MAX: usize = 16 * 1024;
+
+/// Messages that are dealt with in one turn.
+const BUDGET: usize = 500;
+
+/// How soon a full queue is tried again.
+const RETRY_MS: u64 = 5;
+
+/// What a worker is told.
+#[derive(Clone, Debug)]
+enum News {
+    Message(Bytes),
+    PushLeft,
+    Probe,
+    PeerGone(Arc<[u8]>),
+}
+
+/// The worker's end.
+pub(crate) struct WorkerEnd {
+    inbox: Receiver<News>,
+    outbox: SyncSender<Output>,
+    parked: VecDeque<Output>,
+    middle: Arc<Waker>,
+    stop: Arc<AtomicBool>,
+    more: bool,
+}
+
+impl Exchange for WorkerEnd {
+    fn receive(&mut self, now: u64, worker: &mut Worker, sockets: &mut Sockets) {
+        self.more = true;
+        for _ in 0..BUDGET {
+            match self.inbox.try_recv() {
+                Ok(News::Message(message)) => worker.packet(now, sockets, &message),
+                Ok(News::PushLeft) => worker.push_disconnected(now),
+                Ok(News::Probe) => worker.probe(now),
+                Ok(News::PeerGone(peer)) => worker.peer_gone(now, &peer),
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => {
+                    self.more = false;
+                    return;
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, _now: u64, worker: &mut Worker) {
+        let outputs = std::iter::from_fn(|| worker.poll_output());
+        self.parked.extend(outputs);
+        let before = self.parked.len();
+        while let Some(output) = self.parked.pop_front() {
+            if let Err(TrySendError::Full(output)) = self.outbox.try_send(output) {
+                self.parked.push_front(output);
+                break;
+            }
+        }
+        if self.parked.len() < before {
+            // A thread that has ended needs no waking.
+            let _ = self.middle.wake();
+        }
+    }
+
+    fn next_deadline(&self, now: u64) -> Option<u64> {
+        (!self.parked.is_empty()).then_some(now + RETRY_MS)
+    }
+
+    fn is_ready(&self) -> bool {
+        self.more
+    }
+
+    fn stops(&mut self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// The last cancels may wait: the thread between takes them until every worker has ended.
+    fn finish(&mut self) {
+        for output in std::mem::take(&mut self.parked) {
+            if self.outbox.send(output).is_err() {
+                return;
+            }
+            let _ = self.middle.wake();
+        }
+        let _ = self.middle.wake();
+    }
+}
+
+/// One worker as the thread between sees it.
+struct Seat {
+    inbox: SyncSender<News>,
+    parked: VecDeque<News>,
+    waker: Arc<Waker>,
+    told: bool,
+}
+
+impl Seat {
+    fn tell(&mut self, news: News) {
+        self.told = true;
+        self.parked.push_back(news);
+        self.pass();
+    }
+
+    fn pass(&mut self) {
+        while let Some(news) = self.parked.pop_front() {
+            if let Err(TrySendError::Full(news)) = self.inbox.try_send(news) {
+                self.parked.push_front(news);
+                return;
+            }
+        }
+    }
+}
+
+/// The thread's state.
+pub(crate) struct Middle {
+    zmq: ZmqSide,
+    seats: Vec<Seat>,
+    outputs: Receiver<Output>,
+    sender: Option<SyncSender<Output>>,
+    waker: Arc<Waker>,
+    stop: Arc<AtomicBool>,
+    more: bool,
+}
+
+impl Middle {
+    /// `waker` wakes the poll that [`Middle::run`] gets.
+    pub(crate) fn new(zmq: ZmqSide, waker: Arc<Waker>) -> Self {
+        let (sender, outputs) = sync_channel(QUEUE_MAX);
+        let stop = Arc::new(AtomicBool::new(false));
+        let sender = Some(sender);
+        Self { zmq, seats: Vec::new(), outputs, sender, waker, stop, more: false }
+    }
+
+    /// The end for one more worker, which `waker` wakes. `None` once the thread runs.
+    pub(crate) fn seat(&mut self, waker: Arc<Waker>) -> Option<WorkerEnd> {
+        let outbox = self.sender.clone()?;
+        let (sender, inbox) = sync_channel(QUEUE_MAX);
+        self.seats.push(Seat { inbox: sender, parked: VecDeque::new(), waker, told: false });
+        Some(WorkerEnd {
+            inbox,
+            outbox,
+            parked: VecDeque::new(),
+            middle: self.waker.clone(),
+            stop: self.stop.clone(),
+            more: false,
+        })
+    }
+
+    /// Runs until `stops` says so and every worker has ended.
+    pub(crate) fn run(
+        &mut self,
+        poll: &mut Poll,
+        mut stops: impl FnMut() -> bool,
+    ) -> io::Result<()> {
+        self.sender = None;
+        let clock = Clock::new();
+        let mut events = Events::with_capacity(64);
+        loop {
+            let timeout = self.timeout(clock.now_ms());
+            match poll.poll(&mut events, timeout) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                result => result?,
+            }
+            if stops() {
+                self.stop.store(true, Ordering::Relaxed);
+                self.seats.iter_mut().for_each(|seat| seat.told = true);
+            }
+            if !self.turn(clock.now_ms()) {
+                return Ok(());
+            }
+        }
+    }
+
+    fn timeout(&self, now: u64) -> Option<Duration> {
+        let parked = self.seats.iter().any(|seat| !seat.parked.is_empty());
+        if self.more || (!self.is_full() && self.zmq.is_ready()) {
+            return Some(Duration::ZERO);
+        }
+        let retry = parked.then_some(now + RETRY_MS);
+        let next = [retry, self.zmq.next_deadline(now)].into_iter().flatten().min()?;
+        Some(Duration::from_millis(next.saturating_sub(now)))
+    }
+
+    /// Whether a worker is so far behind that no more is taken from the sockets.
+    fn is_full(&self) -> bool {
+        self.seats.iter().any(|seat| seat.parked.len() >= PARKED_MAX)
+    }
+
+    /// One turn. False: every worker has ended.
+    fn turn(&mut self, now: u64) -> bool {
+        let running = self.send(now);
+        // Workers drop what nobody waits for any more when the answer comes.
+        self.zmq.push_waiting(|_| true);
+        self.seats.iter_mut().for_each(Seat::pass);
+        if !self.is_full() {
+            let seats = &mut self.seats;
+            self.zmq.receive(BUDGET, |message| hand_out(seats, message));
+        }
+        let left = self.zmq.left(now);
+        if left.push {
+            self.tell_all(&News::PushLeft);
+        }
+        if left.probe {
+            self.tell_all(&News::Probe);
+        }
+        for peer in self.zmq.retry(now) {
+            self.tell_all(&News::PeerGone(peer.into()));
+        }
+        for seat in self.seats.iter_mut().filter(|seat| seat.told) {
+            seat.told = false;
+            // A worker that has ended needs no waking.
+            let _ = seat.waker.wake();
+        }
+        running
+    }
+
+    /// Sends what the workers want sent. False: none of them is left.
+    fn send(&mut self, now: u64) -> bool {
+        self.more = true;
+        for _ in 0..BUDGET {
+            match self.outputs.try_recv() {
+                Ok(Output::First { session, packet }) => self.zmq.first(session, packet),
+                Ok(Output::To { peer, packet }) => {
+                    if !self.zmq.to(now, &peer, packet) {
+                        self.tell_all(&News::PeerGone(peer));
+                    }
+                }
+                Err(error) => {
+                    self.more = false;
+                    return error == TryRecvError::Empty;
+                }
+            }
+        }
+        true
+    }
+
+    fn tell_all(&mut self, news: &News) {
+        self.seats.iter_mut().for_each(|seat| seat.tell(news.clone()));
+    }
+}
+
+/// Gives a message to each worker that has a session of it.
+fn hand_out(seats: &mut [Seat], message: &[u8]) {
+    let mut named = vec![false; seats.len()];
+    for packet in zhttp::split(message) {
+        if mark(packet, &mut named).is_none() {
+            log::warn!("unable to determine packet id(s): invalid data");
+        }
+    }
+    let shared = Bytes::copy_from_slice(message);
+    for (seat, _) in seats.iter_mut().zip(named).filter(|(_, named)| *named) {
+        seat.tell(News::Message(shared.clone()));
+    }
+}
+
+/// Marks the workers whose sessions a packet names.
+fn mark(packet: &[u8], named: &mut [bool]) -> Option<()> {
+    let (root, _) = tnetstring::parse(packet.strip_prefix(b"T")?).ok()?;
+    let id = root.as_map()?.get("id").ok()??;
+    let mut note = |id: &[u8]| {
+        if let Some(seat) = worker_of(id).and_then(|worker| named.get_mut(usize::from(worker))) {
+            *seat = true;
+        }
+    };
+    match id {
+        Value::Bytes(id) => note(id),
+        Value::List(list) => {
+            for entry in list.iter() {
+                let entry = entry.ok()?;
+                note(entry.as_map()?.get("id").ok()??.as_bytes()?);
+            }
+        }
+        _ => return None,
+    }
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zhttp::{Ext, Head, Id};
+
+    #[test]
+    fn packets_go_to_the_workers_they_name() {
+        let workers = |ids: &[&str]| {
+            let ids: Vec<Id<'_>> =
+                ids.iter().map(|id| Id { id: id.as_bytes(), seq: Some(0) }).collect();
+            let mut packet = Vec::new();
+            let head = Head { from: b"px", ids: &ids, ext: Ext::default() };
+            zhttp::write(&mut packet, &head, |_| {});
+            let mut named = vec![false; 3];
+            mark(&packet, &mut named).map(|()| named)
+        };
+        assert_eq!(workers(&["1-5-a"]), Some(vec![false, true, false]));
+        assert_eq!(workers(&["0-5-a", "2-1-b"]), Some(vec![true, false, true]));
+        assert_eq!(workers(&["7-5-a"]), Some(vec![false; 3]));
+        assert_eq!(mark(b"T0:}", &mut [false]), None);
+        assert_eq!(mark(b"junk", &mut [false]), None);
+    }
+}

@@ -1,0 +1,83 @@
+//! One limit of connections for the whole process, whichever workers they are with, and what
+//! wakes the workers that wait for room.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use mio::Waker;
+
+/// Shared by all workers.
+#[derive(Debug)]
+pub(crate) struct Limit {
+    max: usize,
+    used: AtomicUsize,
+    paused: AtomicBool,
+    wakers: Mutex<Vec<Arc<Waker>>>,
+}
+
+impl Limit {
+    pub(crate) fn new(max: usize) -> Self {
+        Self {
+            max,
+            used: AtomicUsize::new(0),
+            paused: AtomicBool::new(false),
+            wakers: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// Adds a worker to those that are woken.
+    pub(crate) fn join(&self, waker: Arc<Waker>) {
+        if let Ok(mut wakers) = self.wakers.lock() {
+            wakers.push(waker);
+        }
+    }
+
+    /// Takes room for one connection. False: there is none, and the worker will be woken.
+    pub(crate) fn take(&self) -> bool {
+        if self.try_take() {
+            return true;
+        }
+        self.paused.store(true, Ordering::SeqCst);
+        // Room that was given back before the mark was seen woke nobody.
+        self.try_take()
+    }
+
+    fn try_take(&self) -> bool {
+        let add = |used: usize| (used < self.max).then_some(used + 1);
+        self.used.fetch_update(Ordering::SeqCst, Ordering::SeqCst, add).is_ok()
+    }
+
+    /// Marks that a worker waits though the limit has room, for it is out of files.
+    pub(crate) fn pause(&self) {
+        self.paused.store(true, Ordering::SeqCst);
+    }
+
+    /// Gives room for `count` connections back.
+    pub(crate) fn give_back(&self, count: usize) {
+        if count == 0 {
+            return;
+        }
+        self.used.fetch_sub(count, Ordering::SeqCst);
+        if self.paused.swap(false, Ordering::SeqCst)
+            && let Ok(wakers) = self.wakers.lock()
+        {
+            for waker in wakers.iter() {
+                // A worker that ended needs no waking.
+                let _ = waker.wake();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_limit_for_all() {
+        let limit = Limit::new(2);
+        assert!(limit.take() && limit.take() && !limit.take());
+        limit.give_back(1);
+        assert!(limit.take() && !limit.take());
+    }
+}

@@ -1,0 +1,264 @@
+//! The loop of one worker: clients' sockets and listeners under mio, the engine between them and
+//! the ZeroMQ side, which is either here ([`Direct`]) or in a thread of its own (`between`).
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use evloop::clock::Clock;
+use mio::{Events, Poll, Token};
+
+use super::limit::Limit;
+use super::listen::Listener;
+use super::sockets::{FIRST_CLIENT, Sockets};
+use super::zmqside::ZmqSide;
+use crate::{Output, Session, Worker};
+
+/// Tokens of everything that needs no look-up: wakers, ZeroMQ sockets.
+pub(crate) const WAKE: Token = Token(0);
+/// Token of the first listener.
+const FIRST_LISTENER: usize = 1;
+
+/// Connections accepted from one listener in one turn.
+const ACCEPTS_MAX: usize = 128;
+
+/// ZeroMQ messages applied before the clients are written to. A burst is merged up to here.
+const MESSAGES_MAX: usize = 500;
+
+/// How long to wait when the process is out of files.
+const NO_FILES_MS: u64 = 100;
+
+/// How a worker reaches the ZeroMQ sockets.
+pub(crate) trait Exchange {
+    /// Gives waiting messages and news of peers to the engine.
+    fn receive(&mut self, now: u64, worker: &mut Worker, sockets: &mut Sockets);
+    /// Takes what the engine wants to send.
+    fn send(&mut self, now: u64, worker: &mut Worker);
+    /// When it wants a turn without an event.
+    fn next_deadline(&self, now: u64) -> Option<u64>;
+    /// Whether a turn would find something at once.
+    fn is_ready(&self) -> bool;
+    /// Whether the process is to end.
+    fn stops(&mut self) -> bool;
+    /// Sees to it that what was sent last leaves.
+    fn finish(&mut self) {}
+}
+
+/// One worker's loop.
+pub(crate) struct WorkLoop<E> {
+    poll: Poll,
+    worker: Worker,
+    sockets: Sockets,
+    listeners: Vec<Acceptor>,
+    limit: Arc<Limit>,
+    exchange: E,
+    clock: Clock,
+    counted: usize,
+    no_files_until: u64,
+    no_files_said: bool,
+}
+
+#[derive(Debug)]
+struct Acceptor {
+    listener: Listener,
+    /// The kernel may have connections that were not accepted.
+    ready: bool,
+}
+
+impl<E: Exchange> WorkLoop<E> {
+    /// `poll` has the exchange's sources and wakers already.
+    pub(crate) fn new(
+        poll: Poll,
+        worker: Worker,
+        listeners: Vec<Listener>,
+        limit: Arc<Limit>,
+        exchange: E,
+    ) -> io::Result<Self> {
+        let mut acceptors = Vec::new();
+        for (n, mut listener) in listeners.into_iter().enumerate() {
+            listener.register(poll.registry(), Token(FIRST_LISTENER + n))?;
+            acceptors.push(Acceptor { listener, ready: true });
+        }
+        Ok(Self {
+            poll,
+            worker,
+            sockets: Sockets::default(),
+            listeners: acceptors,
+            limit,
+            exchange,
+            clock: Clock::new(),
+            counted: 0,
+            no_files_until: 0,
+            no_files_said: false,
+        })
+    }
+
+    /// Runs until the exchange says stop; the last cancels have been sent then.
+    pub(crate) fn run(mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(1024);
+        while !self.exchange.stops() {
+            let timeout = self.timeout();
+            match self.poll.poll(&mut events, timeout) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                result => result?,
+            }
+            self.turn(&events);
+        }
+        let now = self.clock.now_ms();
+        self.worker.shutdown(now, &mut self.sockets);
+        self.exchange.send(now, &mut self.worker);
+        self.exchange.finish();
+        Ok(())
+    }
+
+    fn turn(&mut self, events: &Events) {
+        let now = self.clock.now_ms();
+        for event in events {
+            match event.token().0 {
+                token if token >= FIRST_CLIENT => self.client(now, token - FIRST_CLIENT, event),
+                token => {
+                    if let Some(acceptor) =
+                        self.listeners.get_mut(token.wrapping_sub(FIRST_LISTENER))
+                    {
+                        acceptor.ready = true;
+                    }
+                }
+            }
+        }
+        self.accept(now);
+        self.exchange.receive(now, &mut self.worker, &mut self.sockets);
+        self.worker.timeout(now, &mut self.sockets);
+        self.worker.end_turn(now, &mut self.sockets);
+        self.exchange.send(now, &mut self.worker);
+        let left = self.counted - self.worker.len();
+        self.counted -= left;
+        self.limit.give_back(left);
+    }
+
+    fn client(&mut self, now: u64, place: usize, event: &mio::event::Event) {
+        let conn = place as u32;
+        let closed = event.is_read_closed() || event.is_error();
+        if event.is_readable() || closed {
+            self.worker.readable(now, &mut self.sockets, conn, closed);
+        }
+        if event.is_writable() {
+            self.worker.writable(now, &mut self.sockets, conn);
+        }
+    }
+
+    /// How long to sleep.
+    fn timeout(&mut self) -> Option<Duration> {
+        let now = self.clock.now_ms();
+        let accepting = self.listeners.iter().any(|a| a.ready);
+        let pause = accepting.then_some(self.no_files_until);
+        if self.exchange.is_ready() {
+            return Some(Duration::ZERO);
+        }
+        let deadlines = [self.worker.next_deadline(), self.exchange.next_deadline(now), pause];
+        let next = deadlines.into_iter().flatten().min()?;
+        Some(Duration::from_millis(next.saturating_sub(now)))
+    }
+
+    fn accept(&mut self, now: u64) {
+        if now < self.no_files_until {
+            return;
+        }
+        for n in 0..self.listeners.len() {
+            for _ in 0..ACCEPTS_MAX {
+                if !self.listeners[n].ready || !self.accept_one(now, n) {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Accepts one connection. False: no more now.
+    fn accept_one(&mut self, now: u64, n: usize) -> bool {
+        if !self.limit.take() {
+            // Woken when there is room.
+            self.no_files_until = now + NO_FILES_MS;
+            return false;
+        }
+        let result = self.listeners[n].listener.accept();
+        let (stream, address) = match result {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                self.limit.give_back(1);
+                self.accept_failed(now, n, &error);
+                return false;
+            }
+        };
+        let conn = self.worker.accept(now, address);
+        self.counted += 1;
+        if let Err(error) = self.sockets.add(self.poll.registry(), conn, stream) {
+            log::error!("accept error: {error}");
+            self.worker.readable(now, &mut self.sockets, conn, true);
+        }
+        true
+    }
+
+    fn accept_failed(&mut self, now: u64, n: usize, error: &io::Error) {
+        match error.raw_os_error() {
+            _ if error.kind() == io::ErrorKind::WouldBlock => self.listeners[n].ready = false,
+            Some(code) if code == EMFILE || code == ENFILE => {
+                self.limit.pause();
+                self.no_files_until = now + NO_FILES_MS;
+                if !std::mem::replace(&mut self.no_files_said, true) {
+                    log::error!("accept error: {error}; accepting goes on as connections close");
+                }
+            }
+            _ => log::error!("accept error: {error}"),
+        }
+    }
+}
+
+const EMFILE: i32 = rustix::io::Errno::MFILE.raw_os_error();
+const ENFILE: i32 = rustix::io::Errno::NFILE.raw_os_error();
+
+/// The exchange of an only worker: it owns the ZeroMQ sockets.
+pub(crate) struct Direct<S> {
+    pub(crate) zmq: ZmqSide,
+    pub(crate) stops: S,
+}
+
+impl<S: FnMut() -> bool> Exchange for Direct<S> {
+    fn receive(&mut self, now: u64, worker: &mut Worker, sockets: &mut Sockets) {
+        self.zmq.receive(MESSAGES_MAX, |message| worker.packet(now, sockets, message));
+        let left = self.zmq.left(now);
+        if left.push {
+            worker.push_disconnected(now);
+        }
+        if left.probe {
+            worker.probe(now);
+        }
+        for peer in self.zmq.retry(now) {
+            worker.peer_gone(now, &peer);
+        }
+    }
+
+    fn send(&mut self, now: u64, worker: &mut Worker) {
+        self.zmq.push_waiting(|session: Session| worker.is_waiting(session));
+        while let Some(output) = worker.poll_output() {
+            match output {
+                Output::First { session, packet } => self.zmq.first(session, packet),
+                Output::To { peer, packet } => {
+                    if !self.zmq.to(now, &peer, packet) {
+                        worker.peer_gone(now, &peer);
+                    }
+                }
+            }
+        }
+    }
+
+    fn next_deadline(&self, now: u64) -> Option<u64> {
+        self.zmq.next_deadline(now)
+    }
+
+    fn is_ready(&self) -> bool {
+        self.zmq.is_ready()
+    }
+
+    fn stops(&mut self) -> bool {
+        (self.stops)()
+    }
+}
