@@ -92,5 +92,9 @@ fn run(options: Options) -> Result<(), Error> {
         bearer: options.bearer,
     };
     let auth = request.auth()?;
-    publish::send(spec.as_deref().unwrap_or("http://localhost:5561"), auth.as_ref(), &request.item()?)
+    publish::send(
+        spec.as_deref().unwrap_or("http://localhost:5561"),
+        auth.as_ref(),
+        &request.item()?,
+    )
 }

@@ -56,6 +56,8 @@ pub struct Count {
     pub packets: usize,
     /// Sessions that the packets listed, all together.
     pub ids: usize,
+    /// Packets with body bytes.
+    pub bodies: usize,
 }
 
 /// The world.
@@ -148,7 +150,7 @@ impl World {
     pub fn drain(&mut self, conn: u32, room: usize) {
         let pipe = self.clients.pipes.get_mut(&conn).expect("connected");
         pipe.room = pipe.room.saturating_add(room);
-        if std::mem::take(&mut pipe.wants_write) {
+        if pipe.wants_write {
             let worker = self.connmgr.as_mut().expect("alive");
             worker.writable(self.now, &mut self.clients, conn);
         }
@@ -389,7 +391,9 @@ impl World {
         if !matches!(link, Link::Accept | Link::AcceptReply | Link::Retry) {
             for packet in zhttp::split(&bytes) {
                 count.packets += 1;
-                count.ids += Packet::parse(packet).expect("a packet").ids.len();
+                let packet = Packet::parse(packet).expect("a packet");
+                count.ids += packet.ids.len();
+                count.bodies += usize::from(!packet.body.is_empty());
             }
         }
         if !self.lose.get(&link).is_some_and(|lost| lost.contains(&number)) {
