@@ -167,7 +167,14 @@ struct Answering<'a> {
 }
 
 impl Answering<'_> {
-    fn say(&self, code: u16, reason: &str, headers: &str, content_type: &str, body: &str) -> Answer {
+    fn say(
+        &self,
+        code: u16,
+        reason: &str,
+        headers: &str,
+        content_type: &str,
+        body: &str,
+    ) -> Answer {
         let head = self.head;
         let said = Said { code, reason, headers, content_type, body };
         let log = format!("control: {} {} code={code} {}", head.method, head.target, body.len());
@@ -275,14 +282,23 @@ mod tests {
             ("GET /x HTTP/1.1\r\n\r\n", "404 Not Found"),
             ("GET /?a HTTP/1.1\r\n\r\n", "404 Not Found"),
             ("GET / HTTP/1.1\r\nAccept: image/png\r\n\r\n", "406 Not Acceptable"),
-            ("POST /recover HTTP/1.1\r\nAccept: text/plain, application/*;q=0.1\r\nContent-Length: 0\r\n\r\n", "{\"message\":\"Updated\"}\n"),
+            (
+                "POST /recover HTTP/1.1\r\nAccept: text/plain, application/*;q=0.1\r\nContent-Length: 0\r\n\r\n",
+                "{\"message\":\"Updated\"}\n",
+            ),
             ("POST /publish HTTP/1.1\r\nContent-Length: 1\r\n\r\nx", "Body is not valid JSON.\n"),
             ("POST /publish HTTP/1.1\r\nContent-Length: 2\r\n\r\n[]", "Invalid format.\n"),
             ("POST /publish HTTP/1.1\r\n\r\n", "411 Length Required"),
-            ("GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", "Request requires Content-Length.\n"),
+            (
+                "GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n",
+                "Request requires Content-Length.\n",
+            ),
             ("POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n", "Bad Content-Length.\n"),
             ("POST / HTTP/1.1\r\nContent-Length: 1001\r\n\r\n", "Request body too large.\n"),
-            ("POST / HTTP/1.1\r\nContent-Length: 1\r\n\r\nab", "Request body exceeded Content-Length.\n"),
+            (
+                "POST / HTTP/1.1\r\nContent-Length: 1\r\n\r\nab",
+                "Request body exceeded Content-Length.\n",
+            ),
             ("POST\r\n\r\n", "Failed to parse request header.\n"),
             ("POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n", "read true"),
             ("POST / HTTP/1.1\r\n", "read false"),

@@ -122,7 +122,8 @@ fn a_close_ends_the_response_after_what_came_before() {
     b.accept(hold("stream").session("1"));
     b.accept(hold("stream").session("2"));
     b.packets();
-    let items = vec![bench::stream_item("c", "bye"), bench::action_item("c", "http-stream", "close")];
+    let items =
+        vec![bench::stream_item("c", "bye"), bench::action_item("c", "http-stream", "close")];
     b.handler.publish(b.now, items);
     b.settle();
     let got = b.packets();
@@ -236,9 +237,7 @@ fn a_vanished_connection_manager_takes_its_sessions_along() {
 fn bad_instructions_are_refused_with_their_text() {
     let mut b = Bench::new();
     b.accept(hold("sometimes").session("1"));
-    assert_eq!(b.replies(), [
-        "bad-format: Grip-Hold must be set to either 'response' or 'stream'"
-    ]);
+    assert_eq!(b.replies(), ["bad-format: Grip-Hold must be set to either 'response' or 'stream'"]);
     b.accept(hold("stream").session("1").header("Grip-Link", "</n>; rel=next"));
     assert!(b.replies()[0].starts_with("bad-format: Grip-Link is not supported"));
     assert_eq!(b.handler.sessions(), 0);

@@ -44,8 +44,9 @@ pub(super) struct HttpServer {
 impl HttpServer {
     /// Listens on `address`.
     pub(super) fn bind(address: SocketAddr, limits: Limits) -> Result<Self, String> {
-        let listener = TcpListener::bind(address)
-            .map_err(|error| format!("unable to bind to http control address {address}: {error}"))?;
+        let listener = TcpListener::bind(address).map_err(|error| {
+            format!("unable to bind to http control address {address}: {error}")
+        })?;
         let address = listener.local_addr().unwrap_or(address);
         log::info!("http control server: {address}");
         Ok(Self { listener, connections: Slab::new(), limits, acceptable: false })

@@ -101,7 +101,9 @@ impl HubIo {
                 [payload] => match parse_item(payload, None) {
                     Ok(item) => items.push(item),
                     Err(error) => {
-                        log::warn!("IN pull: received message with invalid format{error}, skipping");
+                        log::warn!(
+                            "IN pull: received message with invalid format{error}, skipping"
+                        );
                     }
                 },
                 _ => log::warn!("IN pull: received message with parts != 1, skipping"),

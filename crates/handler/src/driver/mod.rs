@@ -15,8 +15,8 @@ use std::sync::mpsc::Receiver;
 use evloop::signals::Signal;
 use mio::{Poll, Token, Waker};
 
-pub use options::Words;
 use options::Config;
+pub use options::Words;
 
 /// Token of signals and of the other threads.
 const WAKE: Token = Token(0);
@@ -26,11 +26,8 @@ const ZMQ: Token = Token(1);
 
 /// Runs the program of these options until a signal ends it; gives its exit status.
 pub fn main(words: &Words) -> u8 {
-    let log = logging::Options {
-        level: words.level(),
-        file: words.logfile.clone(),
-        module_tag: false,
-    };
+    let log =
+        logging::Options { level: words.level(), file: words.logfile.clone(), module_tag: false };
     if let Err(error) = logging::init(log) {
         println!("pushpin-handler: {error}");
         return 1;

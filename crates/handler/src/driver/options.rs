@@ -116,7 +116,8 @@ fn warn_of_limits(file: &File) {
 }
 
 fn settings(file: &File) -> Settings {
-    let number = |section, key, default| u64::try_from(file.int(section, key, default)).unwrap_or(0);
+    let number =
+        |section, key, default| u64::try_from(file.int(section, key, default)).unwrap_or(0);
     let json = file.string("handler", "stats_format").as_deref() == Some("json");
     let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |d| d.as_nanos() as u64);
     Settings {
@@ -151,7 +152,9 @@ fn http_address(file: &File) -> Result<Option<SocketAddr>, String> {
     let address = match file.nonempty("handler", "push_in_http_addr") {
         None => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         Some(text) => text.parse().map_err(|_| {
-            format!("[handler] push_in_http_addr: '{text}' is no IP address (for example 127.0.0.1)")
+            format!(
+                "[handler] push_in_http_addr: '{text}' is no IP address (for example 127.0.0.1)"
+            )
         })?,
     };
     Ok(Some(SocketAddr::new(address, port)))

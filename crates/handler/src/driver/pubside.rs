@@ -56,7 +56,8 @@ impl PubSide {
             Some(entry) => entry,
             None => self.peers.entry(peer.to_vec()).or_default(),
         };
-        if entry.subscribed && entry.parked.is_empty() && self.socket.send(&[&message]) == Sent::Ok {
+        if entry.subscribed && entry.parked.is_empty() && self.socket.send(&[&message]) == Sent::Ok
+        {
             return;
         }
         if entry.parked.len() >= PARKED_MAX {
@@ -95,7 +96,8 @@ impl PubSide {
 
     fn drain(&mut self, now: u64) {
         for (id, peer) in self.peers.iter_mut().filter(|(_, peer)| !peer.parked.is_empty()) {
-            while peer.subscribed && peer.parked.front().is_some_and(|p| self.socket.send(&[p]) == Sent::Ok)
+            while peer.subscribed
+                && peer.parked.front().is_some_and(|p| self.socket.send(&[p]) == Sent::Ok)
             {
                 peer.parked.pop_front();
             }

@@ -100,12 +100,8 @@ fn spawn(
     let (to_shard, receiver) = channel();
     let behind = Arc::new(AtomicUsize::new(0));
     let congested = Arc::new(AtomicBool::new(false));
-    let seat = Seat {
-        sender: to_shard,
-        waker,
-        behind: behind.clone(),
-        congested: congested.clone(),
-    };
+    let seat =
+        Seat { sender: to_shard, waker, behind: behind.clone(), congested: congested.clone() };
     let end = HubEnd { number, sender, waker: hub_waker, receiver, behind, congested, stop };
     let mut work = ShardLoop { clock, shard, io, end, inputs: Vec::new(), news: Vec::new() };
     let run = move || {

@@ -89,12 +89,7 @@ impl Call {
             requests: vec![session],
             request,
             orig_request: request,
-            response: HttpResponse {
-                code: 200,
-                reason: "OK",
-                headers,
-                body: self.body.as_bytes(),
-            },
+            response: HttpResponse { code: 200, reason: "OK", headers, body: self.body.as_bytes() },
             inspect: None,
             route: None,
             separate_stats: false,
