@@ -75,7 +75,7 @@ mod tests {
         assert_eq!(queue.written(5), 0);
         assert_eq!(&*queue.slices()[0], b"bcd");
         assert_eq!(queue.written(3), 3);
-        assert_eq!(queue.written(1), 1);
-        assert!(queue.is_empty() && queue.len() == 0);
+        assert_eq!((queue.written(1), queue.len()), (1, 0));
+        assert!(queue.is_empty());
     }
 }

@@ -9,6 +9,7 @@ mod answer;
 mod arrival;
 mod backend;
 mod client;
+mod command;
 pub mod driver;
 mod engine;
 mod forward;

@@ -99,7 +99,7 @@ impl Bench {
 
     /// A client connects.
     pub fn connect(&mut self) -> u32 {
-        let address = "192.0.2.9:40312".parse().unwrap();
+        let address = "192.0.2.9:40312".parse().expect("address");
         let conn = self.worker.accept(self.now, Some(address));
         let sock = Sock {
             input: VecDeque::new(),
@@ -173,7 +173,9 @@ impl Bench {
         while let Some(output) = self.worker.poll_output() {
             let (to, message) = match output {
                 Output::First { packet, .. } => (String::new(), packet),
-                Output::To { peer, packet } => (String::from_utf8(peer.to_vec()).unwrap(), packet),
+                Output::To { peer, packet } => {
+                    (String::from_utf8(peer.to_vec()).expect("text"), packet)
+                }
             };
             sent.extend(zhttp::split(&message).map(|bytes| read(&to, bytes)));
         }
@@ -233,7 +235,7 @@ fn read(to: &str, bytes: &[u8]) -> Sent {
     let packet = Packet::parse(bytes).expect("packet");
     assert_eq!(packet.from, b"connmgr");
     assert!(packet.ext.multi && packet.ext.batch);
-    let id = |id: Id<'_>| (String::from_utf8(id.id.to_vec()).unwrap(), id.seq.expect("seq"));
+    let id = |id: Id<'_>| (String::from_utf8(id.id.to_vec()).expect("text"), id.seq.expect("seq"));
     Sent {
         to: to.into(),
         kind: packet.kind.name().unwrap_or("data").into(),
