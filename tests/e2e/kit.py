@@ -75,7 +75,15 @@ def merge(*confs):
 
 # ----------------------------------------------------------------- instances
 
-class Parts(H.Server):
+class Server(H.Server):
+    """Under the supervisor, without the harness's limits on deliveries per second."""
+
+    def __init__(self, conf=None, **kw):
+        free = {'handler': {'message_rate': None, 'message_hwm': None}}
+        super().__init__(conf=merge(free, conf), **kw)
+
+
+class Parts(Server):
     """The processes started one by one, without the supervisor. `parts` maps a name
     (connmgr or connmgr-0.., proxy, handler) to its process."""
 
@@ -148,8 +156,6 @@ class Parts(H.Server):
         if not os.path.exists(path):
             open(path, 'w').close()
         return super().logs()
-
-    all_logs_of_server = H.Server.all_logs
 
     def all_logs(self):
         path = os.path.join(self.dir, 'stdout')

@@ -15,8 +15,9 @@ CLIENTS = 120    # enough that every worker and process gets some
 def srv(request, tmp_path_factory):
     backend = kit.Backend(str(tmp_path_factory.mktemp('backend')))
     fast = ''.join('*,path_beg=/%s 127.0.0.1:%d\n' % (x, backend.port) for x in ('stream', 'poll', 'plain'))
-    conf = kit.merge(kit.topology_conf(request.param), {'runner': {'client_maxconn': '2000'}})
-    s = H.Server(routes=fast + '* {o}\n', conf=conf, http_ports=2)
+    conf = kit.merge(kit.topology_conf(request.param), {'runner': {'client_maxconn': '2000'},
+                                                       'handler': {'stats_report_interval': '2'}})
+    s = kit.Server(routes=fast + '* {o}\n', conf=conf, http_ports=2)
     yield s
     s.stop()
     backend.stop()
@@ -146,7 +147,7 @@ def test_exactly_client_maxconn_are_served(conf, started, tmp_path):
     limit = 203
     backend = kit.Backend(str(tmp_path))
     started.append(backend)
-    srv = H.Server(routes='*,path_beg=/stream 127.0.0.1:%d\n* {o}\n' % backend.port,
+    srv = kit.Server(routes='*,path_beg=/stream 127.0.0.1:%d\n* {o}\n' % backend.port,
                    conf={'runner': dict(conf, client_maxconn=limit)})
     started.append(srv)
     crowd = kit.Crowd()

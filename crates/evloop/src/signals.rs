@@ -26,7 +26,7 @@ pub enum Signal {
 /// If the handlers or the thread cannot be made.
 pub fn watch(waker: Arc<Waker>) -> io::Result<Receiver<Signal>> {
     let mut wanted = vec![SIGTERM, SIGINT, SIGQUIT];
-    if !hup_ignored() {
+    if !is_ignored(SIGHUP) {
         wanted.push(SIGHUP);
     }
     let mut signals = Signals::new(&wanted)?;
@@ -46,10 +46,10 @@ pub fn watch(waker: Arc<Waker>) -> io::Result<Receiver<Signal>> {
     Ok(receiver)
 }
 
-/// Whether HUP was ignored when the process started (nohup); it stays so.
-fn hup_ignored() -> bool {
+/// Whether a signal was ignored when the process started (nohup ignores HUP); it stays so.
+pub fn is_ignored(signal: i32) -> bool {
     let Ok(status) = std::fs::read_to_string("/proc/self/status") else { return false };
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|text| u64::from_str_radix(text.trim(), 16).ok());
-    mask.is_some_and(|mask| mask & (1 << (SIGHUP - 1)) != 0)
+    mask.is_some_and(|mask| mask & (1 << (signal - 1)) != 0)
 }

@@ -12,6 +12,7 @@ mod item;
 mod json_instruct;
 pub mod jsonpatch;
 mod links;
+mod merge;
 mod status;
 mod value;
 
@@ -20,6 +21,7 @@ pub use instruct::{
     Channel, HoldMode, Instruct, KeepAlive, KeepAliveMode, NextLink, Reply, ResponseHead, is_hop,
 };
 pub use item::{Action, Body, Item, ResponseFormat, StreamFormat, WsFormat, WsType, parse_items};
+pub use merge::merge_headers;
 pub use status::reason;
 pub use value::Value;
 

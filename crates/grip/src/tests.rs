@@ -399,6 +399,18 @@ fn filters_drop_and_rewrite() {
     assert!(matches!(run("ann", "http-check", ""), filter::Outcome::Failed(_)));
 }
 
+#[test]
+fn headers_of_an_answer() {
+    let list = |pairs: &[(&str, &str)]| -> Headers {
+        pairs.iter().map(|(n, v)| ((*n).to_owned(), v.as_bytes().to_vec())).collect()
+    };
+    let base = list(&[("X-A", "1"), ("X-B", "2"), ("x-hide", "3")]);
+    let item = list(&[("x-a", "9"), ("Grip-Foo", "z"), ("Grip-Expose-Headers", "X-Hide, y")]);
+    let merged = merge_headers(&base, &item, 200, 5);
+    assert_eq!(merged, list(&[("X-B", "2"), ("x-a", "9"), ("Content-Length", "5")]));
+    assert_eq!(merge_headers(&base, &Headers::new(), 304, 5), base);
+}
+
 proptest! {
     #[test]
     fn no_header_panics(name in "Grip-(Hold|Channel|Timeout|Keep-Alive|Set-Meta|Link|Status|Expose-Headers)", value in "[ -~]{0,40}", raw in any::<Vec<u8>>()) {

@@ -24,6 +24,8 @@ pub enum JsonpMode {
 /// One accepted line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
+    /// Its place in [`crate::Table::routes`].
+    pub index: usize,
     /// `*`, a host name as written, or empty: found by id only.
     pub domain: String,
     /// The `id` given, or the automatic one.
@@ -96,6 +98,7 @@ impl Route {
         let id = text(section, "id");
         let (path_remove, path_replace) = path_change(section, &path_beg);
         Ok(Self {
+            index: 0,
             explicit_id: !id.is_empty(),
             id: if id.is_empty() { automatic_id(section, proto, ssl, &path_beg) } else { id },
             domain: section.value.clone(),

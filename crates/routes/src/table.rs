@@ -73,6 +73,7 @@ impl Table {
             Some((condition, targets)) => (condition, targets),
         };
         let mut route = Route::from_section(condition)?;
+        route.index = self.routes.len();
         for target in targets {
             route.targets.push(Target::from_section(target, read)?);
         }

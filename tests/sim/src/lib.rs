@@ -1,1 +1,9 @@
-//! The three engines on virtual time and a virtual network.
+//! The three engines on virtual time and a virtual network. A scenario runs in microseconds, and
+//! the same seed gives the same run.
+
+pub mod backend;
+pub mod net;
+pub mod world;
+
+pub use backend::Act;
+pub use world::{Link, World};

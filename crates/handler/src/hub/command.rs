@@ -1,0 +1,176 @@
+//! The command socket (spec/publish.md §5).
+
+use std::sync::Arc;
+
+use grip::{Value, parse_items};
+use hashbrown::{HashMap, HashSet};
+use zrpc::{Request, write_error, write_success};
+
+use super::Hub;
+use crate::message::{Envelope, Output, ToShard};
+
+/// Calls that may be open at a time.
+const CALLS_MAX: usize = 100;
+
+/// How long shards may take to answer.
+const CALL_MS: u64 = 10_000;
+
+/// An open `conncheck`.
+#[derive(Debug)]
+struct Call {
+    envelope: Envelope,
+    id: Option<Vec<u8>>,
+    found: HashSet<String>,
+    missing_answers: usize,
+    until: u64,
+}
+
+/// The open calls.
+#[derive(Debug, Default)]
+pub(super) struct Calls {
+    open: HashMap<u64, Call>,
+    next: u64,
+}
+
+impl Calls {
+    pub(super) fn next_deadline(&self) -> Option<u64> {
+        self.open.values().map(|call| call.until).min()
+    }
+}
+
+impl Hub {
+    /// Takes a command; the answer is an output, perhaps later.
+    pub fn command(&mut self, now: u64, envelope: Envelope, payload: &[u8]) {
+        let request = match Request::parse(payload) {
+            Ok(request) => request,
+            Err(error) => {
+                self.drops.bad_commands += 1;
+                log::warn!("zrpc server: received message with invalid format ({error}), skipping");
+                return;
+            }
+        };
+        log::debug!("IN command: {}", request.method);
+        match request.method {
+            "conncheck" => self.conncheck(now, envelope, &request),
+            "get-zmq-uris" => {
+                let uris = self.settings.uris.clone();
+                self.succeed(envelope, &request, |w| {
+                    w.map(|w| {
+                        for (name, uri) in &uris {
+                            w.str(name);
+                            w.str(uri);
+                        }
+                    });
+                });
+            }
+            "recover" => {
+                self.succeed(envelope, &request, |w| w.null());
+                self.recover();
+            }
+            "refresh" => self.refresh(envelope, &request),
+            "publish" => self.command_publish(now, envelope, &request),
+            _ => self.fail(envelope, &request, "method-not-found", None),
+        }
+    }
+
+    fn succeed(
+        &mut self,
+        envelope: Envelope,
+        request: &Request<'_>,
+        value: impl FnOnce(&mut tnetstring::Writer),
+    ) {
+        let mut payload = Vec::new();
+        write_success(&mut payload, request.id, value);
+        self.out.push(Output::CommandReply { envelope, payload });
+    }
+
+    fn fail(&mut self, envelope: Envelope, request: &Request<'_>, why: &str, text: Option<&str>) {
+        let mut payload = Vec::new();
+        write_error(&mut payload, request.id, why, text.map(str::as_bytes));
+        self.out.push(Output::CommandReply { envelope, payload });
+    }
+
+    /// No WebSockets are here yet, so no connection of that name is.
+    fn refresh(&mut self, envelope: Envelope, request: &Request<'_>) {
+        let given = |key| request.args.get(key).ok().flatten();
+        match (given("cid"), given("channel")) {
+            (Some(cid), _) if cid.as_bytes().is_some() => {
+                self.fail(envelope, request, "item-not-found", None);
+            }
+            (None, Some(channel)) if channel.as_bytes().is_some() => {
+                self.succeed(envelope, request, |w| w.null());
+            }
+            _ => self.fail(envelope, request, "bad-request", None),
+        }
+    }
+
+    fn command_publish(&mut self, now: u64, envelope: Envelope, request: &Request<'_>) {
+        let mut w = tnetstring::Writer::new();
+        w.map(|w| w.raw(request.args.raw()));
+        let document = Value::from_tnetstring(&w.into_vec().into());
+        let items = document.ok_or_else(|| "Invalid format.".to_owned());
+        match items.and_then(|document| parse_items(&document, false)) {
+            Ok(items) => {
+                self.succeed(envelope, request, |w| w.null());
+                self.publish(now, items);
+            }
+            Err(text) => self.fail(envelope, request, "bad-request", Some(&text)),
+        }
+    }
+
+    fn conncheck(&mut self, now: u64, envelope: Envelope, request: &Request<'_>) {
+        let Some(ids) = conncheck_ids(request) else {
+            return self.fail(envelope, request, "bad-request", None);
+        };
+        if self.calls.open.len() >= CALLS_MAX {
+            return self.fail(envelope, request, "service-unavailable", None);
+        }
+        let external = ids.iter().filter(|id| self.sums.has_external(id)).cloned().collect();
+        self.calls.next += 1;
+        let shards = self.settings.workers.max(1);
+        let call = Call {
+            envelope,
+            id: request.id.map(<[u8]>::to_vec),
+            found: external,
+            missing_answers: shards,
+            until: now + CALL_MS,
+        };
+        self.calls.open.insert(self.calls.next, call);
+        let ids: Arc<[String]> = ids.into();
+        for shard in 0..shards {
+            let message = ToShard::ConnCheck { call: self.calls.next, ids: ids.clone() };
+            self.to_shards.push((shard, message));
+        }
+    }
+
+    /// A shard told which connections it knows.
+    pub(super) fn conn_found(&mut self, number: u64, ids: Vec<String>) {
+        let Some(call) = self.calls.open.get_mut(&number) else { return };
+        call.found.extend(ids);
+        call.missing_answers -= 1;
+        if call.missing_answers > 0 {
+            return;
+        }
+        let Some(call) = self.calls.open.remove(&number) else { return };
+        let mut payload = Vec::new();
+        write_success(&mut payload, call.id.as_deref(), |w| {
+            w.list(|w| call.found.iter().for_each(|id| w.str(id)));
+        });
+        self.out.push(Output::CommandReply { envelope: call.envelope, payload });
+    }
+
+    /// Calls that nobody answered fail.
+    pub(super) fn expire_calls(&mut self, now: u64) {
+        let overdue = self.calls.open.extract_if(|_, call| call.until <= now);
+        for (_, call) in overdue.collect::<Vec<_>>() {
+            let mut payload = Vec::new();
+            write_error(&mut payload, call.id.as_deref(), "proxy-request-failed", None);
+            self.out.push(Output::CommandReply { envelope: call.envelope, payload });
+        }
+    }
+}
+
+fn conncheck_ids(request: &Request<'_>) -> Option<Vec<String>> {
+    let list = request.args.get("ids").ok()??.as_list()?;
+    list.iter().map(|id| id.ok()?.as_str().map(str::to_owned)).collect()
+}

@@ -1,0 +1,179 @@
+//! The hub: inputs, channels of all shards, order and duplicates of items, stats, commands.
+//! Pure: items, commands and messages of the shards go in with the time, messages and outputs
+//! come out.
+
+mod command;
+mod publish;
+mod records;
+mod seen;
+mod sums;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use evloop::arena::Arena;
+use foldhash::quality::RandomState;
+use hashbrown::HashTable;
+
+use crate::message::{Output, ToHub, ToShard};
+use crate::settings::Settings;
+
+/// What was thrown away since the start, by cause.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HubDrops {
+    /// Items seen before.
+    pub duplicates: u64,
+    /// Items that could not wait for the one before them.
+    pub unsequenced: u64,
+    /// Stats packets of proxies that could not be read.
+    pub bad_stats: u64,
+    /// Commands that could not be read.
+    pub bad_commands: u64,
+}
+
+/// The hub.
+#[derive(Debug)]
+pub struct Hub {
+    settings: Arc<Settings>,
+    records: Arena<records::Record>,
+    by_name: HashTable<u32>,
+    hasher: RandomState,
+    seen: seen::Seen,
+    waiting: VecDeque<publish::Arrival>,
+    next_check: Option<u64>,
+    updates: VecDeque<(u64, evloop::arena::Key)>,
+    lingering: VecDeque<(u64, evloop::arena::Key)>,
+    changed: Vec<u32>,
+    sums: sums::Sums,
+    next_second: u64,
+    refresh_at: u32,
+    calls: command::Calls,
+    to_shards: Vec<(usize, ToShard)>,
+    out: Vec<Output>,
+    drops: HubDrops,
+}
+
+/// Milliseconds between looks at what is not urgent.
+const SECOND_MS: u64 = 1_000;
+
+impl Hub {
+    /// A hub without channels; reports are counted from `now`.
+    pub fn new(now: u64, settings: Arc<Settings>) -> Self {
+        Self {
+            records: Arena::new(),
+            by_name: HashTable::new(),
+            hasher: RandomState::default(),
+            seen: seen::Seen::new(settings.id_cache_ttl_ms),
+            waiting: VecDeque::new(),
+            next_check: None,
+            updates: VecDeque::new(),
+            lingering: VecDeque::new(),
+            changed: Vec::new(),
+            sums: sums::Sums::new(now, &settings),
+            next_second: now + SECOND_MS,
+            refresh_at: 0,
+            calls: command::Calls::default(),
+            to_shards: Vec::new(),
+            out: Vec::new(),
+            drops: HubDrops::default(),
+            settings,
+        }
+    }
+
+    /// What was thrown away.
+    pub fn drops(&self) -> HubDrops {
+        self.drops
+    }
+
+    /// Takes a message of a shard.
+    pub fn from_shard(&mut self, now: u64, shard: usize, message: ToHub) {
+        match message {
+            ToHub::Subscribe { channel, name } => self.subscribe(now, shard, channel, name),
+            ToHub::Count { hub, mode, count } => self.set_count(now, shard, hub, mode, count),
+            ToHub::Release { hub } => self.release(shard, hub),
+            ToHub::Forget { hub } => {
+                if let Some(record) = self.records.at_mut(hub) {
+                    record.last_id = None;
+                }
+            }
+            ToHub::Took(took) => {
+                let packet = self.sums.took(now, &took);
+                self.out.extend(packet.map(Output::Stats));
+            }
+            ToHub::Left { id, route, retry } => {
+                let packet = self.sums.left(&id, &route, retry);
+                self.out.extend(packet.map(Output::Stats));
+            }
+            ToHub::Conn(packet) => self.out.push(Output::Stats(packet)),
+            ToHub::Sums(route, sums) => self.sums.add(now, &route, &sums),
+            ToHub::ConnMax { from, route, max, ttl_s } => {
+                self.sums.conn_max(now, &from, &route, max, ttl_s);
+            }
+            ToHub::ConnFound { call, ids } => self.conn_found(call, ids),
+        }
+    }
+
+    /// A stats message of a proxy.
+    pub fn proxy_stats(&mut self, now: u64, message: &[u8]) {
+        match self.sums.proxy_packet(now, message) {
+            Ok(packet) => self.out.extend(packet.map(Output::Stats)),
+            Err(error) => {
+                self.drops.bad_stats += 1;
+                log::warn!("proxy stats: received message with invalid format ({error}), skipping");
+            }
+        }
+    }
+
+    /// A subscription message of the stats socket: 1 or 0, and a topic.
+    pub fn stats_subscription(&mut self, message: &[u8]) {
+        let before = self.sums.listens_to("conn ");
+        self.sums.subscription(message);
+        let after = self.sums.listens_to("conn ");
+        if before != after {
+            for shard in 0..self.settings.workers.max(1) {
+                self.to_shards.push((shard, ToShard::Listening(after)));
+            }
+            self.out.push(Output::ListenConn(after));
+        }
+    }
+
+    /// When [`Hub::timeout`] is due.
+    pub fn next_deadline(&self) -> Option<u64> {
+        let busy = !self.records.is_empty() || self.sums.has_externals() || !self.seen.is_empty();
+        [
+            busy.then_some(self.next_second),
+            self.next_check,
+            self.sums.next_deadline(),
+            self.updates.front().map(|(at, _)| *at),
+            self.calls.next_deadline(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Does what is due.
+    pub fn timeout(&mut self, now: u64) {
+        self.release_overdue(now);
+        self.update_fresh(now);
+        self.expire_calls(now);
+        let packets = self.sums.timeout(now);
+        self.out.extend(packets.into_iter().map(Output::Stats));
+        if now >= self.next_second {
+            self.next_second = now + SECOND_MS;
+            self.seen.expire(now);
+            self.end_lingering(now);
+            self.announce_subscriptions();
+        }
+    }
+
+    /// Moves messages to the shards, each with the shard's number, to `messages`.
+    pub fn take_to_shards(&mut self, messages: &mut impl Extend<(usize, ToShard)>) {
+        messages.extend(self.to_shards.drain(..));
+    }
+
+    /// Moves what is to be done to `outputs`.
+    pub fn take_output(&mut self, outputs: &mut impl Extend<Output>) {
+        outputs.extend(self.out.drain(..));
+    }
+}

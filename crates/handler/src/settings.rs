@@ -1,0 +1,74 @@
+//! The settings of the engine, resolved (spec/publish.md §11, spec/stats.md §4).
+
+/// What the engine needs to know. The driver makes it from the configuration.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `handler_<pid>`: the `from` of stats, and of packets where there is one shard.
+    pub instance_id: String,
+    /// Shards.
+    pub workers: usize,
+    /// Channels of one connection, implicit ones not counted.
+    pub subscriptions_max: usize,
+    /// How long the subscription of a response hold outlives it, milliseconds.
+    pub linger_ms: u64,
+    /// How long an id is remembered as seen, milliseconds; 0 switches it off.
+    pub id_cache_ttl_ms: u64,
+    /// How long an item waits for the one before it, milliseconds.
+    pub message_wait_ms: u64,
+    /// Bytes of a block; 0 counts no blocks.
+    pub message_block_size: u64,
+    /// Whether a fresh channel's sessions ask the backend once after a second.
+    pub update_on_first_subscription: bool,
+    /// Let all requests share one backend request.
+    pub share_all: bool,
+    /// Encoding of the stats socket.
+    pub stats_format: stats::Format,
+    /// Whether `conn` packets are sent at all.
+    pub stats_connection_send: bool,
+    /// Life of a `conn` packet, seconds.
+    pub stats_connection_ttl_s: u64,
+    /// Life of a `sub` packet, seconds.
+    pub stats_subscription_ttl_s: u64,
+    /// Milliseconds between reports; 0 switches them off.
+    pub stats_report_interval_ms: u64,
+    /// Error texts may tell the cause to any client.
+    pub debug: bool,
+    /// Start of the random numbers that spread keep-alives.
+    pub seed: u64,
+    /// Addresses for `get-zmq-uris`: command, publish-pull, publish-sub.
+    pub uris: Vec<(&'static str, String)>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            instance_id: "handler_0".to_owned(),
+            workers: 1,
+            subscriptions_max: 20,
+            linger_ms: 60_000,
+            id_cache_ttl_ms: 0,
+            message_wait_ms: 5_000,
+            message_block_size: 0,
+            update_on_first_subscription: true,
+            share_all: false,
+            stats_format: stats::Format::Tnetstring,
+            stats_connection_send: true,
+            stats_connection_ttl_s: 120,
+            stats_subscription_ttl_s: 60,
+            stats_report_interval_ms: 10_000,
+            debug: false,
+            seed: 1,
+            uris: Vec::new(),
+        }
+    }
+}
+
+impl Settings {
+    /// The ZHTTP instance id of a shard.
+    pub fn shard_id(&self, shard: usize) -> String {
+        match self.workers {
+            0 | 1 => self.instance_id.clone(),
+            _ => format!("{}-{shard}", self.instance_id),
+        }
+    }
+}

@@ -1,0 +1,410 @@
+//! `accept` and `inspect`: a proxy asks, and hands client sessions over
+//! (spec/internal-rpc.md §3 and §4).
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use evloop::arena::Key;
+use grip::{Channel, HoldMode, Instruct, KeepAliveMode, ResponseHead};
+use tnetstring::Writer;
+use zrpc::{Request, accept, inspect, write_error, write_success};
+
+use super::Shard;
+use super::session::{Extra, ExtraChannel, Flags, Hold, NEVER, Origin, Session, SessionId, Subs};
+use super::timers::tenths;
+use crate::intern::NONE;
+use crate::message::{Envelope, Output, ToHub};
+
+/// What is the same for all sessions of one call.
+struct Plan {
+    mode: HoldMode,
+    instruct: Instruct,
+    /// Full names, implicit channels first.
+    channels: Vec<String>,
+    /// Filters and prev-ids, where there are any.
+    extras: Vec<(usize, Channel)>,
+    uri: Box<str>,
+    origin: Option<Arc<Origin>>,
+    route: stats::Route,
+    response_sent: bool,
+}
+
+/// Why a call is refused: condition and text.
+type Refusal = (&'static str, String);
+
+impl Shard {
+    /// Takes a call of a proxy on the accept or the inspect socket; the answer is an output.
+    pub fn call(&mut self, now: u64, envelope: Envelope, payload: &[u8]) {
+        let request = match Request::parse(payload) {
+            Ok(request) => request,
+            Err(error) => {
+                self.drops.bad_calls += 1;
+                log::warn!("zrpc server: received message with invalid format ({error}), skipping");
+                return;
+            }
+        };
+        match request.method {
+            accept::METHOD => self.accept(now, envelope, &request),
+            inspect::METHOD => self.inspect(envelope, &request),
+            "conn-max" => {
+                if let Ok(Some(list)) = request.args.get("conn-max") {
+                    self.conn_max(list);
+                }
+            }
+            _ => self.refuse(envelope, &request, "method-not-found", None),
+        }
+    }
+
+    fn answer_call(&mut self, envelope: Envelope, payload: Vec<u8>) {
+        self.out.push(Output::Reply { shard: self.number, envelope, payload });
+    }
+
+    fn refuse(
+        &mut self,
+        envelope: Envelope,
+        request: &Request<'_>,
+        condition: &str,
+        text: Option<&str>,
+    ) {
+        if request.id.is_none() {
+            return;
+        }
+        let mut payload = Vec::new();
+        write_error(&mut payload, request.id, condition, text.map(str::as_bytes));
+        self.answer_call(envelope, payload);
+    }
+
+    fn inspect(&mut self, envelope: Envelope, request: &Request<'_>) {
+        let args = match inspect::Args::parse(request.args) {
+            Ok(args) => args,
+            Err(_) => return self.refuse(envelope, request, "bad-request", None),
+        };
+        let key = sharing_key(&args, self.settings.share_all);
+        let reply = inspect::Reply { sharing_key: key.as_deref(), ..inspect::Reply::default() };
+        let mut payload = Vec::new();
+        write_success(&mut payload, request.id, |w| reply.write(w));
+        self.answer_call(envelope, payload);
+    }
+
+    /// The maxima of a proxy, before anything else (spec/internal-rpc.md §4.4).
+    fn conn_max(&mut self, list: tnetstring::Value<'_>) {
+        let Some(list) = list.as_list() else { return };
+        for map in list.iter().flatten().filter_map(|value| value.as_map()) {
+            let Ok(packet) = stats::Packet::from_map("conn-max", map) else { continue };
+            if let stats::Body::ConnMax { max, ttl, .. } = packet.body {
+                self.to_hub.push(ToHub::ConnMax {
+                    from: packet.from.to_owned(),
+                    route: packet.route.map(Arc::from),
+                    max,
+                    ttl_s: ttl,
+                });
+            }
+        }
+    }
+
+    fn accept(&mut self, now: u64, envelope: Envelope, request: &Request<'_>) {
+        if let Ok(Some(list)) = request.args.get("conn-max") {
+            self.conn_max(list);
+        }
+        let args = match accept::Args::parse(request.args) {
+            Ok(args) => args,
+            Err(error) => {
+                self.drops.bad_calls += 1;
+                log::warn!("refusing an accept call: {error}");
+                return self.refuse(envelope, request, "bad-request", None);
+            }
+        };
+        match self.plan(&args, request.from) {
+            Err((condition, text)) => self.refuse(envelope, request, condition, Some(&text)),
+            Ok(None) => self.no_hold(envelope, request, &args),
+            Ok(Some(plan)) => {
+                let mut payload = Vec::new();
+                write_success(&mut payload, request.id, |w| accept::Reply::Accepted.write(w));
+                self.answer_call(envelope, payload);
+                for session in &args.requests {
+                    self.take_over(now, &plan, session);
+                }
+            }
+        }
+    }
+
+    /// What the call asks for; nothing if there is no hold.
+    fn plan(&self, args: &accept::Args<'_>, from: Option<&[u8]>) -> Result<Option<Plan>, Refusal> {
+        for session in &args.requests {
+            let addresses = [session.peer_address, session.logical_peer_address];
+            if addresses.iter().any(|a| !a.is_empty() && a.parse::<IpAddr>().is_err()) {
+                return Err(("bad-request", "invalid peer address".to_owned()));
+            }
+        }
+        let instruct = parse_instruct(args).map_err(|text| ("bad-format", text))?;
+        let Some(mode) = instruct.hold else {
+            return match instruct.next {
+                Some(_) => Err(unsupported("Grip-Link")),
+                None => Ok(None),
+            };
+        };
+        if instruct.next.is_some() || instruct.gone.is_some() {
+            return Err(unsupported("Grip-Link"));
+        }
+        let (channels, extras) = self.full_channels(args, &instruct)?;
+        let route = args.route.filter(|_| args.separate_stats).map(Arc::from);
+        Ok(Some(Plan {
+            mode,
+            channels,
+            extras,
+            uri: args.orig_request.uri.into(),
+            origin: (mode == HoldMode::Response).then(|| Arc::new(origin(args, from))),
+            route,
+            response_sent: args.response_sent,
+            instruct,
+        }))
+    }
+
+    /// Implicit channels, then the listed ones with the route's prefix, cut to the maximum.
+    #[expect(clippy::type_complexity, reason = "names, and the few that need more")]
+    fn full_channels(
+        &self,
+        args: &accept::Args<'_>,
+        instruct: &Instruct,
+    ) -> Result<(Vec<String>, Vec<(usize, Channel)>), Refusal> {
+        let max = self.settings.subscriptions_max;
+        if instruct.channels.len() > max {
+            log::debug!("httpsession: too many subscriptions");
+        }
+        let prefix = args.channel_prefix.unwrap_or_default();
+        let mut names: Vec<String> = args.channels.iter().map(|c| (*c).to_owned()).collect();
+        let mut extras = Vec::new();
+        for channel in instruct.channels.iter().take(max) {
+            if let Some(filter) = channel.filters.iter().find(|f| grip::filter::needs_request(f)) {
+                return Err(unsupported(filter));
+            }
+            if channel.prev_id.is_some() || !channel.filters.is_empty() {
+                extras.push((names.len(), channel.clone()));
+            }
+            names.push([prefix, &channel.name].concat());
+        }
+        Ok((names, extras))
+    }
+
+    /// Without a hold the proxy sends the response itself.
+    fn no_hold(&mut self, envelope: Envelope, request: &Request<'_>, args: &accept::Args<'_>) {
+        let Ok(instruct) = parse_instruct(args) else { return };
+        let filters: Vec<String> = {
+            let mut seen = Vec::new();
+            for filter in instruct.channels.iter().flat_map(|channel| &channel.filters) {
+                if filter == "build-id" && !seen.contains(filter) {
+                    seen.push(filter.clone());
+                }
+            }
+            seen
+        };
+        let context = grip::filter::Context { meta: &instruct.meta, channels: &[], prev_ids: &[] };
+        let mut body = instruct.reply.body.clone();
+        if !filters.is_empty() {
+            body = match grip::filter::build_id(&body, &context) {
+                Ok(body) => body,
+                Err(error) => {
+                    let text = format!("filter error: build-id: {error}");
+                    return self.refuse(envelope, request, "bad-format", Some(&text));
+                }
+            };
+        }
+        let mut payload = Vec::new();
+        write_success(&mut payload, request.id, |w| {
+            w.map(|w| {
+                if !args.response_sent {
+                    write_response(w, &instruct.reply, &body);
+                }
+            });
+        });
+        self.answer_call(envelope, payload);
+    }
+
+    /// Makes the session of one client and starts its hold when its channels are confirmed.
+    fn take_over(&mut self, now: u64, plan: &Plan, from: &zrpc::Session<'_>) {
+        let peer = self.peers.intern(from.rid.sender);
+        self.peers.announced(peer, from.multi, from.batch);
+        if let Some(old) = self.find(peer, from.rid.id) {
+            self.remove(now, old, false);
+        }
+        let session = self.new_session(now, plan, from, peer);
+        let minute_counted = from.unreported_time_ms.is_some();
+        let key = self.insert(session, minute_counted);
+        let unconfirmed = self.subscribe(key, plan.mode, &plan.channels);
+        self.place_extras(key, plan);
+        self.schedule(key);
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        if let Some(hold) = &mut session.hold {
+            hold.unconfirmed = unconfirmed;
+        }
+        if unconfirmed == 0 {
+            self.begin(now, key);
+        }
+    }
+
+    fn new_session(
+        &mut self,
+        now: u64,
+        plan: &Plan,
+        from: &zrpc::Session<'_>,
+        peer: u32,
+    ) -> Session {
+        let keep_alive = plan.instruct.keep_alive.clone();
+        let keep_alive = keep_alive.filter(|_| plan.mode == HoldMode::Stream);
+        let idle = keep_alive.as_ref().is_some_and(|k| k.mode == KeepAliveMode::Idle);
+        let reply = &plan.instruct.reply;
+        let mut flags = Flags::default();
+        for (flag, on) in [
+            (Flags::ROUTER, from.router_resp),
+            (Flags::RESPONSE, plan.mode == HoldMode::Response),
+            (Flags::SSL, from.https),
+            (Flags::DEBUG, from.debug || self.settings.debug),
+            (Flags::RETRY, from.is_retry),
+            (Flags::SPECIAL, from.user_data.is_some() || !plan.extras.is_empty()),
+            (Flags::HEAD_SENT, plan.response_sent || from.response_code.is_some()),
+            (Flags::IDLE_MODE, idle),
+        ] {
+            flags.set(flag, on);
+        }
+        let unreported = from.unreported_time_ms.and_then(|ms| u64::try_from(ms).ok());
+        Session {
+            id: SessionId::new(from.rid.id),
+            peer,
+            flags,
+            in_seq: from.in_seq,
+            out_seq: from.out_seq,
+            credits: from.out_credits,
+            heard: tenths(now),
+            deadline: NEVER,
+            wheel: NEVER,
+            minute: tenths(now.saturating_sub(unreported.unwrap_or_default())),
+            route: self.route(plan.route.clone()),
+            keep_alive: keep_alive.map_or(NONE, |keep_alive| self.keep_alives.acquire(keep_alive)),
+            subs: Subs::NONE,
+            address: from.logical_peer_address.parse().ok(),
+            queue: None,
+            hold: Some(Box::new(Hold {
+                uri: plan.uri.clone(),
+                code: reply.code,
+                reason: reply.reason.as_str().into(),
+                headers: self.header_sets.acquire(reply.headers.clone()),
+                body: Bytes::copy_from_slice(&reply.body),
+                unconfirmed: 0,
+                timeout_s: plan.instruct.timeout_s,
+                origin: plan.origin.clone(),
+            })),
+            extra: extra(plan, from),
+        }
+    }
+
+    /// Fills in which channels the filters and prev-ids belong to.
+    fn place_extras(&mut self, key: Key, plan: &Plan) {
+        if plan.extras.is_empty() {
+            return;
+        }
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let Some(extra) = &mut session.extra else { return };
+        for sub in session.subs.as_slice() {
+            let Some(channel) = self.channels.at(sub.channel) else { continue };
+            // Of channels listed twice the later one counts.
+            let given =
+                plan.extras.iter().rev().find(|(at, _)| plan.channels[*at] == *channel.name);
+            if let Some((_, given)) = given {
+                extra.channels.push(ExtraChannel {
+                    channel: sub.channel,
+                    name: given.name.as_str().into(),
+                    filters: given.filters.clone(),
+                    prev_id: given.prev_id.as_deref().map(Box::from),
+                });
+            }
+        }
+    }
+}
+
+fn extra(plan: &Plan, from: &zrpc::Session<'_>) -> Option<Box<Extra>> {
+    if from.user_data.is_none() && plan.extras.is_empty() {
+        return None;
+    }
+    Some(Box::new(Extra {
+        user_data: from.user_data.map(Box::from),
+        meta: plan.instruct.meta.clone(),
+        names: plan.instruct.channels.iter().map(|channel| channel.name.clone()).collect(),
+        channels: Vec::new(),
+    }))
+}
+
+fn unsupported(what: &str) -> Refusal {
+    log::error!("refusing to hold a request: {what} is not supported by this version");
+    ("bad-format", format!("{what} is not supported by this version"))
+}
+
+fn parse_instruct(args: &accept::Args<'_>) -> Result<Instruct, String> {
+    let headers: Vec<(&str, &[u8])> = args.response.headers.iter().collect();
+    let response = ResponseHead {
+        code: args.response.code,
+        reason: args.response.reason,
+        headers: &headers,
+        body: args.response.body,
+    };
+    Instruct::parse(args.request.uri, &response)
+}
+
+fn origin(args: &accept::Args<'_>, from: Option<&[u8]>) -> Origin {
+    let request = &args.orig_request;
+    let mut headers = Writer::new();
+    headers.list(|w| w.raw(request.headers.raw()));
+    let inspect = args.inspect.as_ref().map(|inspect| {
+        let mut w = Writer::new();
+        inspect.write(&mut w);
+        w.into_vec().into()
+    });
+    Origin {
+        proxy: from.unwrap_or_default().into(),
+        method: request.method.into(),
+        uri: request.uri.into(),
+        headers: headers.into_vec().into(),
+        body: Bytes::copy_from_slice(request.body),
+        route: args.route.map(Box::from),
+        inspect,
+    }
+}
+
+fn write_response(w: &mut Writer, reply: &grip::Reply, body: &[u8]) {
+    w.str("response");
+    w.map(|w| {
+        w.str("code");
+        w.int(reply.code.into());
+        w.str("reason");
+        w.str(&reply.reason);
+        w.str("headers");
+        w.list(|w| {
+            for (name, value) in &reply.headers {
+                w.list(|w| {
+                    w.str(name);
+                    w.bytes(value);
+                });
+            }
+        });
+        w.str("body");
+        w.bytes(body);
+    });
+}
+
+/// Under which key equal requests may share one backend request (spec/internal-rpc.md §3).
+fn sharing_key(args: &inspect::Args<'_>, share_all: bool) -> Option<Vec<u8>> {
+    if args.auto_share && args.method == "GET" {
+        let path = args.uri.split('?').next().unwrap_or_default();
+        let mut ids: Vec<&[u8]> = args
+            .headers
+            .iter()
+            .filter(|(name, _)| name.eq_ignore_ascii_case("Grip-Last"))
+            .map(|(_, value)| value)
+            .collect();
+        ids.sort_unstable();
+        let mut key = [b"auto|", path.as_bytes()].concat();
+        ids.iter().for_each(|id| key.extend([b"|", *id].concat()));
+        return Some(key);
+    }
+    share_all.then(|| [args.method.as_bytes(), b"|", args.uri.as_bytes()].concat())
+}

@@ -1,0 +1,338 @@
+//! The way of items to sessions: channels with work take turns, a window of subscribers each
+//! (design, rules 3, 5 and 15).
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use evloop::arena::Key;
+use grip::{Action, Body, HoldMode, Item};
+
+use super::Shard;
+use super::channel::{Pending, Subscriber};
+use super::session::Flags;
+use crate::intern::NONE;
+
+/// Subscribers visited in one slice of work.
+const SLICE_POSITIONS: usize = 8192;
+
+/// Bytes of bodies written in one slice of work.
+const SLICE_BYTES: usize = 8 << 20;
+
+/// Sessions that a window could not serve together with others.
+#[derive(Default)]
+struct Left {
+    /// Session and first item for it.
+    slow: Vec<(u32, usize)>,
+    /// Sessions whose response is complete.
+    ended: Vec<u32>,
+}
+
+impl Shard {
+    /// An item for the sessions of a channel.
+    pub(super) fn publish(&mut self, key: Key, item: &Arc<Item>) {
+        let Some(channel) = self.channels.get_mut(key) else { return };
+        if !item.no_seq {
+            channel.last_id = item.id.as_deref().map(Arc::from);
+        }
+        let seq = channel.next_seq;
+        channel.next_seq = channel.next_seq.wrapping_add(1);
+        let for_streams = item
+            .stream
+            .as_ref()
+            .is_some_and(|format| matches!(format.action, Action::Send | Action::Close));
+        for (mode, wanted) in
+            [(HoldMode::Stream, for_streams), (HoldMode::Response, item.response.is_some())]
+        {
+            let list = channel.list(mode);
+            if !wanted || list.live == 0 {
+                continue;
+            }
+            if list.push(item, seq) {
+                self.under_way += 1;
+            } else {
+                self.drops.pass_full += 1;
+                log::warn!("too many items on their way in channel {}, dropping", item.channel);
+            }
+        }
+        if channel.busy().is_some() && !channel.queued {
+            channel.queued = true;
+            self.work.push_back(key);
+        }
+    }
+
+    /// Whether items are on their way.
+    pub fn has_work(&self) -> bool {
+        !self.work.is_empty()
+    }
+
+    /// Does one slice of delivering; gives whether more is to do.
+    pub fn work(&mut self, now: u64) -> bool {
+        let (mut positions, mut bytes) = (SLICE_POSITIONS, SLICE_BYTES);
+        while positions > 0 && bytes > 0 {
+            let Some(key) = self.work.pop_front() else { return false };
+            let Some(channel) = self.channels.get_mut(key) else { continue };
+            channel.queued = false;
+            let Some(mode) = channel.busy() else { continue };
+            let (walked, written) = self.window(now, key, mode, positions);
+            // A short list still costs a look.
+            positions = positions.saturating_sub(walked.max(8));
+            bytes = bytes.saturating_sub(written);
+            let Some(channel) = self.channels.get_mut(key) else { continue };
+            if channel.busy().is_some() {
+                channel.queued = true;
+                self.work.push_back(key);
+            }
+        }
+        !self.work.is_empty()
+    }
+
+    /// Serves one window of a channel's subscribers; gives positions and bytes.
+    fn window(&mut self, now: u64, key: Key, mode: HoldMode, limit: usize) -> (usize, usize) {
+        let Some(channel) = self.channels.get_mut(key) else { return (0, 0) };
+        let list = channel.list(mode);
+        let Some(pass) = &mut list.pass else { return (0, 0) };
+        let length = list.subscribers.len();
+        let window = pass.window(length, limit);
+        // Both go back below, before anything can look at the channel.
+        let items = std::mem::take(&mut pass.items);
+        let subscribers = std::mem::take(&mut list.subscribers);
+        let (left, written) = match mode {
+            HoldMode::Stream => self.stream_window(now, &items, &subscribers[window.clone()]),
+            HoldMode::Response => self.response_window(&items, &subscribers[window.clone()]),
+        };
+        let slow: Vec<Arc<Item>> = match left.slow.is_empty() {
+            true => Vec::new(),
+            false => items.iter().map(|pending| pending.item.clone()).collect(),
+        };
+        self.put_back(key, mode, items, subscribers, window.end);
+        for index in left.ended {
+            if let Some(key) = self.sessions.key_at(index) {
+                self.remove(now, key, false);
+            }
+        }
+        for (index, first) in left.slow {
+            if let Some(session) = self.sessions.key_at(index) {
+                self.deliver_alone(now, session, key.index, &slow[first..]);
+            }
+        }
+        self.end_pass_if_done(key, mode);
+        (window.len(), written)
+    }
+
+    fn put_back(
+        &mut self,
+        key: Key,
+        mode: HoldMode,
+        items: VecDeque<Pending>,
+        subscribers: Vec<Subscriber>,
+        end: usize,
+    ) {
+        let Some(channel) = self.channels.get_mut(key) else { return };
+        let list = channel.list(mode);
+        list.subscribers = subscribers;
+        let length = list.subscribers.len();
+        if let Some(pass) = &mut list.pass {
+            pass.items = items;
+            let before = pass.items.len();
+            pass.advance(end, length);
+            self.under_way -= before - pass.items.len();
+        }
+    }
+
+    fn end_pass_if_done(&mut self, key: Key, mode: HoldMode) {
+        let Some(channel) = self.channels.get_mut(key) else { return };
+        let list = channel.list(mode);
+        if !list.pass.as_ref().is_some_and(|pass| pass.items.is_empty()) {
+            return;
+        }
+        let sessions = &mut self.sessions;
+        list.finish_pass(|session, position| {
+            if let Some(session) = sessions.at_mut(session) {
+                session.subs.moved(key.index, position);
+            }
+        });
+    }
+
+    /// Streams: all items that a session is to get go as one body.
+    fn stream_window(
+        &mut self,
+        now: u64,
+        items: &VecDeque<Pending>,
+        subscribers: &[Subscriber],
+    ) -> (Left, usize) {
+        let bodies = Bodies::of(items);
+        let mut left = Left::default();
+        let mut written = 0;
+        for subscriber in subscribers {
+            let first = first_for(items, *subscriber);
+            let Some(session) = self.sessions.at_mut(subscriber.session) else { continue };
+            if first == items.len() {
+                continue;
+            }
+            if !session.is_clean() {
+                left.slow.push((subscriber.session, first));
+                continue;
+            }
+            let (range, close) = bodies.fitting(first, session.credits as usize);
+            let length = bodies.length(&range);
+            session.credits -= length as u32;
+            let idle = session.flags.has(Flags::IDLE_MODE);
+            let route = session.route;
+            if length > 0 || close {
+                self.gather(subscriber.session, (range.start as u32, range.end as u32));
+                written += length / 64 + 1;
+            }
+            let count = (range.end - range.start) as u64;
+            let blocks = self.blocks(items, &range);
+            self.count(route, |sums| {
+                sums.sent += count;
+                sums.blocks_sent += blocks;
+                sums.counters.client_content_bytes_sent += length as u64;
+            });
+            if close {
+                left.ended.push(subscriber.session);
+            } else if range.end < items.len() {
+                left.slow.push((subscriber.session, range.end));
+            } else if idle {
+                self.restart_keep_alive(now, subscriber.session);
+            }
+        }
+        self.group.write(&self.sessions, &mut self.peers, |f, (first, end)| {
+            let range = first as usize..end as usize;
+            let close = bodies.close == range.end.checked_sub(1);
+            f.body_pieces(&bodies.pieces[range]).flag("more", !close);
+        });
+        (left, written)
+    }
+
+    /// Blocks of these items, where blocks are counted.
+    fn blocks(&self, items: &VecDeque<Pending>, range: &Range<usize>) -> u64 {
+        let block = self.settings.message_block_size;
+        if block == 0 {
+            return 0;
+        }
+        let sizes = items.range(range.clone()).filter_map(|pending| {
+            let body = pending.item.stream.as_ref()?.content.len() as u64;
+            Some(pending.item.size.unwrap_or(body).div_ceil(block))
+        });
+        sizes.sum()
+    }
+
+    /// Response holds: the first item that answers a session ends it.
+    fn response_window(
+        &mut self,
+        items: &VecDeque<Pending>,
+        subscribers: &[Subscriber],
+    ) -> (Left, usize) {
+        let mut left = Left::default();
+        let mut written = 0;
+        for subscriber in subscribers {
+            let first = first_for(items, *subscriber);
+            let Some(session) = self.sessions.at_mut(subscriber.session) else { continue };
+            if first == items.len() {
+                continue;
+            }
+            let plain = items.get(first).and_then(|pending| whole_answer(&pending.item));
+            let simple = session.queue.is_none()
+                && !session.flags.has(Flags::SPECIAL)
+                && !session.flags.has(Flags::PAUSING)
+                && !session.flags.has(Flags::HEAD_SENT);
+            let headers = session.hold.as_ref().filter(|h| h.unconfirmed == 0).map(|h| h.headers);
+            match (plain, headers) {
+                (Some(body), Some(headers)) if simple && session.credits as usize >= body.len() => {
+                    let (route, length) = (session.route, body.len() as u64);
+                    written += body.len() / 64 + 1;
+                    self.gather(subscriber.session, (first as u32, headers));
+                    self.count(route, |sums| {
+                        sums.sent += 1;
+                        sums.http_response_sent += 1;
+                        sums.counters.client_content_bytes_sent += length;
+                    });
+                    left.ended.push(subscriber.session);
+                }
+                _ => left.slow.push((subscriber.session, first)),
+            }
+        }
+        let sets = &self.header_sets;
+        self.group.write(&self.sessions, &mut self.peers, |f, (at, set)| {
+            let Some(format) = items.get(at as usize).and_then(|p| p.item.response.as_ref()) else {
+                return;
+            };
+            let Body::Whole(body) = &format.body else { return };
+            let base = sets.get(set).cloned().unwrap_or_default();
+            let merged = grip::merge_headers(&base, &format.headers, format.code, body.len());
+            f.status(format.code, &format.reason);
+            f.headers(merged.iter().map(|(name, value)| (name, value))).body(body);
+        });
+        (left, written)
+    }
+}
+
+/// The body of an item that answers a response hold as it is.
+fn whole_answer(item: &Item) -> Option<&Bytes> {
+    let format = item.response.as_ref().filter(|format| format.action == Action::Send)?;
+    match &format.body {
+        Body::Whole(body) if format.content_filters.is_none() => Some(body),
+        _ => None,
+    }
+}
+
+/// Where the items begin that a subscriber is to get.
+fn first_for(items: &VecDeque<Pending>, subscriber: Subscriber) -> usize {
+    if subscriber.session == NONE {
+        return items.len();
+    }
+    // Numbers wrap around, so they are compared by distance.
+    items
+        .iter()
+        .take_while(|pending| pending.seq.wrapping_sub(subscriber.join) > u32::MAX / 2)
+        .count()
+}
+
+/// The stream contents of the items of a pass.
+struct Bodies<'a> {
+    pieces: Vec<&'a [u8]>,
+    /// Bytes before each piece, and in all.
+    before: Vec<usize>,
+    /// The first item that ends the response.
+    close: Option<usize>,
+}
+
+impl<'a> Bodies<'a> {
+    fn of(items: &'a VecDeque<Pending>) -> Self {
+        let format = |pending: &'a Pending| pending.item.stream.as_ref();
+        let pieces: Vec<&[u8]> =
+            items.iter().map(|p| format(p).map_or(&[][..], |f| &f.content)).collect();
+        let mut before = vec![0];
+        before.extend(pieces.iter().scan(0, |sum, piece| {
+            *sum += piece.len();
+            Some(*sum)
+        }));
+        let close = items.iter().position(|p| format(p).is_some_and(|f| f.action == Action::Close));
+        Self { pieces, before, close }
+    }
+
+    fn length(&self, range: &Range<usize>) -> usize {
+        self.before[range.end] - self.before[range.start]
+    }
+
+    /// The items from `first` on that fit into the credits, not beyond one that ends the
+    /// response; and whether it does.
+    fn fitting(&self, first: usize, credits: usize) -> (Range<usize>, bool) {
+        // Beyond a first close lie only items for sessions that came after it; they are served
+        // one by one.
+        let end = match self.close {
+            Some(close) if first <= close => close + 1,
+            Some(_) => first,
+            None => self.pieces.len(),
+        };
+        let end = match self.before[end] - self.before[first] <= credits {
+            true => end,
+            false => self.before.partition_point(|b| *b <= self.before[first] + credits) - 1,
+        };
+        let end = end.max(first);
+        (first..end, end > first && self.close == Some(end - 1))
+    }
+}

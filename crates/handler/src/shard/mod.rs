@@ -1,0 +1,223 @@
+//! A shard: the sessions of some connection managers, their timers, and the way of an item to
+//! them. Pure: packets and messages of the hub go in with the time, packets come out.
+//!
+//! [`crate::engine`] drives it, in one thread with the hub or in a thread of its own.
+
+mod accept;
+mod answer;
+mod channel;
+mod client;
+mod deliver;
+mod group;
+mod life;
+mod peers;
+mod retry;
+mod session;
+mod special;
+mod subscribe;
+mod timers;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use evloop::arena::{Arena, Key};
+use evloop::timer::Wheel;
+use foldhash::fast::RandomState;
+use grip::{Headers, KeepAlive};
+use hashbrown::HashTable;
+use stats::Route;
+
+use crate::intern::Interner;
+use crate::message::{Output, Sums, ToHub, ToShard};
+use crate::settings::Settings;
+use channel::Channel;
+use peers::Peers;
+use session::Session;
+
+/// Items on their way from which on inputs are left alone.
+const UNDER_WAY_MAX: usize = 2_000;
+
+/// What was thrown away since the start, by cause.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Drops {
+    /// Client packets that could not be read.
+    pub bad_packets: u64,
+    /// Calls that could not be read.
+    pub bad_calls: u64,
+    /// Items for a session whose queue was full.
+    pub queue_full: u64,
+    /// Items for a channel with too many on their way.
+    pub pass_full: u64,
+    /// Items that a filter could not be applied to.
+    pub filter_failed: u64,
+    /// Sessions ended by a wrong sequence number.
+    pub bad_seq: u64,
+    /// Sessions that expired.
+    pub expired: u64,
+}
+
+/// What the sessions of one route counted.
+#[derive(Debug)]
+struct RouteState {
+    route: Route,
+    sums: Sums,
+    touched: bool,
+}
+
+/// The shard.
+#[derive(Debug)]
+pub struct Shard {
+    settings: Arc<Settings>,
+    number: usize,
+    sessions: Arena<Session>,
+    by_id: HashTable<u32>,
+    hasher: RandomState,
+    peers: Peers,
+    channels: Arena<Channel>,
+    by_name: HashTable<u32>,
+    keep_alives: Interner<KeepAlive>,
+    header_sets: Interner<Headers>,
+    route_names: Interner<Route>,
+    routes: Vec<RouteState>,
+    touched_routes: Vec<u32>,
+    wheel: Wheel<Key>,
+    walks: timers::Walks,
+    work: VecDeque<Key>,
+    /// Items on their way over the channels' lists.
+    under_way: usize,
+    out: Vec<Output>,
+    to_hub: Vec<ToHub>,
+    listening: bool,
+    random: u64,
+    retry_seq: u32,
+    drops: Drops,
+    group: group::Group,
+}
+
+impl Shard {
+    /// The shard of that number, without sessions.
+    pub fn new(settings: Arc<Settings>, number: usize) -> Self {
+        let from = settings.shard_id(number);
+        let random = settings.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (number as u64 + 1);
+        Self {
+            number,
+            sessions: Arena::new(),
+            by_id: HashTable::new(),
+            hasher: RandomState::default(),
+            peers: Peers::new(number, &from),
+            channels: Arena::new(),
+            by_name: HashTable::new(),
+            keep_alives: Interner::new(),
+            header_sets: Interner::new(),
+            route_names: Interner::new(),
+            routes: Vec::new(),
+            touched_routes: Vec::new(),
+            wheel: Wheel::new(timers::TICK_MS),
+            walks: timers::Walks::default(),
+            work: VecDeque::new(),
+            under_way: 0,
+            out: Vec::new(),
+            to_hub: Vec::new(),
+            listening: false,
+            random: random | 1,
+            retry_seq: 0,
+            drops: Drops::default(),
+            group: group::Group::default(),
+            settings,
+        }
+    }
+
+    /// Sessions held.
+    pub fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// What was thrown away.
+    pub fn drops(&self) -> Drops {
+        self.drops
+    }
+
+    /// Whether so many items are on their way that no more should be taken in.
+    pub fn congested(&self) -> bool {
+        self.under_way > UNDER_WAY_MAX
+    }
+
+    /// Takes a message of the hub.
+    pub fn from_hub(&mut self, now: u64, message: ToShard) {
+        match message {
+            ToShard::Subscribed { channel, hub, last_id } => {
+                self.subscribed(now, channel, hub, last_id);
+            }
+            ToShard::Publish { channel, item } => self.publish(channel, &item),
+            ToShard::Update { channel } => self.update(now, channel),
+            ToShard::Listening(listening) => self.listening = listening,
+            ToShard::ConnCheck { call, ids } => {
+                let found = ids.iter().filter(|id| self.knows(id)).cloned().collect();
+                self.to_hub.push(ToHub::ConnFound { call, ids: found });
+            }
+        }
+    }
+
+    /// Moves what the hub is to know to `messages`.
+    pub fn take_to_hub(&mut self, messages: &mut impl Extend<ToHub>) {
+        for number in self.touched_routes.drain(..) {
+            let state = &mut self.routes[number as usize];
+            state.touched = false;
+            let sums = std::mem::take(&mut state.sums);
+            self.to_hub.push(ToHub::Sums(state.route.clone(), sums));
+        }
+        messages.extend(self.to_hub.drain(..));
+    }
+
+    /// Whether the hub is to know something.
+    pub fn has_news(&self) -> bool {
+        !self.to_hub.is_empty() || !self.touched_routes.is_empty()
+    }
+
+    /// Moves what is to be sent to `outputs`.
+    pub fn take_output(&mut self, outputs: &mut impl Extend<Output>) {
+        self.peers.flush(&mut self.out);
+        outputs.extend(self.out.drain(..));
+    }
+
+    /// Whether something is to be sent.
+    pub fn has_output(&self) -> bool {
+        !self.out.is_empty() || self.peers.has_output()
+    }
+
+    /// Lets `count` add to the sums of a route.
+    fn count(&mut self, route: u32, count: impl FnOnce(&mut Sums)) {
+        let state = &mut self.routes[route as usize];
+        count(&mut state.sums);
+        if !state.touched {
+            state.touched = true;
+            self.touched_routes.push(route);
+        }
+    }
+
+    /// The number of a route.
+    fn route(&mut self, route: Route) -> u32 {
+        let number = self.route_names.acquire(route.clone());
+        while self.routes.len() <= number as usize {
+            self.routes.push(RouteState { route: None, sums: Sums::default(), touched: false });
+        }
+        let state = &mut self.routes[number as usize];
+        if state.route != route {
+            // The number is used again: what its old route counted goes out under its name.
+            let sums = std::mem::take(&mut state.sums);
+            let old = std::mem::replace(&mut state.route, route);
+            if sums != Sums::default() {
+                self.to_hub.push(ToHub::Sums(old, sums));
+            }
+        }
+        number
+    }
+
+    /// The next random number below `bound` (xorshift; spreads timers, nothing more).
+    fn random(&mut self, bound: u32) -> u32 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        ((self.random >> 32) as u32) % bound.max(1)
+    }
+}

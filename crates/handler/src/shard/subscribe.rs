@@ -1,0 +1,145 @@
+//! Sessions and channels find each other.
+
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+use evloop::arena::Key;
+use grip::HoldMode;
+use stats::Mode;
+
+use super::Shard;
+use super::channel::Channel;
+use super::session::{Sub, Subs};
+use crate::intern::NONE;
+use crate::message::ToHub;
+
+pub(super) fn stats_mode(mode: HoldMode) -> Mode {
+    match mode {
+        HoldMode::Response => Mode::Response,
+        HoldMode::Stream => Mode::Stream,
+    }
+}
+
+impl Shard {
+    fn find_channel(&self, name: &str) -> Option<Key> {
+        let channels = &self.channels;
+        let same = |index: &u32| channels.at(*index).is_some_and(|c| &*c.name == name);
+        let index = self.by_name.find(self.hasher.hash_one(name), same)?;
+        self.channels.key_at(*index)
+    }
+
+    /// The channel of that name; a new one is announced to the hub.
+    fn channel(&mut self, name: &str) -> Key {
+        if let Some(key) = self.find_channel(name) {
+            return key;
+        }
+        let name: Arc<str> = name.into();
+        let hash = self.hasher.hash_one(&*name);
+        let key = self.channels.insert(Channel::new(name.clone()));
+        let (channels, hasher) = (&self.channels, &self.hasher);
+        self.by_name.insert_unique(hash, key.index, |index| {
+            channels.at(*index).map_or(0, |c| hasher.hash_one(&*c.name))
+        });
+        self.to_hub.push(ToHub::Subscribe { channel: key, name });
+        key
+    }
+
+    /// Puts the session onto the channels `names`, each once; gives on how many of them it
+    /// waits for the hub.
+    pub(super) fn subscribe(&mut self, key: Key, mode: HoldMode, names: &[String]) -> u16 {
+        let mut subs: Vec<Sub> = Vec::with_capacity(names.len());
+        let mut unconfirmed = 0;
+        for name in names {
+            let channel_key = self.channel(name);
+            if subs.iter().any(|sub| sub.channel == channel_key.index) {
+                continue;
+            }
+            let Some(channel) = self.channels.get_mut(channel_key) else { continue };
+            let join = channel.next_seq;
+            let list = channel.list(mode);
+            let position = list.add(key.index, join);
+            let count = list.live;
+            if channel.hub == NONE {
+                channel.waiting.push(key);
+                unconfirmed += 1;
+            } else {
+                let hub = channel.hub;
+                self.to_hub.push(ToHub::Count { hub, mode: stats_mode(mode), count });
+            }
+            subs.push(Sub { channel: channel_key.index, position });
+        }
+        if let Some(session) = self.sessions.get_mut(key) {
+            session.subs = Subs::from_vec(subs);
+        }
+        unconfirmed
+    }
+
+    /// Takes the session off its channels; channels without sessions go.
+    pub(super) fn unsubscribe(&mut self, key: Key) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let mode = session.mode();
+        let subs = std::mem::replace(&mut session.subs, Subs::NONE);
+        for sub in subs.as_slice() {
+            let Some(channel) = self.channels.at_mut(sub.channel) else { continue };
+            let list = channel.list(mode);
+            let moved = list.remove(sub.position);
+            let (count, hub) = (list.live, channel.hub);
+            if let Some(moved) = moved {
+                if let Some(session) = self.sessions.at_mut(moved) {
+                    session.subs.moved(sub.channel, sub.position);
+                }
+            }
+            if hub != NONE {
+                self.to_hub.push(ToHub::Count { hub, mode: stats_mode(mode), count });
+                self.drop_if_empty(sub.channel);
+            }
+        }
+    }
+
+    /// Forgets a confirmed channel without sessions. One that is not confirmed yet is kept
+    /// until it is, so that the hub's answer finds it.
+    fn drop_if_empty(&mut self, index: u32) {
+        let Some(channel) = self.channels.at(index) else { return };
+        if !channel.is_empty() || channel.hub == NONE {
+            return;
+        }
+        let (hub, hash) = (channel.hub, self.hasher.hash_one(&*channel.name));
+        if let Ok(entry) = self.by_name.find_entry(hash, |i| *i == index) {
+            entry.remove();
+        }
+        let removed = self.channels.key_at(index).and_then(|key| self.channels.remove(key));
+        self.under_way -= removed.map_or(0, |channel| channel.under_way());
+        self.to_hub.push(ToHub::Release { hub });
+    }
+
+    /// The hub confirmed a channel: who waited for it may go on.
+    pub(super) fn subscribed(&mut self, now: u64, key: Key, hub: u32, last_id: Option<Arc<str>>) {
+        let Some(channel) = self.channels.get_mut(key) else {
+            self.to_hub.push(ToHub::Release { hub });
+            return;
+        };
+        channel.hub = hub;
+        channel.last_id = last_id;
+        let waiting = std::mem::take(&mut channel.waiting);
+        for mode in [HoldMode::Response, HoldMode::Stream] {
+            let count = channel.list(mode).live;
+            if count > 0 {
+                self.to_hub.push(ToHub::Count { hub, mode: stats_mode(mode), count });
+            }
+        }
+        for session in waiting {
+            self.confirmed(now, session);
+        }
+        self.drop_if_empty(key.index);
+    }
+
+    /// One of the session's channels is confirmed.
+    fn confirmed(&mut self, now: u64, key: Key) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let Some(hold) = &mut session.hold else { return };
+        hold.unconfirmed -= 1;
+        if hold.unconfirmed == 0 {
+            self.begin(now, key);
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Deadlines of sessions, and what is done by walking over all of them.
+//!
+//! A session has one entry in the wheel, looked at lazily. Session keep-alives, minutes and
+//! `conn` refreshes need no timer: the arena is walked in small steps, each place in its turn.
+
+use evloop::arena::Key;
+use stats::{Body, ConnKind, Packet};
+use zhttp::Kind;
+
+use super::Shard;
+use super::session::{Flags, NEVER};
+use crate::intern::NONE;
+use crate::message::ToHub;
+
+/// Times of sessions are counted in steps of this, milliseconds.
+pub(super) const TICK_MS: u64 = 100;
+
+/// Steps in which the walk for session keep-alives visits every place (spec/zhttp.md §7).
+const KEEP_ALIVE_STEPS: u64 = zhttp::KEEP_ALIVE_MS / TICK_MS;
+
+/// Tenths of a second without packets after which a session ends.
+const EXPIRY: u32 = (zhttp::SESSION_EXPIRY_MS / TICK_MS) as u32;
+
+/// A point in time in tenths of a second.
+pub(super) fn tenths(now: u64) -> u32 {
+    u32::try_from(now / TICK_MS).unwrap_or(NEVER - 1)
+}
+
+/// Where the walks are.
+#[derive(Debug, Default)]
+pub(super) struct Walks {
+    next: u64,
+    keep_alive: Walk,
+    conn: Walk,
+}
+
+/// A walk over all places of a table in a number of steps.
+#[derive(Debug, Default)]
+struct Walk {
+    at: u32,
+}
+
+impl Walk {
+    /// The places to visit in this step, so that `steps` of them visit all.
+    fn step(&mut self, capacity: u32, steps: u64) -> std::ops::Range<u32> {
+        if self.at >= capacity {
+            self.at = 0;
+        }
+        let count = u64::from(capacity).div_ceil(steps.max(1));
+        let end = capacity.min(self.at.saturating_add(count as u32));
+        let range = self.at..end;
+        self.at = end;
+        range
+    }
+}
+
+impl Shard {
+    /// When [`Shard::timeout`] is due.
+    pub fn next_deadline(&self) -> Option<u64> {
+        if self.sessions.is_empty() {
+            return None;
+        }
+        Some(self.wheel.next().map_or(self.walks.next, |next| next.min(self.walks.next)))
+    }
+
+    /// Does what is due.
+    pub fn timeout(&mut self, now: u64) {
+        while let Some(keys) = self.wheel.expired(now) {
+            for key in &keys {
+                self.look_at(now, *key);
+            }
+            self.wheel.recycle(keys);
+            self.write_keep_alives();
+        }
+        if now >= self.walks.next {
+            self.walks.next = now + TICK_MS;
+            self.walk(now);
+        }
+    }
+
+    /// Enters the session's next deadline into the wheel, unless an earlier entry is there.
+    pub(super) fn schedule(&mut self, key: Key) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let target = session.deadline.min(session.heard.saturating_add(EXPIRY));
+        if target < session.wheel {
+            session.wheel = target;
+            self.wheel.schedule(u64::from(target) * TICK_MS, key);
+        }
+    }
+
+    /// An entry of the wheel expired.
+    fn look_at(&mut self, now: u64, key: Key) {
+        let now_tenths = tenths(now);
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        if session.wheel > now_tenths {
+            return;
+        }
+        session.wheel = NEVER;
+        if session.heard.saturating_add(EXPIRY) <= now_tenths {
+            self.drops.expired += 1;
+            self.remove(now, key, false);
+            return;
+        }
+        if session.deadline <= now_tenths {
+            session.deadline = NEVER;
+            if session.flags.has(Flags::RESPONSE) {
+                return self.time_out(now, key);
+            }
+            self.keep_alive_due(now, key);
+        }
+        self.schedule(key);
+    }
+
+    /// Lets the keep-alive of a stream start its period anew.
+    pub(super) fn restart_keep_alive(&mut self, now: u64, index: u32) {
+        let Some(session) = self.sessions.at(index) else { return };
+        let Some(keep_alive) = self.keep_alives.get(session.keep_alive) else { return };
+        let period = keep_alive.timeout_s.saturating_mul(10);
+        let less = self.random(10);
+        let deadline = tenths(now).saturating_add(period.saturating_sub(less).max(1));
+        if let Some(session) = self.sessions.at_mut(index) {
+            session.deadline = deadline.min(NEVER - 1);
+            if session.deadline < session.wheel {
+                if let Some(key) = self.sessions.key_at(index) {
+                    self.schedule(key);
+                }
+            }
+        }
+    }
+
+    fn keep_alive_due(&mut self, now: u64, key: Key) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let Some(keep_alive) = self.keep_alives.get(session.keep_alive) else { return };
+        let length = keep_alive.data.len() as u32;
+        // Blocked: the timer is off until the client takes data again (spec/grip.md §8.6).
+        if session.queue.is_some() || session.hold.is_some() || session.flags.has(Flags::PAUSING) {
+            return;
+        }
+        let (number, route) = (session.keep_alive, session.route);
+        self.count(route, |sums| {
+            sums.activity += 1;
+            sums.counters.client_content_bytes_sent += u64::from(length);
+        });
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        if session.credits < length || session.user_data().is_some() {
+            let data = self.keep_alives.get(number).map(|k| k.data.clone()).unwrap_or_default();
+            self.send_body(now, key, data.into());
+        } else {
+            session.credits -= length;
+            self.gather(key.index, (number, 0));
+        }
+        self.restart_keep_alive(now, key.index);
+    }
+
+    fn write_keep_alives(&mut self) {
+        let keep_alives = &self.keep_alives;
+        self.group.write(&self.sessions, &mut self.peers, |f, (number, _)| {
+            let data = keep_alives.get(number).map_or(&[][..], |keep_alive| &keep_alive.data);
+            f.body(data).flag("more", true);
+        });
+    }
+
+    fn walk(&mut self, now: u64) {
+        let capacity = self.sessions.capacity();
+        for index in self.walks.keep_alive.step(capacity, KEEP_ALIVE_STEPS) {
+            let Some(session) = self.sessions.at(index) else { continue };
+            let quiet = session.flags.has(Flags::PAUSING)
+                || session.hold.as_ref().is_some_and(|hold| hold.unconfirmed > 0);
+            if quiet {
+                continue;
+            }
+            if session.user_data().is_some() {
+                self.write_one(index, |f| {
+                    f.kind(Kind::KeepAlive);
+                });
+            } else {
+                self.gather(index, (NONE, 0));
+            }
+            if let Some(key) = self.sessions.key_at(index) {
+                self.count_minutes(now, key);
+            }
+        }
+        self.write_kind(Kind::KeepAlive);
+        if self.listening && self.settings.stats_connection_send {
+            let steps = self.settings.stats_connection_ttl_s * 3 / 4 * 1000 / TICK_MS;
+            for index in self.walks.conn.step(capacity, steps) {
+                self.refresh_conn(index);
+            }
+        }
+    }
+
+    fn refresh_conn(&mut self, index: u32) {
+        let Some(session) = self.sessions.at(index) else { return };
+        let id = self.conn_id(session.peer, &session.id);
+        let address = session.address.map(|address| address.to_string());
+        let route = self.routes[session.route as usize].route.clone();
+        let body = Body::Conn {
+            id: &id,
+            kind: ConnKind::Http,
+            peer_address: address.as_deref(),
+            ssl: session.flags.has(Flags::SSL),
+            ttl: self.settings.stats_connection_ttl_s,
+        };
+        let packet = Packet { from: &self.settings.instance_id, route: route.as_deref(), body };
+        self.to_hub.push(ToHub::Conn(packet.encode(self.settings.stats_format)));
+    }
+}

@@ -1,0 +1,173 @@
+//! Responses on their way to the client: as few packets as the credits allow.
+
+use evloop::arena::Key;
+use zhttp::Kind;
+
+use crate::response::{self, Head};
+use crate::session::Stage;
+use crate::{Output, Proxy, log_line};
+
+/// Largest body of one packet, bytes (spec/proxy.md §5, stream chunk).
+const PACKET_BODY_MAX: usize = 100_000;
+
+/// Below this many waiting bytes a backend that was told to wait goes on.
+const RESUME_BELOW: usize = 32 * 1024;
+
+/// What to do with a session that has output.
+enum Step {
+    /// Nothing now.
+    Wait,
+    /// Send so many bytes of body; the flag says that nothing follows.
+    Send(usize, bool),
+    /// All is sent; the handler comes next.
+    HandOver,
+}
+
+impl Proxy {
+    /// Answers with an error text, or with `debug` where debugging is on.
+    pub(crate) fn answer_error(&mut self, key: Key, code: u16, text: &str, debug: &str) {
+        let debugging = self.sessions.get(key).is_some_and(|session| session.debug);
+        self.answer_plain(key, code, if debugging { debug } else { text });
+    }
+
+    /// Answers with a `text/plain` response of the proxy.
+    pub(crate) fn answer_plain(&mut self, key: Key, code: u16, text: &str) {
+        let (head, body) = response::plain(code, text);
+        self.answer(key, head, body);
+    }
+
+    /// Answers with a complete response.
+    pub(crate) fn answer(&mut self, key: Key, head: Head, body: Vec<u8>) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        if std::mem::take(&mut session.backend) {
+            self.outputs.push_back(Output::Cancel(key));
+        }
+        session.stage = Stage::Answering;
+        session.held = None;
+        session.request_more = false;
+        session.out.code = head.code;
+        session.out.head = Some(head);
+        session.out.body = body;
+        session.out.start = 0;
+        session.out.ended = true;
+        self.dirty.push(key);
+    }
+
+    /// Sends what may be sent.
+    pub(crate) fn flush(&mut self, key: Key) {
+        loop {
+            match self.next_step(key) {
+                Step::Wait => break,
+                Step::HandOver => return self.pause_client(key),
+                Step::Send(size, last) => {
+                    self.send_piece(key, size, last);
+                    if last {
+                        return self.finish(key);
+                    }
+                }
+            }
+        }
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        if session.out.paused && session.out.waiting() < RESUME_BELOW {
+            session.out.paused = false;
+            self.outputs.push_back(Output::Resume(key));
+        }
+    }
+
+    fn next_step(&self, key: Key) -> Step {
+        let Some(session) = self.sessions.get(key) else { return Step::Wait };
+        if !matches!(session.stage, Stage::Relaying | Stage::Answering) {
+            return Step::Wait;
+        }
+        let out = &session.out;
+        let credits = session.credits as usize;
+        let size = out.waiting().min(credits).min(PACKET_BODY_MAX);
+        let whole = out.ended && size == out.waiting();
+        let hand_over = session.held.is_some();
+        if out.head.is_some() {
+            // Alone, a head waits a moment for the body or for more of it.
+            let company = whole || out.waiting() >= credits || self.now >= out.not_before_ms;
+            return if company { Step::Send(size, whole && !hand_over) } else { Step::Wait };
+        }
+        match (size, whole) {
+            (0, true) if hand_over => self.hand_over_when_read(key),
+            (_, true) if !hand_over => Step::Send(size, true),
+            (0, _) => Step::Wait,
+            _ => Step::Send(size, false),
+        }
+    }
+
+    /// Old connection managers do not proceed while bytes wait for the client: with these all
+    /// credits must have come back (spec/zhttp.md §10, 3).
+    fn hand_over_when_read(&self, key: Key) -> Step {
+        let Some(session) = self.sessions.get(key) else { return Step::Wait };
+        let new = self.peers.get(session.peer).is_some_and(|peer| peer.batch);
+        if new || session.credits >= session.first_credits { Step::HandOver } else { Step::Wait }
+    }
+
+    fn send_piece(&mut self, key: Key, size: usize, last: bool) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let mut out = std::mem::take(&mut session.out);
+        let user_data: Option<Vec<u8>> = session
+            .inspected
+            .as_ref()
+            .and_then(|inspected| inspected.user_data.clone())
+            .filter(|_| session.internal);
+        session.credits -= size as u32;
+        let head = out.head.take();
+        if let Some(head) = &head {
+            let headers = head.headers.as_headers().iter();
+            let bytes: usize = headers.map(|(name, value)| name.len() + value.len()).sum();
+            session.counters.client_header_bytes_sent += (3 + head.reason.len() + bytes) as u64;
+        }
+        session.counters.client_content_bytes_sent += size as u64;
+        let body = &out.body[out.start..out.start + size];
+        self.send(key, |fields| {
+            fields.user_data(user_data.as_deref());
+            if let Some(head) = &head {
+                fields.status(head.code, &head.reason);
+                fields.headers(head.headers.as_headers().iter());
+            }
+            fields.body(body).flag("more", !last);
+        });
+        out.advance(size);
+        if let Some(session) = self.sessions.get_mut(key) {
+            session.out = out;
+        }
+    }
+
+    /// The response began and cannot be completed: what is there goes out, then the end that is
+    /// none.
+    pub(crate) fn end_uncleanly(&mut self, key: Key) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        session.held = None;
+        if session.out.head.is_some() {
+            session.out.not_before_ms = 0;
+            self.flush(key);
+        }
+        self.send_kind(key, Kind::Cancel);
+        if let Some(session) = self.sessions.get_mut(key) {
+            session.out.code = 0;
+        }
+        self.finish(key);
+    }
+
+    /// The session is over.
+    pub(crate) fn finish(&mut self, key: Key) {
+        let Some(mut session) = self.remove(key) else { return };
+        self.count_end(&mut session, false);
+        let result = match session.out.code {
+            0 => log_line::Outcome::Error,
+            code => log_line::Outcome::Code(code, session.out.sent_bytes),
+        };
+        log_line::write(&self.settings, &session, result);
+    }
+
+    /// The session ended by the other side, or by the other side's fault.
+    pub(crate) fn drop_session(&mut self, key: Key) {
+        if let Some(session) = self.sessions.get_mut(key) {
+            session.out.code = 0;
+        }
+        self.finish(key);
+    }
+}

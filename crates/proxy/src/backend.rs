@@ -1,0 +1,300 @@
+//! Asking backends, and what they answer (spec/proxy.md §5, §6; spec/routes.md §6.3).
+
+use std::sync::Arc;
+
+use evloop::arena::Key;
+use http1::BodyKind;
+use origin::{Endpoint, Error, Event};
+use routes::Destination;
+
+use crate::response::{self, Head};
+use crate::session::{Held, Session, Stage};
+use crate::timers::COMPANY_MS;
+use crate::{Output, Proxy, forward, routing, test_target, uri};
+
+/// Largest request body that is kept for `accept` and for the next target, bytes.
+pub(crate) const BODY_KEPT_MAX: usize = 100_000;
+
+/// Largest response with instructions that is collected, bytes.
+const HELD_BODY_MAX: usize = 100_000;
+
+/// Bytes of a response that may wait for a client before its backend is told to wait.
+const WAITING_MAX: usize = 64 * 1024;
+
+/// Credits for a request's body go back in steps of this size, bytes.
+const CREDIT_STEP: u32 = 32 * 1024;
+
+pub(crate) const ORIGIN_ERROR: &str = "Error while proxying to origin.";
+
+impl Proxy {
+    /// Asks the session's present target.
+    pub(crate) fn start_target(&mut self, key: Key) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        session.stage = Stage::Asked;
+        let Some(entry) = session.entry.clone() else { return };
+        let Some(target) = entry.route.targets.get(session.target) else {
+            return self.all_failed(key);
+        };
+        session.tried = true;
+        if target.over_http && says_events(session) && !session.trusted {
+            let text = "Client not allowed to send WebSocket events directly.";
+            return self.answer_plain(key, 403, text);
+        }
+        match &target.destination {
+            Destination::Test if session.request_more => {}
+            Destination::Test => self.answer_test(key),
+            Destination::Host(..) => self.start_host(key, &entry),
+            Destination::Zhttp(_) | Destination::ZhttpReq(_) => {
+                log::warn!(
+                    "target {} is not supported by this version, trying the next",
+                    target.destination
+                );
+                session.target += 1;
+                self.start_target(key);
+            }
+        }
+    }
+
+    fn start_host(&mut self, key: Key, entry: &routing::Entry) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let (Some(place), Some(target)) =
+            (session.place.as_ref(), entry.route.targets.get(session.target))
+        else {
+            return;
+        };
+        let endpoint: Option<Arc<Endpoint>> =
+            match entry.endpoints.get(session.target).cloned().flatten() {
+                Some(endpoint) => Some(endpoint),
+                None => {
+                    let authority =
+                        if target.host.is_empty() { &place.authority } else { &target.host };
+                    routing::tls_endpoint(target, uri::split_port(authority).0).map(Arc::new)
+                }
+            };
+        let framing = framing(session);
+        let headers = session.headers.as_headers();
+        let encoded = forward::encode(session.method(), place, target, headers, framing);
+        let (Some(endpoint), Ok(head)) = (endpoint, encoded) else {
+            return self.answer_plain(key, 400, "Request cannot be sent on.");
+        };
+        let complete = !session.request_more;
+        let request = forward::request(session.method(), head, framing, &session.body, complete);
+        session.counters.server_header_bytes_sent += request_size(session, place);
+        session.counters.server_content_bytes_sent += session.body.len() as u64;
+        session.backend = true;
+        self.outputs.push_back(Output::Start { key, endpoint, request });
+    }
+
+    /// The body for the test target, or its answer, is there.
+    pub(crate) fn answer_test(&mut self, key: Key) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let (Some(entry), Some(place)) = (&session.entry, &session.place) else { return };
+        let size = if session.body_dropped { usize::MAX } else { session.body.len() };
+        let target = shorten(&place.target, &entry.route.path_beg);
+        let (path, query) = match target.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (target, None),
+        };
+        let (head, body) = test_target::answer(path, query, size);
+        let headers: Vec<_> = head
+            .headers
+            .as_headers()
+            .iter()
+            .map(|(name, value)| http1::Header { name, value })
+            .collect();
+        self.on_head(key, head.code, &head.reason, &headers, Some(body.len() as u64));
+        self.on_body(key, body.as_bytes());
+        self.on_end(key);
+    }
+
+    /// Every target was tried.
+    fn all_failed(&mut self, key: Key) {
+        let tried: Vec<String> = self
+            .sessions
+            .get(key)
+            .and_then(|session| session.entry.as_ref())
+            .map(|entry| entry.route.targets.iter().map(|t| t.destination.to_string()).collect())
+            .unwrap_or_default();
+        let debug = format!("Unable to connect to any targets. Tried: {}", tried.join(", "));
+        self.answer_error(key, 502, ORIGIN_ERROR, &debug);
+    }
+
+    /// An event of a backend's request.
+    pub fn origin_event(&mut self, now: u64, key: Key, event: Event<'_>) {
+        self.now = now;
+        if !self.sessions.get(key).is_some_and(|session| session.backend) {
+            return;
+        }
+        match event {
+            Event::Head { code, reason, headers, length } => {
+                self.on_head(key, code, reason, headers, length);
+            }
+            Event::Body(data) => self.on_body(key, data),
+            Event::End => {
+                if let Some(session) = self.sessions.get_mut(key) {
+                    session.backend = false;
+                }
+                self.on_end(key);
+            }
+            Event::Queued(left) => self.return_credits(key, left),
+            Event::Failed(error) => {
+                if let Some(session) = self.sessions.get_mut(key) {
+                    session.backend = false;
+                }
+                self.on_failed(key, error);
+            }
+        }
+    }
+
+    fn on_head(
+        &mut self,
+        key: Key,
+        code: u16,
+        reason: &str,
+        headers: &[http1::Header<'_>],
+        length: Option<u64>,
+    ) {
+        let now = self.now;
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let names: usize = headers.iter().map(|h| h.name.len() + h.value.len()).sum();
+        session.counters.server_header_bytes_received += (3 + reason.len() + names) as u64;
+        // The rest of the request's body is not wanted any more.
+        session.request_more = false;
+        let grip = session.entry.as_ref().is_some_and(|entry| entry.route.grip);
+        let looks = grip && !session.trusted && !session.internal;
+        if looks && response::is_grip(headers) {
+            session.stage = Stage::Collecting;
+            session.held = Some(Box::new(Held {
+                code,
+                reason: reason.to_owned(),
+                headers: response::keep_all(headers),
+                body: Vec::new(),
+                sent_code: None,
+            }));
+            return;
+        }
+        session.stage = Stage::Relaying;
+        session.out.code = code;
+        session.out.head =
+            Some(Head { code, reason: reason.to_owned(), headers: response::ordinary(headers) });
+        session.out.not_before_ms = now + COMPANY_MS;
+        if length != Some(0) {
+            self.timers.heads.push(now, key);
+        }
+        self.dirty.push(key);
+    }
+
+    fn on_body(&mut self, key: Key, data: &[u8]) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        session.counters.server_content_bytes_received += data.len() as u64;
+        if session.stage == Stage::Collecting {
+            let Some(held) = &mut session.held else { return };
+            held.body.extend_from_slice(data);
+            if held.body.len() > HELD_BODY_MAX {
+                self.too_large_to_hold(key);
+            }
+            return;
+        }
+        session.out.body.extend_from_slice(data);
+        if session.out.waiting() > WAITING_MAX && !session.out.paused && session.backend {
+            session.out.paused = true;
+            self.outputs.push_back(Output::Pause(key));
+        }
+        self.dirty.push(key);
+    }
+
+    fn on_end(&mut self, key: Key) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        match session.stage {
+            Stage::Collecting => self.hold(key),
+            _ => {
+                session.out.ended = true;
+                self.dirty.push(key);
+            }
+        }
+    }
+
+    /// A response with instructions that does not fit (spec/proxy.md §6.3).
+    fn too_large_to_hold(&mut self, key: Key) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let Some(held) = &mut session.held else { return };
+        let headers = held.headers.as_headers();
+        if !response::may_send_first(headers) {
+            let debug = format!("GRIP instruct response too large from {}", target_name(session));
+            return self.answer_error(key, 502, ORIGIN_ERROR, &debug);
+        }
+        let Some(head) = response::sent_first(held.code, &held.reason, headers) else {
+            return self.answer_plain(key, 500, "Accept service unavailable.");
+        };
+        held.sent_code = Some(head.code);
+        session.out.body = std::mem::take(&mut held.body);
+        session.out.code = head.code;
+        session.out.head = Some(head);
+        session.stage = Stage::Relaying;
+        self.dirty.push(key);
+    }
+
+    fn on_failed(&mut self, key: Key, error: Error) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        log::debug!("{}: {error}", target_name(session));
+        if session.stage == Stage::Relaying {
+            return self.end_uncleanly(key);
+        }
+        let replayable = !session.body_dropped;
+        if session.stage == Stage::Asked && error.try_next_target() && replayable {
+            session.target += 1;
+            return self.start_target(key);
+        }
+        let debug = match error {
+            Error::Policy => "Error: Origin host/IP blocked.",
+            _ => ORIGIN_ERROR,
+        };
+        self.answer_error(key, 502, ORIGIN_ERROR, debug);
+    }
+
+    /// Returns credits for body bytes that the backend took; `left` of them did not leave yet.
+    fn return_credits(&mut self, key: Key, left: usize) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let gone = session.owed_credits.saturating_sub(left.try_into().unwrap_or(u32::MAX));
+        if session.request_more && gone >= CREDIT_STEP && session.stage.may_send() {
+            session.owed_credits -= gone;
+            self.send_credit(key, gone);
+        }
+    }
+}
+
+/// How the body of a request is announced to the backend.
+fn framing(session: &Session) -> BodyKind {
+    if !session.request_more {
+        return BodyKind::Length(session.body.len() as u64);
+    }
+    let packet = session.packet();
+    let length = packet.and_then(|packet| packet.headers.get("content-length"));
+    let length = length.and_then(|text| std::str::from_utf8(text).ok()?.trim().parse().ok());
+    length.map_or(BodyKind::Chunked, BodyKind::Length)
+}
+
+fn request_size(session: &Session, place: &forward::Place) -> u64 {
+    // Names and values as they are encoded; the few bytes between them do not matter here.
+    (session.method().len() + place.target.len() + session.headers.len()) as u64
+}
+
+/// Content that only a GRIP proxy may send to a target that takes WebSocket events.
+fn says_events(session: &Session) -> bool {
+    let packet = session.packet();
+    let kind = packet.and_then(|packet| packet.headers.get("content-type"));
+    kind.is_some_and(|kind| {
+        kind.split(|&b| b == b';').next() == Some(b"application/websocket-events")
+    })
+}
+
+/// The test target does not see the route's path (spec/routes.md §4.2).
+fn shorten<'t>(target: &'t str, path_beg: &str) -> &'t str {
+    let cut = path_beg.len() - usize::from(path_beg.ends_with('/'));
+    target.get(cut..).filter(|rest| rest.starts_with('/')).unwrap_or("/")
+}
+
+pub(crate) fn target_name(session: &Session) -> String {
+    let target = session.entry.as_ref().and_then(|entry| entry.route.targets.get(session.target));
+    target.map(|target| target.destination.to_string()).unwrap_or_default()
+}

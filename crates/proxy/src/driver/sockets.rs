@@ -1,0 +1,209 @@
+//! The ZeroMQ sockets of one worker (spec/internal-rpc.md §1, spec/zhttp.md §8).
+
+use config::specs::ProxySpecs;
+use evloop::monitor::Monitor;
+use evloop::peers::PeerRouter;
+use evloop::zsock::{Error, Options, Socket};
+use mio::{Registry, Token};
+
+/// Requests that may wait in a worker's queue.
+const REQUESTS_HWM: i32 = 1_000;
+
+/// Calls that may wait for the handler (spec/internal-rpc.md §1 has 100; opens come in crowds).
+const CALLS_HWM: i32 = 10_000;
+
+/// Places of the sockets among the loop's tokens.
+pub(crate) const FIRST: usize = 1;
+
+/// A socket that is looked at only when something may have come: after an event of the loop, and
+/// after every own call on it, which may have swallowed one.
+pub(crate) struct Watched {
+    pub socket: Socket,
+    pub check: bool,
+}
+
+/// All sockets.
+pub(crate) struct Sockets {
+    /// Requests of connection managers.
+    pub requests: Watched,
+    /// Packets of client sessions, both ways.
+    pub stream: PeerRouter,
+    pub stream_check: bool,
+    /// Responses to connection managers that take no others.
+    pub publish: Socket,
+    pub inspect: Watched,
+    pub accept: Watched,
+    pub retry: Watched,
+    pub stats: Watched,
+    pub command: Watched,
+    pub int_requests: Watched,
+    pub int_stream: PeerRouter,
+    pub int_stream_check: bool,
+    pub int_publish: Socket,
+    /// Bound so that the handler finds its peers; WebSockets are not served here.
+    _ws_init: Socket,
+    pub ws_stream: Watched,
+    pub stream_monitor: Monitor,
+    pub accept_monitor: Monitor,
+}
+
+/// How many tokens the sockets take.
+pub(crate) const COUNT: usize = 13;
+
+struct Maker<'a> {
+    context: &'a zmq::Context,
+    registry: &'a Registry,
+    mode: Option<u32>,
+    next: usize,
+}
+
+impl Maker<'_> {
+    fn bound(
+        &mut self,
+        kind: zmq::SocketType,
+        options: &Options<'_>,
+        spec: &str,
+    ) -> Result<Socket, Error> {
+        let socket = Socket::new(self.context, kind, options)?;
+        socket.bind(spec, self.mode)?;
+        Ok(socket)
+    }
+
+    fn connected(
+        &mut self,
+        kind: zmq::SocketType,
+        options: &Options<'_>,
+        specs: &[String],
+    ) -> Result<Socket, Error> {
+        let socket = Socket::new(self.context, kind, options)?;
+        specs.iter().try_for_each(|spec| socket.connect(spec))?;
+        Ok(socket)
+    }
+
+    fn token(&mut self) -> Token {
+        self.next += 1;
+        Token(self.next - 1)
+    }
+
+    fn watch(&mut self, socket: Socket) -> Result<Watched, String> {
+        let token = self.token();
+        socket.register(self.registry, token).map_err(|cause| cause.to_string())?;
+        Ok(Watched { socket, check: true })
+    }
+}
+
+fn text(error: Error) -> String {
+    error.to_string()
+}
+
+impl Sockets {
+    /// Makes, binds and connects everything.
+    ///
+    /// # Errors
+    /// `unable to bind to SPEC: cause` and the like.
+    pub fn new(
+        context: &zmq::Context,
+        registry: &Registry,
+        specs: &ProxySpecs,
+        instance_id: &str,
+        mode: Option<u32>,
+    ) -> Result<Self, String> {
+        let mut make = Maker { context, registry, mode, next: FIRST };
+        let identity = Some(instance_id.as_bytes());
+        let plain = Options::default();
+        let router = Options { identity, mandatory: true, heartbeat: true, ..plain.clone() };
+        let calls = Options { hwm: CALLS_HWM, linger_ms: 0, ..plain.clone() };
+        let requests = Options { hwm: REQUESTS_HWM, linger_ms: 0, ..plain.clone() };
+
+        let inspect = make.bound(zmq::DEALER, &calls, &specs.handler_inspect).map_err(text)?;
+        let accept = make.bound(zmq::DEALER, &calls, &specs.handler_accept).map_err(text)?;
+        let retry = Options { identity, ..plain.clone() };
+        let retry = make.bound(zmq::ROUTER, &retry, &specs.handler_retry_in).map_err(text)?;
+        let stats = Options { hwm: 200_000, linger_ms: 0, ..plain.clone() };
+        let stats = make.bound(zmq::XPUB, &stats, &specs.stats).map_err(text)?;
+        let command = make.bound(zmq::ROUTER, &plain, &specs.command).map_err(text)?;
+        let int_requests = make.bound(zmq::PULL, &requests, &specs.intreq_in).map_err(text)?;
+        let int_stream = make.bound(zmq::ROUTER, &router, &specs.intreq_in_stream).map_err(text)?;
+        let int_publish = make.bound(zmq::PUB, &plain, &specs.intreq_out).map_err(text)?;
+        let ws_init =
+            make.bound(zmq::PUSH, &plain, &specs.handler_ws_control_init).map_err(text)?;
+        let ws_stream =
+            make.bound(zmq::ROUTER, &router, &specs.handler_ws_control_stream).map_err(text)?;
+        let pull = make.connected(zmq::PULL, &requests, &specs.connmgr_in).map_err(text)?;
+        let stream =
+            make.connected(zmq::ROUTER, &router, &specs.connmgr_in_stream).map_err(text)?;
+        let publish = make.connected(zmq::PUB, &plain, &specs.connmgr_out).map_err(text)?;
+
+        let stream_monitor = Monitor::new(context, &stream).map_err(text)?;
+        let accept_monitor = Monitor::new(context, &accept).map_err(text)?;
+        let requests = make.watch(pull)?;
+        let stream = make.watch(stream)?.socket;
+        let inspect = make.watch(inspect)?;
+        let accept = make.watch(accept)?;
+        let retry = make.watch(retry)?;
+        let stats = make.watch(stats)?;
+        let command = make.watch(command)?;
+        let int_requests = make.watch(int_requests)?;
+        let int_stream = make.watch(int_stream)?.socket;
+        let ws_stream = make.watch(ws_stream)?;
+        for monitor in [&stream_monitor, &accept_monitor] {
+            let token = make.token();
+            monitor.register(registry, token).map_err(|cause| cause.to_string())?;
+        }
+        Ok(Self {
+            requests,
+            stream: PeerRouter::new(stream),
+            stream_check: true,
+            publish,
+            inspect,
+            accept,
+            retry,
+            stats,
+            command,
+            int_requests,
+            int_stream: PeerRouter::new(int_stream),
+            int_stream_check: true,
+            int_publish,
+            _ws_init: ws_init,
+            ws_stream,
+            stream_monitor,
+            accept_monitor,
+        })
+    }
+
+    /// Notes that the loop reported a socket. Gives false for tokens of others.
+    pub fn event(&mut self, token: Token) -> bool {
+        let check = match token.0.wrapping_sub(FIRST) {
+            0 => &mut self.requests.check,
+            1 => &mut self.stream_check,
+            2 => &mut self.inspect.check,
+            3 => &mut self.accept.check,
+            4 => &mut self.retry.check,
+            5 => &mut self.stats.check,
+            6 => &mut self.command.check,
+            7 => &mut self.int_requests.check,
+            8 => &mut self.int_stream_check,
+            9 => &mut self.ws_stream.check,
+            // The monitors are read in every turn that had one of their events.
+            10 | 11 => return true,
+            _ => return false,
+        };
+        *check = true;
+        true
+    }
+
+    /// Whether any socket is to be looked at.
+    pub fn any_check(&self) -> bool {
+        let watched = [
+            &self.requests,
+            &self.inspect,
+            &self.accept,
+            &self.retry,
+            &self.stats,
+            &self.command,
+            &self.int_requests,
+            &self.ws_stream,
+        ];
+        self.stream_check || self.int_stream_check || watched.iter().any(|w| w.check)
+    }
+}

@@ -1,0 +1,387 @@
+//! The loop of one worker: sockets and backends on one side, the engine on the other.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
+
+use config::specs::ProxySpecs;
+use evloop::clock::Clock;
+use evloop::peers::{PeerRouter, Routed};
+use evloop::zsock::Sent;
+use mio::{Events, Poll, Token, Waker};
+use origin::{Client, Limits};
+
+use super::Order;
+use super::sockets::{COUNT, FIRST, Sockets, Watched};
+use crate::{Output, Proxy, Routes, Settings};
+
+/// Messages per socket and turn, so that none holds up the others.
+const BUDGET: usize = 100;
+
+/// How long packets for a peer whose queue is full wait before the next try.
+const PARKED_MS: u64 = 20;
+
+/// How long the handler may take to answer calls after one of its links was lost.
+const HANDLER_GONE_MS: u64 = 1_000;
+
+const WAKE: Token = Token(0);
+const FIRST_ORIGIN: usize = FIRST + COUNT;
+
+/// What a worker needs to start.
+pub(crate) struct Plan {
+    pub context: zmq::Context,
+    pub clock: Clock,
+    pub specs: ProxySpecs,
+    pub ipc_file_mode: Option<u32>,
+    pub settings: Settings,
+    pub routes: Arc<Routes>,
+    pub main: Arc<Waker>,
+}
+
+/// One worker.
+pub(crate) struct Loop {
+    poll: Poll,
+    waker: Arc<Waker>,
+    main: Arc<Waker>,
+    clock: Clock,
+    orders: Receiver<Order>,
+    engine: Proxy,
+    client: Client,
+    sockets: Sockets,
+    topics: Vec<Vec<u8>>,
+    frames: Vec<zmq::Message>,
+    stats_lost: u64,
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        // The main thread looks whether this end was wanted.
+        if let Err(cause) = self.main.wake() {
+            log::debug!("waking the main thread: {cause}");
+        }
+    }
+}
+
+impl Loop {
+    /// Makes the sockets.
+    ///
+    /// # Errors
+    /// A text for the log: which address, and why.
+    pub fn new(plan: Plan, orders: Receiver<Order>) -> Result<Self, String> {
+        let text = |cause: io::Error| format!("unable to set up the event loop: {cause}");
+        let poll = Poll::new().map_err(text)?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKE).map_err(text)?);
+        let id = plan.settings.instance_id.clone();
+        let sockets =
+            Sockets::new(&plan.context, poll.registry(), &plan.specs, &id, plan.ipc_file_mode)?;
+        let registry = poll.registry().try_clone().map_err(text)?;
+        let client = Client::new(registry, FIRST_ORIGIN, Arc::clone(&waker), Limits::default());
+        Ok(Self {
+            poll,
+            waker,
+            main: plan.main,
+            clock: plan.clock,
+            orders,
+            engine: Proxy::new(plan.settings, plan.routes),
+            client,
+            sockets,
+            topics: Vec::new(),
+            frames: Vec::new(),
+            stats_lost: 0,
+        })
+    }
+
+    /// Wakes this loop.
+    pub fn waker(&self) -> Arc<Waker> {
+        Arc::clone(&self.waker)
+    }
+
+    /// Runs until it is told to stop.
+    pub fn run(&mut self) {
+        let mut events = Events::with_capacity(1_024);
+        loop {
+            let timeout = self.timeout();
+            match self.poll.poll(&mut events, timeout) {
+                Err(cause) if cause.kind() != io::ErrorKind::Interrupted => {
+                    return log::error!("event loop failed: {cause}");
+                }
+                _ => {}
+            }
+            let now = self.clock.now_ms();
+            if self.take_events(now, &events) {
+                return;
+            }
+            self.drain(now);
+            self.engine.timeout(now);
+            let engine = &mut self.engine;
+            self.client.turn(now, &mut |key, event| engine.origin_event(now, key, event));
+            self.outputs(now);
+        }
+    }
+
+    /// How long nothing needs to be done.
+    fn timeout(&mut self) -> Option<Duration> {
+        if self.sockets.any_check() {
+            return Some(Duration::ZERO);
+        }
+        let now = self.clock.now_ms();
+        let parked = self.sockets.stream.has_parked() || self.sockets.int_stream.has_parked();
+        let next = [
+            self.engine.next_deadline(),
+            self.client.next_deadline(),
+            parked.then_some(now + PARKED_MS),
+        ];
+        let next = next.into_iter().flatten().min()?;
+        Some(Duration::from_millis(next.saturating_sub(now)))
+    }
+
+    /// True if it is time to stop.
+    fn take_events(&mut self, now: u64, events: &Events) -> bool {
+        for event in events {
+            match event.token() {
+                WAKE => {
+                    while let Ok(order) = self.orders.try_recv() {
+                        match order {
+                            Order::Routes(routes) => self.engine.set_routes(routes),
+                            Order::Stop => return true,
+                        }
+                    }
+                }
+                token if token.0 >= FIRST_ORIGIN => {
+                    let engine = &mut self.engine;
+                    self.client
+                        .handle(now, event, &mut |key, event| engine.origin_event(now, key, event));
+                }
+                token => {
+                    self.sockets.event(token);
+                    if token.0 >= FIRST + 10 {
+                        self.monitors(now);
+                    }
+                }
+            }
+        }
+        false
+    }
+
+    /// Peers that left.
+    fn monitors(&mut self, now: u64) {
+        if self.sockets.stream_monitor.disconnected() > 0 {
+            self.engine.probe_peers(now);
+        }
+        if self.sockets.accept_monitor.disconnected() > 0 {
+            self.engine.handler_gone(now, HANDLER_GONE_MS);
+        }
+    }
+
+    /// Takes what came, each socket within its budget.
+    fn drain(&mut self, now: u64) {
+        let Self { engine, sockets, frames, topics, .. } = self;
+        if sockets.requests.check && engine.wants_requests() {
+            drain(&mut sockets.requests, frames, |frames| match frames {
+                [packet] => engine.request(now, packet),
+                _ => log::warn!("request message with parts != 1, skipping"),
+            });
+        }
+        drain_router(&mut sockets.stream, &mut sockets.stream_check, frames, |packet| {
+            engine.client_packet(now, packet);
+        });
+        drain(&mut sockets.accept, frames, |frames| match frames {
+            [empty, payload] if empty.is_empty() => engine.accept_reply(now, payload),
+            _ => log::warn!("zrpc client: received message with parts != 2, skipping"),
+        });
+        drain(&mut sockets.inspect, frames, |frames| match frames {
+            [empty, payload] if empty.is_empty() => engine.inspect_reply(now, payload),
+            _ => log::warn!("zrpc client: received message with parts != 2, skipping"),
+        });
+        drain(&mut sockets.retry, frames, |frames| match frames {
+            [_, empty, payload] if empty.is_empty() => engine.retry(now, payload),
+            _ => log::warn!("retry: received message with parts != 1, skipping"),
+        });
+        if sockets.int_requests.check && engine.wants_requests() {
+            drain(&mut sockets.int_requests, frames, |frames| match frames {
+                [packet] => engine.internal_request(now, packet),
+                _ => log::warn!("request message with parts != 1, skipping"),
+            });
+        }
+        drain_router(&mut sockets.int_stream, &mut sockets.int_stream_check, frames, |packet| {
+            engine.internal_packet(now, packet);
+        });
+        drain(&mut sockets.ws_stream, frames, |_| log::debug!("wscontrol: message ignored"));
+        let mut listeners_changed = false;
+        drain(&mut sockets.stats, frames, |frames| {
+            listeners_changed |= frames.first().is_some_and(|frame| note_topic(topics, frame));
+        });
+        if listeners_changed {
+            let (conn, conn_max) = listeners(topics);
+            engine.stats_listeners(conn, conn_max);
+        }
+        drain_commands(&mut sockets.command, frames, engine);
+        for (router, internal) in [(&mut sockets.stream, false), (&mut sockets.int_stream, true)] {
+            let gone = if router.has_parked() { router.retry(now) } else { Vec::new() };
+            gone.iter().for_each(|peer| engine.peer_gone(now, peer, internal));
+        }
+    }
+
+    /// Does what the engine wants.
+    fn outputs(&mut self, now: u64) {
+        while let Some(output) = self.engine.poll_output() {
+            let engine = &mut self.engine;
+            let client = &mut self.client;
+            match output {
+                Output::Client { peer, internal, router, message } => {
+                    self.to_client(now, &peer, internal, router, message);
+                }
+                Output::Accept { key, payload } => {
+                    self.sockets.accept.check = true;
+                    if self.sockets.accept.socket.send(&[b"", &payload]) != Sent::Ok {
+                        engine.accept_failed(now, key);
+                    }
+                }
+                Output::Inspect { key, payload } => {
+                    self.sockets.inspect.check = true;
+                    if self.sockets.inspect.socket.send(&[b"", &payload]) != Sent::Ok {
+                        engine.inspect_failed(now, key);
+                    }
+                }
+                Output::Stats(packet) => {
+                    self.sockets.stats.check = true;
+                    self.stats_lost +=
+                        u64::from(self.sockets.stats.socket.send(&[&packet]) != Sent::Ok);
+                }
+                Output::Start { key, endpoint, request } => {
+                    let sink = &mut |key, event: origin::Event<'_>| {
+                        engine.origin_event(now, key, event);
+                    };
+                    client.start(now, key, endpoint, request, sink);
+                }
+                Output::Body { key, data, last } => {
+                    client.body(now, key, &data, last, &mut |key, event| {
+                        engine.origin_event(now, key, event);
+                    });
+                }
+                Output::Pause(key) => client.pause(key),
+                Output::Resume(key) => {
+                    client.resume(now, key, &mut |key, event| engine.origin_event(now, key, event));
+                }
+                Output::Cancel(key) => client.cancel(key),
+            }
+        }
+    }
+
+    fn to_client(&mut self, now: u64, peer: &[u8], internal: bool, router: bool, message: Vec<u8>) {
+        let sockets = &mut self.sockets;
+        if !router {
+            let socket = if internal { &sockets.int_publish } else { &sockets.publish };
+            if socket.send(&[&zhttp::route::publish(peer, &message)]) != Sent::Ok {
+                log::warn!("a packet could not be published");
+            }
+            return;
+        }
+        let (socket, check) = if internal {
+            (&mut sockets.int_stream, &mut sockets.int_stream_check)
+        } else {
+            (&mut sockets.stream, &mut sockets.stream_check)
+        };
+        *check = true;
+        match socket.send(now, peer, message) {
+            Routed::Sent | Routed::Parked => {}
+            Routed::Overflow | Routed::Gone => {
+                log::debug!("zmq send to host unreachable");
+                self.engine.peer_gone(now, peer, internal);
+            }
+        }
+    }
+}
+
+/// Takes messages until there is none or the budget is used up.
+fn drain(
+    watched: &mut Watched,
+    frames: &mut Vec<zmq::Message>,
+    mut take: impl FnMut(&[zmq::Message]),
+) {
+    for _ in 0..BUDGET {
+        if !watched.check {
+            return;
+        }
+        watched.check = watched.socket.recv(frames);
+        if watched.check {
+            take(frames);
+        }
+    }
+}
+
+fn drain_router(
+    router: &mut PeerRouter,
+    check: &mut bool,
+    frames: &mut Vec<zmq::Message>,
+    mut take: impl FnMut(&[u8]),
+) {
+    for _ in 0..BUDGET {
+        if !*check {
+            return;
+        }
+        *check = router.socket().recv(frames);
+        if *check {
+            match frames.as_slice() {
+                [_, empty, packet] if empty.is_empty() => take(packet),
+                _ => log::warn!("unable to determine packet address"),
+            }
+        }
+    }
+}
+
+/// Notes a subscription message of the stats socket: 1 or 0, and the topic.
+fn note_topic(topics: &mut Vec<Vec<u8>>, frame: &[u8]) -> bool {
+    match frame {
+        [1, topic @ ..] => topics.push(topic.to_vec()),
+        [0, topic @ ..] => topics.retain(|known| known != topic),
+        _ => return false,
+    }
+    true
+}
+
+/// Whether somebody listens for single connections, and for their maxima. Who asks for
+/// everything is an old handler, which does not know maxima.
+fn listeners(topics: &[Vec<u8>]) -> (bool, bool) {
+    let meets = |topic: &[u8], kind: &[u8]| kind.starts_with(topic) || topic.starts_with(kind);
+    let conn = topics.iter().any(|topic| meets(topic, b"conn "));
+    let maxima = topics.iter().any(|topic| topic.starts_with(b"conn-"));
+    (conn, maxima)
+}
+
+/// The command socket (spec/internal-rpc.md §8).
+fn drain_commands(watched: &mut Watched, frames: &mut Vec<zmq::Message>, engine: &mut Proxy) {
+    let mut replies: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+    drain(watched, frames, |frames| match frames {
+        [peer, empty, payload] if empty.is_empty() => {
+            if let Some(reply) = engine.command(payload) {
+                replies.push((peer.to_vec(), reply));
+            }
+        }
+        _ => log::warn!("zrpc server: received message with parts != 3, skipping"),
+    });
+    for (peer, reply) in replies {
+        watched.check = true;
+        if watched.socket.send(&[&peer, b"", &reply]) != Sent::Ok {
+            log::debug!("a reply to a command could not be sent");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_listens() {
+        let topics = |list: &[&str]| list.iter().map(|t| t.as_bytes().to_vec()).collect::<Vec<_>>();
+        assert_eq!(listeners(&topics(&[""])), (true, false));
+        assert_eq!(listeners(&topics(&["activity ", "report ", "conn-max "])), (false, true));
+        assert_eq!(listeners(&topics(&["conn-max ", "conn "])), (true, true));
+        let mut seen = Vec::new();
+        assert!(note_topic(&mut seen, b"\x01conn ") && listeners(&seen).0);
+        assert!(note_topic(&mut seen, b"\x00conn ") && !listeners(&seen).0);
+        assert!(!note_topic(&mut seen, b""));
+    }
+}

@@ -1,0 +1,145 @@
+//! The engine: its state, and the small moves that everything else is made of.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use evloop::arena::{Arena, Key};
+use hashbrown::HashMap;
+use zhttp::{Ext, Fields, Head, Id, Kind};
+
+use crate::peers::Peers;
+use crate::session::{Session, SessionId};
+use crate::sums::Sums;
+use crate::timers::Timers;
+use crate::{Output, Routes, Settings};
+
+/// Packets that were not used, by cause.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Drops {
+    /// Not a packet.
+    pub malformed: u64,
+    /// Not a request that can be taken.
+    pub refused: u64,
+    /// A sequence number that was not expected.
+    pub bad_seq: u64,
+}
+
+/// The engine of one worker.
+#[derive(Debug)]
+pub struct Proxy {
+    pub(crate) settings: Settings,
+    pub(crate) routes: Arc<Routes>,
+    pub(crate) sessions: Arena<Session>,
+    pub(crate) names: HashMap<(u32, SessionId), Key, foldhash::fast::RandomState>,
+    pub(crate) peers: Peers,
+    pub(crate) outputs: VecDeque<Output>,
+    /// Sessions with something to send at the end of the turn.
+    pub(crate) dirty: Vec<Key>,
+    pub(crate) now: u64,
+    pub(crate) timers: Timers,
+    pub(crate) sums: Sums,
+    pub(crate) drops: Drops,
+}
+
+impl Proxy {
+    /// An engine without sessions.
+    pub fn new(settings: Settings, routes: Arc<Routes>) -> Self {
+        Self {
+            sums: Sums::new(&settings),
+            settings,
+            routes,
+            sessions: Arena::new(),
+            names: HashMap::default(),
+            peers: Peers::default(),
+            outputs: VecDeque::new(),
+            dirty: Vec::new(),
+            now: 0,
+            timers: Timers::default(),
+            drops: Drops::default(),
+        }
+    }
+
+    /// New requests use these routes; running ones keep theirs.
+    pub fn set_routes(&mut self, routes: Arc<Routes>) {
+        self.routes = routes;
+    }
+
+    /// Whether a new request may be taken; else it waits in ZeroMQ.
+    pub fn wants_requests(&self) -> bool {
+        self.sessions.len() < self.settings.sessions_max
+    }
+
+    /// Sessions at this time.
+    pub fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Packets that were not used.
+    pub fn drops(&self) -> Drops {
+        self.drops
+    }
+
+    /// Tells which stats are listened to: single connections, and their maxima.
+    pub fn stats_listeners(&mut self, conn: bool, conn_max: bool) {
+        self.sums.set_listeners(conn, conn_max);
+    }
+
+    /// The next thing to do; nothing once all of this turn is done.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        if let Some(output) = self.outputs.pop_front() {
+            return Some(output);
+        }
+        while let Some(key) = self.dirty.pop() {
+            self.flush(key);
+        }
+        self.peers.flush(&mut self.outputs);
+        self.outputs.pop_front()
+    }
+
+    /// Sends one packet of a session and counts its sequence number.
+    pub(crate) fn send(&mut self, key: Key, fill: impl FnOnce(&mut Fields<'_>)) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let ids = [Id { id: &session.id, seq: Some(session.out_seq) }];
+        session.out_seq = session.out_seq.wrapping_add(1);
+        let from = self.settings.instance_id.as_bytes();
+        let head = Head { from, ids: &ids, ext: Ext::OURS };
+        self.peers.packet(session.peer, session.router, &mut self.outputs, |out| {
+            zhttp::write(out, &head, fill);
+        });
+    }
+
+    /// Sends a packet that has nothing but its type.
+    pub(crate) fn send_kind(&mut self, key: Key, kind: Kind) {
+        self.send(key, |fields| {
+            fields.kind(kind);
+        });
+    }
+
+    /// Lets the client's side send so many bytes more.
+    pub(crate) fn send_credit(&mut self, key: Key, credits: u32) {
+        self.send(key, |fields| {
+            fields.kind(Kind::Credit).credits(credits);
+        });
+    }
+
+    /// Takes a session out, with everything that belongs to it.
+    pub(crate) fn remove(&mut self, key: Key) -> Option<Session> {
+        let session = self.sessions.remove(key)?;
+        self.names.remove(&(session.peer, session.id.clone()));
+        if session.backend {
+            self.outputs.push_back(Output::Cancel(key));
+        }
+        Some(session)
+    }
+
+    /// The session of a peer by its id.
+    pub(crate) fn find(&self, peer: u32, id: &[u8]) -> Option<Key> {
+        let id = SessionId::try_from(id).ok()?;
+        self.names.get(&(peer, id)).copied()
+    }
+
+    /// Unix time in seconds.
+    pub(crate) fn now_s(&self) -> u64 {
+        self.settings.epoch_s + self.now / 1_000
+    }
+}

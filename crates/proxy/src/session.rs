@@ -1,0 +1,236 @@
+//! One client session while the proxy has it.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrayvec::ArrayVec;
+use stats::Counters;
+use zhttp::{HeaderBuf, Headers, MAX_ID_BYTES, Packet};
+
+use crate::forward::{self, Context, Place};
+use crate::response::Head;
+use crate::routing::Entry;
+use crate::settings::Settings;
+use crate::uri::Uri;
+
+/// A session id of a connection manager.
+pub(crate) type SessionId = ArrayVec<u8, MAX_ID_BYTES>;
+
+/// Where a session is on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Waits for what the handler knows about the request.
+    Inspecting,
+    /// The backend was asked, or the body is awaited for the test target.
+    Asked,
+    /// A response with instructions is collected.
+    Collecting,
+    /// A response passes through.
+    Relaying,
+    /// `handoff-start` was sent; nothing may be sent until the client's side proceeds.
+    Pausing,
+    /// The handler was asked to take over; it may already have.
+    Accepting,
+    /// An answer that is complete here goes out.
+    Answering,
+}
+
+impl Stage {
+    /// Whether packets may be sent to the client's side.
+    pub fn may_send(self) -> bool {
+        !matches!(self, Self::Pausing | Self::Accepting)
+    }
+}
+
+/// A response for the handler.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub code: u16,
+    pub reason: String,
+    pub headers: HeaderBuf,
+    pub body: Vec<u8>,
+    /// The status that the client got before the handler is asked.
+    pub sent_code: Option<u16>,
+}
+
+/// The response on its way to the client.
+#[derive(Debug, Default)]
+pub(crate) struct Out {
+    pub head: Option<Head>,
+    pub body: Vec<u8>,
+    /// Bytes of `body` that were sent.
+    pub start: usize,
+    pub ended: bool,
+    /// A head without its whole body waits until then for company.
+    pub not_before_ms: u64,
+    /// The backend was told to wait.
+    pub paused: bool,
+    /// The status sent; 0 before.
+    pub code: u16,
+    pub sent_bytes: u64,
+}
+
+impl Out {
+    /// Bytes of body that wait.
+    pub fn waiting(&self) -> usize {
+        self.body.len() - self.start
+    }
+
+    /// Says that `size` bytes of body left.
+    pub fn advance(&mut self, size: usize) {
+        self.start += size;
+        self.sent_bytes += size as u64;
+        if self.start == self.body.len() {
+            self.body.clear();
+            self.start = 0;
+        } else if self.start >= 64 * 1024 {
+            self.body.drain(..self.start);
+            self.start = 0;
+        }
+    }
+}
+
+/// What the handler said about the request before it was sent on.
+#[derive(Debug, Default)]
+pub(crate) struct Inspected {
+    pub session_id: Option<Vec<u8>>,
+    pub last_ids: Vec<(String, Vec<u8>)>,
+    pub user_data: Option<Vec<u8>>,
+}
+
+/// The session.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub peer: u32,
+    pub id: SessionId,
+    /// Responses go through the ROUTER socket.
+    pub router: bool,
+    /// A request of the handler.
+    pub internal: bool,
+    pub in_seq: u32,
+    pub out_seq: u32,
+    pub credits: u32,
+    pub first_credits: u32,
+    pub last_in_ms: u64,
+    pub stage: Stage,
+    /// The first packet as it came; method and URI lie in it.
+    pub packet: Box<[u8]>,
+    pub method: Range<u32>,
+    pub uri: Range<u32>,
+    pub entry: Option<Arc<Entry>>,
+    /// Headers for the backend.
+    pub headers: HeaderBuf,
+    pub place: Option<Place>,
+    /// Which target is tried.
+    pub target: usize,
+    pub tried: bool,
+    pub trusted: bool,
+    pub debug: bool,
+    pub https: bool,
+    pub is_retry: bool,
+    /// A request to the backend is under way.
+    pub backend: bool,
+    /// The client's side has more body to send.
+    pub request_more: bool,
+    /// The request's body as far as it is kept.
+    pub body: Vec<u8>,
+    /// The body grew too large to be kept.
+    pub body_dropped: bool,
+    /// Bytes of body taken whose credits were not returned.
+    pub owed_credits: u32,
+    pub out: Out,
+    pub held: Option<Box<Held>>,
+    pub inspected: Option<Box<Inspected>>,
+    pub counters: Counters,
+    /// It is counted in the connections.
+    pub counted: bool,
+    /// When `conn` was last announced.
+    pub announced_ms: u64,
+}
+
+impl Session {
+    /// The first packet, which was parsed when it came.
+    pub fn packet(&self) -> Option<Packet<'_>> {
+        Packet::parse(&self.packet).ok()
+    }
+
+    /// The request's method.
+    pub fn method(&self) -> &str {
+        self.text(&self.method)
+    }
+
+    /// The absolute URI as received.
+    pub fn uri(&self) -> &str {
+        self.text(&self.uri)
+    }
+
+    fn text(&self, range: &Range<u32>) -> &str {
+        let bytes = self.packet.get(range.start as usize..range.end as usize);
+        bytes.and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default()
+    }
+
+    /// Everything about the request to the backend that does not depend on the target.
+    pub fn prepare(
+        &mut self,
+        settings: &Settings,
+        now_s: u64,
+        headers: Headers<'_>,
+        uri: &Uri<'_>,
+        entry: &Entry,
+        peer_address: &str,
+    ) {
+        let none = Inspected::default();
+        let inspected = self.inspected.as_deref().unwrap_or(&none);
+        let context = Context {
+            settings,
+            entry,
+            uri: *uri,
+            peer_address,
+            trusted: self.trusted,
+            internal: self.internal,
+            last_ids: &inspected.last_ids,
+            session_id: inspected.session_id.as_deref(),
+            now_s,
+        };
+        self.headers = forward::headers(headers, &context);
+        self.place = Some(forward::place(uri, entry));
+    }
+
+    /// Whether the client's side knows who has the session.
+    pub fn acknowledged(&self) -> bool {
+        self.out_seq > 0
+    }
+}
+
+/// Where `part`, which lies in `whole`, begins and ends.
+pub(crate) fn range_of(whole: &[u8], part: &str) -> Range<u32> {
+    let start = (part.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize);
+    if part.is_empty() || start.checked_add(part.len()).is_none_or(|end| end > whole.len()) {
+        return 0..0;
+    }
+    start as u32..(start + part.len()) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_find_their_text() {
+        let whole = b"abcdef";
+        let part = std::str::from_utf8(&whole[2..4]).unwrap();
+        assert_eq!(range_of(whole, part), 2..4);
+        assert_eq!((range_of(whole, ""), range_of(whole, "elsewhere")), (0..0, 0..0));
+    }
+
+    #[test]
+    fn what_was_sent_leaves_the_buffer() {
+        let mut out = Out { body: vec![0; 100_000], ..Out::default() };
+        out.advance(10);
+        assert_eq!((out.waiting(), out.body.len()), (99_990, 100_000));
+        out.advance(70_000);
+        assert_eq!((out.waiting(), out.body.len()), (29_990, 29_990));
+        out.advance(29_990);
+        assert_eq!((out.waiting(), out.sent_bytes), (0, 100_000));
+    }
+}

@@ -1,0 +1,86 @@
+//! How many clients each connmgr may take, from `client_maxconn` and the limit of open files
+//! (spec/programs.md §2.7).
+
+/// Files of a connmgr that are not clients: ZeroMQ, log, pipes.
+const BASE_FILES: u64 = 64;
+
+/// Files of each worker, besides one for each listener.
+const WORKER_FILES: u64 = 4;
+
+/// What one connmgr process may take, and the warning if that is less than asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Share {
+    pub maxconn: u64,
+    pub warning: Option<String>,
+}
+
+/// The size of one server.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Size {
+    /// `client_maxconn`.
+    pub maxconn: u64,
+    /// connmgr processes.
+    pub processes: u64,
+    /// Threads of each.
+    pub workers: u64,
+    /// Listeners of each.
+    pub listeners: u64,
+}
+
+impl Size {
+    /// What each process takes if it may: with several, somewhat more than its part, because the
+    /// kernel spreads connections by a hash and not evenly.
+    fn wanted(self) -> u64 {
+        if self.processes == 1 {
+            return self.maxconn;
+        }
+        let part = self.maxconn.div_ceil(self.processes);
+        (part + part / 20 + 64).min(self.maxconn)
+    }
+
+    /// The share of each process under a limit of open files.
+    pub fn share(self, files: u64) -> Share {
+        let wanted = self.wanted();
+        let others = BASE_FILES + self.workers * (self.listeners + WORKER_FILES);
+        let fits = files.saturating_sub(others).max(self.workers);
+        if fits >= wanted {
+            return Share { maxconn: wanted, warning: None };
+        }
+        let maxconn = self.maxconn;
+        let each = if self.processes == 1 { "" } else { " for each connmgr process" };
+        let warning = format!(
+            "client_maxconn is {maxconn} but the limit of open files is {files}: {fits} clients \
+             fit{each}. To raise it: LimitNOFILE={} in the service unit, or ulimit -n {0}",
+            wanted + others
+        );
+        Share { maxconn: fits, warning: Some(warning) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size(maxconn: u64, processes: u64) -> Size {
+        Size { maxconn, processes, workers: 2, listeners: 1 }
+    }
+
+    #[test]
+    fn a_share_that_fits() {
+        let fits = |maxconn| Share { maxconn, warning: None };
+        assert_eq!(size(1000, 1).share(1074), fits(1000));
+        assert_eq!(size(3000, 3).share(9999), fits(1000 + 50 + 64));
+        assert_eq!(size(30, 3).share(9999), fits(30));
+    }
+
+    #[test]
+    fn a_limit_that_is_too_low() {
+        let share = size(50_000, 1).share(1024);
+        assert_eq!(share.maxconn, 1024 - 74);
+        let text = share.warning.unwrap();
+        for number in ["50000", "1024", "950", "LimitNOFILE=50074", "ulimit -n 50074"] {
+            assert!(text.contains(number), "{text}");
+        }
+        assert_eq!(size(50_000, 1).share(10).maxconn, 2);
+    }
+}

@@ -1,0 +1,465 @@
+//! From the settings to the children: their command lines, log and pid files, and the addresses
+//! that have to be free (spec/programs.md §2.2, §2.3). No I/O; called by `run`.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use config::services::Services;
+use config::{Settings, specs};
+
+use crate::fault::fault;
+use crate::levels::Levels;
+use crate::limits::Size;
+use crate::ports::{Listener, listeners};
+
+/// The longest path of a unix socket, without the zero at its end.
+const SOCKET_PATH_MAX: usize = 107;
+
+/// What the command line adds to the settings.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wanted {
+    pub port: Option<String>,
+    pub id: Option<u32>,
+    pub routes: Vec<String>,
+    pub merge_output: bool,
+    pub levels: Levels,
+    /// The limit of open files in force.
+    pub files: u64,
+    /// The working directory.
+    pub cwd: PathBuf,
+    /// The config file as it is passed on to the children.
+    pub config: PathBuf,
+}
+
+impl Wanted {
+    /// The ipc prefix that `--id` asks for.
+    pub fn ipc_prefix(&self) -> Option<String> {
+        self.id.map(|id| format!("p{id}-"))
+    }
+
+    /// The port offset that `--id` asks for.
+    pub fn port_offset(&self) -> Option<i64> {
+        self.id.map(|id| i64::from(id) * 10)
+    }
+}
+
+/// Where the output of a child goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Output {
+    /// Into the supervisor's own, with the child's name.
+    Merged,
+    /// Into a file, written by the supervisor.
+    Gathered(PathBuf),
+    /// Into a file that the child writes itself; what it prints besides goes there too.
+    Own(PathBuf),
+}
+
+/// One process to start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ChildPlan {
+    /// The name in logs.
+    pub name: String,
+    pub program: &'static str,
+    pub args: Vec<String>,
+    pub output: Output,
+    pub pid_file: PathBuf,
+    /// Whether HUP is for it.
+    pub reloads: bool,
+}
+
+/// A TCP address that a child will bind, and the key that says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Claim {
+    pub addr: SocketAddr,
+    pub key: &'static str,
+}
+
+/// A whole server.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Plan {
+    pub rundir: PathBuf,
+    /// `None` if no log files are written.
+    pub logdir: Option<PathBuf>,
+    /// In start order.
+    pub children: Vec<ChildPlan>,
+    pub claims: Vec<Claim>,
+    pub warnings: Vec<String>,
+}
+
+impl Plan {
+    /// Plans the server.
+    ///
+    /// # Errors
+    /// One line for the operator, naming file, line and key where there is one.
+    pub fn new(settings: &Settings, wanted: &Wanted) -> Result<Self, String> {
+        if settings.rundir().is_empty() {
+            return Err("no directory for runtime files: set rundir in [global]".into());
+        }
+        let services = Services::from(settings);
+        let logdir = settings.string("runner", "logdir").unwrap_or_default();
+        let mut planner = Planner {
+            settings,
+            wanted,
+            workers: specs::connmgr_workers(settings),
+            file_prefix: wanted.ipc_prefix().unwrap_or_default(),
+            plan: Self {
+                rundir: wanted.cwd.join(settings.rundir()),
+                logdir: (!wanted.merge_output).then(|| wanted.cwd.join(logdir)),
+                warnings: services.warnings,
+                ..Self::default()
+            },
+        };
+        if services.connmgr {
+            planner.connmgr()?;
+        }
+        if services.proxy {
+            planner.proxy();
+        }
+        if services.handler {
+            planner.handler();
+        }
+        let mut plan = planner.plan;
+        if plan.children.is_empty() {
+            return Err("no services to start: set services in [runner]".into());
+        }
+        plan.warnings.extend(settings.problems().iter().map(ToString::to_string));
+        Ok(plan)
+    }
+}
+
+struct Planner<'a> {
+    settings: &'a Settings,
+    wanted: &'a Wanted,
+    /// Threads of each connmgr.
+    workers: usize,
+    /// `--id` marks log and pid files too.
+    file_prefix: String,
+    plan: Plan,
+}
+
+impl Planner<'_> {
+    fn add(&mut self, name: &str, file: &str, program: &'static str, args: Vec<String>) {
+        let file = format!("{}{file}", self.file_prefix);
+        let reloads = program != "pushpin-connmgr";
+        let output = match &self.plan.logdir {
+            None => Output::Merged,
+            Some(dir) if reloads => Output::Own(dir.join(format!("{file}.log"))),
+            Some(dir) => Output::Gathered(dir.join(format!("{file}.log"))),
+        };
+        let pid_file = self.plan.rundir.join(format!("{file}.pid"));
+        let name = name.to_owned();
+        self.plan.children.push(ChildPlan { name, program, args, output, pid_file, reloads });
+    }
+
+    fn connmgr(&mut self) -> Result<(), String> {
+        let listeners = listeners(self.settings, self.wanted.port.as_deref())?;
+        self.claim_listeners(&listeners);
+        let processes = specs::connmgr_processes(self.settings);
+        let size = Size {
+            maxconn: self.positive("client_maxconn", 50_000)?,
+            processes: processes as u64,
+            workers: self.workers as u64,
+            listeners: listeners.len() as u64,
+        };
+        let share = size.share(self.wanted.files);
+        self.plan.warnings.extend(share.warning);
+        let buffer = self.positive("client_buffer_size", 8192)?;
+        for n in 0..processes {
+            let name = specs::connmgr_id(n, processes);
+            let mut args = vec![
+                format!("--log-level={}", self.wanted.levels.of("connmgr")),
+                format!("--buffer-size={buffer}"),
+                format!("--stream-maxconn={}", share.maxconn),
+                format!("--workers={}", self.workers),
+            ];
+            if self.settings.bool("runner", "allow_compression", false) {
+                args.push("--compression".into());
+            }
+            if processes > 1 {
+                args.push(format!("--id={name}"));
+            }
+            // a unix socket cannot be shared: the first process has it
+            let own = listeners.iter().filter(|one| n == 0 || matches!(one, Listener::Tcp(_)));
+            args.extend(own.map(|one| format!("--listen={}", one.spec(processes > 1))));
+            args.push(format!("--zclient-stream={}", self.ipc(&name)?));
+            if n == 0 && self.serves_client_side() {
+                args.push(format!("--zserver-stream={}", self.ipc("connmgr-client")?));
+                args.push("--deny-out-internal".into());
+            }
+            self.add(&name, &name, "pushpin-connmgr", args);
+        }
+        Ok(())
+    }
+
+    /// Whether the proxy makes its outgoing requests over ZHTTP and not itself.
+    fn serves_client_side(&self) -> bool {
+        self.settings.string("proxy", "origin").is_some_and(|origin| origin == "zhttp")
+    }
+
+    fn proxy(&mut self) {
+        let mut args = self.common_args("pushpin-proxy", None, "proxy");
+        args.extend(self.wanted.routes.iter().map(|line| format!("--route={line}")));
+        self.add("proxy", "pushpin-proxy", "pushpin-proxy", args);
+    }
+
+    fn handler(&mut self) {
+        let offset = self.wanted.port_offset().filter(|offset| *offset > 0);
+        let args = self.common_args("pushpin-handler", offset, "handler");
+        self.add("handler", "pushpin-handler", "pushpin-handler", args);
+        self.claim_inputs();
+    }
+
+    fn common_args(&self, file: &str, offset: Option<i64>, service: &str) -> Vec<String> {
+        let mut args = vec![
+            format!("--config={}", self.wanted.config.display()),
+            format!("--ipc-prefix={}", self.settings.ipc_prefix()),
+        ];
+        args.extend(offset.map(|offset| format!("--port-offset={offset}")));
+        if let Some(dir) = &self.plan.logdir {
+            let path = dir.join(format!("{}{file}.log", self.file_prefix));
+            args.push(format!("--logfile={}", path.display()));
+        }
+        args.push(format!("--loglevel={}", self.wanted.levels.of(service)));
+        args
+    }
+
+    /// An address of connmgr: by the absolute rundir, or as it is written if only that fits.
+    fn ipc(&self, name: &str) -> Result<String, String> {
+        let file = format!("{}{name}", self.settings.ipc_prefix());
+        let fits = |dir: &Path| {
+            let path = dir.join(&file).display().to_string();
+            (path.len() + "-out-stream".len() <= SOCKET_PATH_MAX).then(|| format!("ipc://{path}"))
+        };
+        let written = Path::new(self.settings.rundir());
+        fits(&self.plan.rundir).or_else(|| fits(written)).ok_or_else(|| {
+            let dir = self.plan.rundir.display();
+            let text = format!(
+                "the socket files in {dir} would have paths longer than {SOCKET_PATH_MAX} \
+                 bytes: choose a shorter one"
+            );
+            fault(self.settings, "global", "rundir", &text)
+        })
+    }
+
+    /// A number that must be at least 1.
+    fn positive(&self, key: &str, default: i64) -> Result<u64, String> {
+        let number = u64::try_from(self.settings.int("runner", key, default));
+        number
+            .ok()
+            .filter(|number| *number > 0)
+            .ok_or_else(|| fault(self.settings, "runner", key, "must be a number of at least 1"))
+    }
+
+    fn claim_listeners(&mut self, listeners: &[Listener]) {
+        let key = if self.wanted.port.is_some() { "--port" } else { "http_port" };
+        for listener in listeners {
+            if let Listener::Tcp(addr) = *listener {
+                self.plan.claims.push(Claim { addr, key });
+            }
+        }
+    }
+
+    /// The TCP addresses of the handler's inputs.
+    fn claim_inputs(&mut self) {
+        for key in ["push_in_spec", "stats_spec", "command_spec", "state_spec"] {
+            let spec = self.settings.string("handler", key);
+            self.claim_spec(spec.as_deref(), key);
+        }
+        if !self.settings.bool("handler", "push_in_sub_connect", false) {
+            let lists = ["push_in_sub_specs", "push_in_sub_spec"];
+            let specs = lists.iter().flat_map(|key| self.settings.list("handler", key));
+            let first = specs.into_iter().next();
+            self.claim_spec(first.as_deref(), "push_in_sub_specs");
+        }
+        self.claim_control();
+    }
+
+    fn claim_spec(&mut self, spec: Option<&str>, key: &'static str) {
+        let addr = spec.and_then(tcp_of_spec);
+        self.plan.claims.extend(addr.map(|addr| Claim { addr, key }));
+    }
+
+    fn claim_control(&mut self) {
+        let key = "push_in_http_port";
+        let port = self.settings.int("handler", key, -1);
+        let port = if port > 0 { port + self.settings.port_offset() } else { 0 };
+        let ip = self.settings.string("handler", "push_in_http_addr").unwrap_or_default();
+        let ip =
+            if ip.is_empty() { Some(IpAddr::V4(Ipv4Addr::UNSPECIFIED)) } else { ip.parse().ok() };
+        let port = u16::try_from(port).ok().filter(|port| *port > 0);
+        let addr = ip.zip(port).map(SocketAddr::from);
+        self.plan.claims.extend(addr.map(|addr| Claim { addr, key }));
+    }
+}
+
+/// The address of a `tcp://` spec, if it names one and not a name or an interface.
+fn tcp_of_spec(spec: &str) -> Option<SocketAddr> {
+    let rest = spec.strip_prefix("tcp://")?;
+    let addr: SocketAddr = match rest.strip_prefix("*:") {
+        Some(port) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, port.parse().ok()?)),
+        None => rest.parse().ok()?,
+    };
+    (addr.port() != 0).then_some(addr)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use config::Overrides;
+
+    const BASE: &str = "[global]\nrundir=run\n[runner]\nlogdir=log\nhttp_port=7999\n";
+
+    fn wanted() -> Wanted {
+        let (cwd, config) = ("/w".into(), "c".into());
+        Wanted { files: 1 << 20, cwd, config, ..Wanted::default() }
+    }
+
+    fn plan(text: &str, wanted: &Wanted) -> Result<Plan, String> {
+        let overrides =
+            Overrides { ipc_prefix: wanted.ipc_prefix(), port_offset: wanted.port_offset() };
+        let text = format!("{BASE}{text}");
+        let file = config::File::parse("c", &text);
+        Plan::new(&Settings::from_main(file, "".into(), &overrides), wanted)
+    }
+
+    fn line(child: &ChildPlan) -> String {
+        format!("{} {}", child.program, child.args.join(" "))
+    }
+
+    #[test]
+    fn the_usual_server() {
+        let plan = plan("services=condure,pushpin-proxy,pushpin-handler\n", &wanted()).unwrap();
+        let lines: Vec<_> = plan.children.iter().map(line).collect();
+        let expected = [
+            "pushpin-connmgr --log-level=2 --buffer-size=8192 --stream-maxconn=50000 --workers=1 \
+             --listen=0.0.0.0:7999,stream --zclient-stream=ipc:///w/run/pushpin-connmgr",
+            "pushpin-proxy --config=c --ipc-prefix=pushpin- \
+             --logfile=/w/log/pushpin-proxy.log --loglevel=2",
+            "pushpin-handler --config=c --ipc-prefix=pushpin- \
+             --logfile=/w/log/pushpin-handler.log --loglevel=2",
+        ];
+        assert_eq!(lines, expected);
+        let outputs: Vec<_> = plan.children.iter().map(|child| child.output.clone()).collect();
+        let expected = [
+            Output::Gathered("/w/log/connmgr.log".into()),
+            Output::Own("/w/log/pushpin-proxy.log".into()),
+            Output::Own("/w/log/pushpin-handler.log".into()),
+        ];
+        assert_eq!(outputs, expected);
+        assert_eq!(plan.children[0].pid_file, Path::new("/w/run/connmgr.pid"));
+        assert_eq!(plan.children[2].pid_file, Path::new("/w/run/pushpin-handler.pid"));
+        let reloads: Vec<_> = plan.children.iter().map(|child| child.reloads).collect();
+        assert_eq!(reloads, [false, true, true]);
+        assert!(plan.warnings.is_empty());
+    }
+
+    #[test]
+    fn id_and_merged_output() {
+        let wanted = Wanted {
+            id: Some(2),
+            merge_output: true,
+            routes: vec!["* test".into()],
+            port: Some("[::1]:80".into()),
+            levels: Levels::all(3),
+            ..wanted()
+        };
+        let text = "services=connmgr,proxy,handler\nhttps_ports=443\n[handler]\n\
+                    push_in_spec=tcp://127.0.0.1:5560\npush_in_http_port=5561\n";
+        let plan = plan(text, &wanted).unwrap();
+        let connmgr = line(&plan.children[0]);
+        assert!(connmgr.contains("--log-level=3"), "{connmgr}");
+        assert!(connmgr.contains("--listen=[::1]:80,stream"), "{connmgr}");
+        assert!(connmgr.contains("--zclient-stream=ipc:///w/run/p2-connmgr"), "{connmgr}");
+        let expected = "pushpin-proxy --config=c --ipc-prefix=p2- --loglevel=3 --route=* test";
+        assert_eq!(line(&plan.children[1]), expected);
+        let expected = "pushpin-handler --config=c --ipc-prefix=p2- --port-offset=20 --loglevel=3";
+        assert_eq!(line(&plan.children[2]), expected);
+        assert_eq!(plan.children[2].pid_file, Path::new("/w/run/p2-pushpin-handler.pid"));
+        assert_eq!((plan.logdir, &plan.children[0].output), (None, &Output::Merged));
+        let claims: Vec<_> = plan.claims.iter().map(|c| (c.addr.to_string(), c.key)).collect();
+        let expected = [
+            ("[::1]:80".into(), "--port"),
+            ("127.0.0.1:5580".into(), "push_in_spec"),
+            ("0.0.0.0:5581".into(), "push_in_http_port"),
+        ];
+        assert_eq!(claims, expected);
+    }
+
+    #[test]
+    fn several_connmgr_processes_share_ports_and_clients() {
+        let text = "services=connmgr\nconnmgr_processes=2\nconnmgr_workers=3\nclient_maxconn=1000\n\
+                    local_ports=/s\n";
+        let plan = plan(text, &wanted()).unwrap();
+        let lines: Vec<_> = plan.children.iter().map(line).collect();
+        for (n, line) in lines.iter().enumerate() {
+            for arg in [
+                &*format!("--id=connmgr-{n}"),
+                "--workers=3",
+                "--stream-maxconn=589",
+                "--listen=0.0.0.0:7999,stream,reuseport",
+                &*format!("--zclient-stream=ipc:///w/run/pushpin-connmgr-{n}"),
+            ] {
+                assert!(line.contains(arg), "{line} lacks {arg}");
+            }
+            assert_eq!(line.contains("--listen=/s,local"), n == 0);
+        }
+        assert_eq!(plan.children[1].name, "connmgr-1");
+        assert_eq!(plan.children[1].pid_file, Path::new("/w/run/connmgr-1.pid"));
+    }
+
+    #[test]
+    fn the_client_side_runs_if_the_proxy_wants_it() {
+        let of = |text: &str| line(&plan(text, &wanted()).unwrap().children[0]);
+        let with = "services=connmgr,proxy\n[proxy]\norigin=zhttp\n";
+        let expected = "--zserver-stream=ipc:///w/run/pushpin-connmgr-client --deny-out-internal";
+        assert!(of(with).ends_with(expected));
+        assert!(!of("services=connmgr,proxy\n").contains("--zserver-stream"));
+    }
+
+    #[test]
+    fn only_named_services_are_started() {
+        let plan = plan("services=handler,zurl\nhttp_port=\n", &wanted()).unwrap();
+        assert_eq!(plan.children.len(), 1);
+        assert_eq!(plan.warnings.len(), 1);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for (text, expected) in [
+            ("services=zurl\n", "no services to start"),
+            ("services=connmgr\nhttp_port=\n", "no server ports configured"),
+            ("services=connmgr\nclient_maxconn=0\n", "c:7: client_maxconn in [runner]: must"),
+            (
+                "services=connmgr\nclient_buffer_size=x\n",
+                "client_buffer_size in [runner]: must be a number",
+            ),
+        ] {
+            let error = plan(text, &wanted()).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_long_rundir_is_used_as_written_or_refused() {
+        let deep = Wanted { cwd: format!("/{}", "d".repeat(100)).into(), ..wanted() };
+        let short = plan("services=connmgr\n", &deep).unwrap();
+        assert!(line(&short.children[0]).contains("--zclient-stream=ipc://run/pushpin-connmgr"));
+        let text = format!("services=connmgr\n[global]\nrundir=/{}\n", "r".repeat(100));
+        let error = plan(&text, &deep).unwrap_err();
+        assert!(error.contains("rundir"), "{error}");
+    }
+
+    #[test]
+    fn only_plain_addresses_are_claimed() {
+        for (spec, expected) in [
+            ("tcp://127.0.0.1:5560", Some("127.0.0.1:5560")),
+            ("tcp://*:5560", Some("0.0.0.0:5560")),
+            ("tcp://[::1]:5560", Some("[::1]:5560")),
+            ("tcp://127.0.0.1:*", None),
+            ("tcp://eth0:5560", None),
+            ("ipc://x", None),
+        ] {
+            assert_eq!(tcp_of_spec(spec).map(|addr| addr.to_string()).as_deref(), expected);
+        }
+    }
+}

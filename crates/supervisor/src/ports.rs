@@ -1,0 +1,133 @@
+//! Listeners: `[addr:]port` lists and unix socket paths to connmgr's `--listen` values
+//! (spec/config.md §4, spec/programs.md §2.2).
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use config::Settings;
+
+use crate::fault::fault;
+
+/// What connmgr is to listen on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Listener {
+    /// Plain HTTP.
+    Tcp(SocketAddr),
+    /// A unix socket, already as a `--listen` value.
+    Local(String),
+}
+
+impl Listener {
+    /// The value of `--listen`; `shared` lets several processes listen on the same port.
+    pub fn spec(&self, shared: bool) -> String {
+        match self {
+            Self::Tcp(addr) if shared => format!("{addr},stream,reuseport"),
+            Self::Tcp(addr) => format!("{addr},stream"),
+            Self::Local(spec) => spec.clone(),
+        }
+    }
+}
+
+/// The listeners of a configuration, or the one of `--port` in their place.
+///
+/// # Errors
+/// The text for the operator, naming file, line and key.
+pub(crate) fn listeners(settings: &Settings, port: Option<&str>) -> Result<Vec<Listener>, String> {
+    if let Some(text) = port {
+        let addr = tcp(text).ok_or("port must be greater than or equal to 1")?;
+        return Ok(vec![Listener::Tcp(addr)]);
+    }
+    let at = |key: &str, text: String| fault(settings, "runner", key, &text);
+    let mut all = Vec::new();
+    for text in settings.list("runner", "http_port") {
+        let addr = tcp(&text).ok_or_else(|| at("http_port", format!("invalid http port: {text}")));
+        all.push(Listener::Tcp(addr?));
+    }
+    if !settings.list("runner", "https_ports").is_empty() {
+        let text = "https_ports is not supported yet by this build: remove it, or put a TLS \
+                    server in front";
+        return Err(at("https_ports", text.to_owned()));
+    }
+    for text in settings.list("runner", "local_ports") {
+        all.push(Listener::Local(local(&text).map_err(|error| at("local_ports", error))?));
+    }
+    if all.is_empty() {
+        return Err("no server ports configured: set http_port in [runner]".into());
+    }
+    Ok(all)
+}
+
+/// `port`, `addr:port` or `[v6]:port`, with a port of at least 1.
+pub(crate) fn tcp(text: &str) -> Option<SocketAddr> {
+    let addr = match text.parse::<u16>() {
+        Ok(port) => SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port),
+        Err(_) => text.parse().ok()?,
+    };
+    (addr.port() != 0).then_some(addr)
+}
+
+/// `/path?mode=770&user=www&group=www` as `PATH,local,stream,mode=770,user=www,group=www`.
+fn local(text: &str) -> Result<String, String> {
+    let (path, query) = text.split_once('?').unwrap_or((text, ""));
+    if path.is_empty() || path.contains(',') {
+        return Err(format!("invalid local port: {text}"));
+    }
+    let mut spec = format!("{path},local,stream");
+    let given: Vec<_> = query.split('&').filter_map(|param| param.split_once('=')).collect();
+    for name in ["mode", "user", "group"] {
+        let Some((_, value)) = given.iter().find(|(key, _)| *key == name) else { continue };
+        if name == "mode" && u32::from_str_radix(value, 8).is_err() {
+            return Err(format!("invalid mode: {value}"));
+        }
+        spec += &format!(",{name}={value}");
+    }
+    Ok(spec)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use config::Overrides;
+
+    fn of(text: &str, port: Option<&str>) -> Result<Vec<String>, String> {
+        let text = format!("[runner]\n{text}");
+        let file = config::File::parse("c", &text);
+        let settings = Settings::from_main(file, "".into(), &Overrides::default());
+        let specs = |all: Vec<Listener>| all.iter().map(|one| one.spec(false)).collect();
+        listeners(&settings, port).map(specs)
+    }
+
+    #[test]
+    fn ports_become_listen_values() {
+        let text = "http_port=8000,127.0.0.1:8001, [::1]:8002\n\
+                    local_ports=/a?user=w&mode=770,/b\n";
+        let expected = [
+            "0.0.0.0:8000,stream",
+            "127.0.0.1:8001,stream",
+            "[::1]:8002,stream",
+            "/a,local,stream,mode=770,user=w",
+            "/b,local,stream",
+        ];
+        assert_eq!(of(text, None).unwrap(), expected);
+        assert_eq!(of(text, Some("9000")).unwrap(), ["0.0.0.0:9000,stream"]);
+        assert_eq!(of("https_ports=443", Some("9000")).unwrap(), ["0.0.0.0:9000,stream"]);
+        let shared = Listener::Tcp(tcp("1").unwrap()).spec(true);
+        assert_eq!(shared, "0.0.0.0:1,stream,reuseport");
+    }
+
+    #[test]
+    fn errors_name_the_place() {
+        for (text, expected) in [
+            ("http_port=80x\n", "c:2: http_port in [runner]: invalid http port: 80x"),
+            ("http_port=1,0\n", "c:2: http_port in [runner]: invalid http port: 0"),
+            ("http_port=localhost:1\n", "invalid http port: localhost:1"),
+            ("local_ports=?x\n", "invalid local port: ?x"),
+            ("local_ports=/a?mode=9\n", "invalid mode: 9"),
+            ("https_ports=443\n", "https_ports is not supported yet by this build"),
+            ("", "no server ports configured"),
+        ] {
+            let error = of(text, None).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
+        assert_eq!(of("", Some("0")).unwrap_err(), "port must be greater than or equal to 1");
+    }
+}

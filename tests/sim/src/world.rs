@@ -1,0 +1,429 @@
+//! One connection manager, one proxy and one handler, joined by links that take a millisecond
+//! and may lose what they carry.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use connmgr::{Config, Worker};
+use grip::Item;
+use handler::Handler;
+use origin::Event;
+use proxy::{Key, Proxy, Request, Routes, Signing};
+use zhttp::Packet;
+
+use crate::backend::{Act, Script, target};
+use crate::net::{Clients, Pipe};
+
+/// How long a message is on the way, milliseconds.
+const LATENCY_MS: u64 = 1;
+
+/// Steps after which a scenario counts as endless.
+const STEPS_MAX: usize = 1_000_000;
+
+/// The ways that messages go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Link {
+    /// First packets: connection manager to proxy.
+    Push,
+    /// Packets of running sessions: connection manager to proxy.
+    ToProxy,
+    /// Packets of running sessions: connection manager to handler.
+    ToHandler,
+    /// Proxy to connection manager.
+    FromProxy,
+    /// Handler to connection manager.
+    FromHandler,
+    /// Calls: proxy to handler.
+    Accept,
+    /// Their answers.
+    AcceptReply,
+    /// Sessions that go back: handler to proxy.
+    Retry,
+}
+
+#[derive(Debug)]
+enum Arrival {
+    Message(Link, usize, Vec<u8>),
+    Backend(Key, Act),
+}
+
+/// What one ZeroMQ message had in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    /// ZeroMQ messages.
+    pub messages: usize,
+    /// Packets in them.
+    pub packets: usize,
+    /// Sessions that the packets listed, all together.
+    pub ids: usize,
+    /// Packets with body bytes.
+    pub bodies: usize,
+}
+
+/// The world.
+pub struct World {
+    /// Milliseconds since the start.
+    pub now: u64,
+    /// The connection manager; gone while it is dead.
+    pub connmgr: Option<Worker>,
+    /// The proxy; gone while it is dead.
+    pub proxy: Option<Proxy>,
+    /// The handler; gone while it is dead.
+    pub handler: Option<Handler>,
+    /// The clients' sockets.
+    pub clients: Clients,
+    /// What went over each link.
+    pub counts: BTreeMap<Link, Count>,
+    /// Requests that the backend got.
+    pub requests: Vec<String>,
+    backend: Box<dyn Fn(&str) -> Script>,
+    on_the_way: BTreeMap<(u64, u64), Arrival>,
+    sent: u64,
+    lose: HashMap<Link, Vec<usize>>,
+}
+
+impl World {
+    /// A world whose backend answers each path and query with a script.
+    pub fn new(workers: usize, backend: impl Fn(&str) -> Script + 'static) -> Self {
+        Self {
+            now: 0,
+            connmgr: Some(Worker::new(Config::default())),
+            proxy: Some(new_proxy()),
+            handler: Some(new_handler(workers)),
+            clients: Clients::default(),
+            counts: BTreeMap::new(),
+            requests: Vec::new(),
+            backend: Box::new(backend),
+            on_the_way: BTreeMap::new(),
+            sent: 0,
+            lose: HashMap::new(),
+        }
+    }
+
+    /// Loses message number `n` (from now on, from 0) of a link.
+    pub fn lose(&mut self, link: Link, n: usize) {
+        let so_far = self.counts.get(&link).map_or(0, |count| count.messages);
+        self.lose.entry(link).or_default().push(so_far + n);
+    }
+
+    /// The count of a link.
+    pub fn count(&self, link: Link) -> Count {
+        self.counts.get(&link).copied().unwrap_or_default()
+    }
+
+    /// All messages of all links.
+    pub fn messages(&self) -> usize {
+        self.counts.values().map(|count| count.messages).sum()
+    }
+
+    /// A client connects.
+    pub fn connect(&mut self) -> u32 {
+        let address = "192.0.2.1:1000".parse().ok();
+        let conn = self.connmgr.as_mut().expect("alive").accept(self.now, address);
+        self.clients.pipes.insert(conn, Pipe { room: usize::MAX, ..Pipe::default() });
+        conn
+    }
+
+    /// A client sends bytes.
+    pub fn send(&mut self, conn: u32, bytes: &str) {
+        let pipe = self.clients.pipes.get_mut(&conn).expect("connected");
+        pipe.to_server.extend_from_slice(bytes.as_bytes());
+        let worker = self.connmgr.as_mut().expect("alive");
+        worker.readable(self.now, &mut self.clients, conn, false);
+    }
+
+    /// A client connects and asks for `path`.
+    pub fn get(&mut self, path: &str) -> u32 {
+        let conn = self.connect();
+        self.send(conn, &format!("GET {path} HTTP/1.1\r\nHost: example.com\r\n\r\n"));
+        conn
+    }
+
+    /// A client leaves.
+    pub fn leave(&mut self, conn: u32) {
+        self.clients.pipes.get_mut(&conn).expect("connected").client_closed = true;
+        let worker = self.connmgr.as_mut().expect("alive");
+        worker.readable(self.now, &mut self.clients, conn, true);
+    }
+
+    /// A slow client takes `room` bytes more.
+    pub fn drain(&mut self, conn: u32, room: usize) {
+        let pipe = self.clients.pipes.get_mut(&conn).expect("connected");
+        pipe.room = pipe.room.saturating_add(room);
+        if pipe.wants_write {
+            let worker = self.connmgr.as_mut().expect("alive");
+            worker.writable(self.now, &mut self.clients, conn);
+        }
+    }
+
+    /// What a client got since the last call.
+    pub fn received(&mut self, conn: u32) -> String {
+        let pipe = self.clients.pipes.get_mut(&conn).expect("connected");
+        String::from_utf8_lossy(&std::mem::take(&mut pipe.to_client)).into_owned()
+    }
+
+    /// Whether the server closed a client's connection.
+    pub fn is_closed(&self, conn: u32) -> bool {
+        self.clients.pipes[&conn].server_closed
+    }
+
+    /// Publishes to a channel's streams and response holds.
+    pub fn publish(&mut self, channel: &str, content: &str) {
+        let json = serde_item(channel, content);
+        let value = grip::Value::from_json(json.as_bytes()).expect("JSON");
+        let item = Item::from_json(&value, None).expect("an item");
+        let handler = self.handler.as_mut().expect("alive");
+        handler.publish(self.now, vec![item]);
+    }
+
+    /// Kills the handler; the connection manager notices as the driver would.
+    pub fn kill_handler(&mut self) {
+        self.handler = None;
+        self.connmgr.as_mut().expect("alive").peer_gone(self.now, b"handler_0");
+    }
+
+    /// Kills the proxy; the connection manager notices as the driver would.
+    pub fn kill_proxy(&mut self) {
+        self.proxy = None;
+        let worker = self.connmgr.as_mut().expect("alive");
+        worker.push_disconnected(self.now);
+        worker.peer_gone(self.now, b"proxy");
+    }
+
+    /// Runs until nothing is on the way, at most to `until`.
+    pub fn settle(&mut self) {
+        self.run_while(|world| world.has_arrivals());
+    }
+
+    /// Runs for so many milliseconds.
+    pub fn run(&mut self, ms: u64) {
+        let end = self.now + ms;
+        for _ in 0..STEPS_MAX {
+            self.turn();
+            let Some(next) = self.next_time().filter(|next| *next <= end) else {
+                self.now = end;
+                return self.turn();
+            };
+            self.now = self.now.max(next);
+        }
+        panic!("the scenario does not come to rest");
+    }
+
+    fn run_while(&mut self, go_on: impl Fn(&Self) -> bool) {
+        for _ in 0..STEPS_MAX {
+            self.turn();
+            if !go_on(self) {
+                return;
+            }
+            self.now = self.now.max(self.next_time().unwrap_or(self.now));
+        }
+        panic!("the scenario does not come to rest");
+    }
+
+    fn has_arrivals(&self) -> bool {
+        !self.on_the_way.is_empty()
+    }
+
+    fn next_time(&mut self) -> Option<u64> {
+        let arrival = self.on_the_way.first_key_value().map(|((at, _), _)| *at);
+        let connmgr = self.connmgr.as_ref().and_then(Worker::next_deadline);
+        let proxy = self.proxy.as_mut().and_then(Proxy::next_deadline);
+        let handler = self.handler.as_ref().and_then(Handler::next_deadline);
+        [arrival, connmgr, proxy, handler].into_iter().flatten().min()
+    }
+
+    /// Everything that is due now, as the drivers do it.
+    fn turn(&mut self) {
+        while let Some(entry) = self.on_the_way.first_entry() {
+            if entry.key().0 > self.now {
+                break;
+            }
+            let arrival = entry.remove();
+            self.arrive(arrival);
+        }
+        if let Some(worker) = &mut self.connmgr {
+            worker.timeout(self.now, &mut self.clients);
+        }
+        if let Some(proxy) = &mut self.proxy {
+            proxy.timeout(self.now);
+        }
+        if let Some(handler) = &mut self.handler {
+            handler.timeout(self.now);
+            while handler.work(self.now) {}
+        }
+        self.connmgr_outputs();
+        self.proxy_outputs();
+        self.handler_outputs();
+    }
+
+    fn arrive(&mut self, arrival: Arrival) {
+        match arrival {
+            Arrival::Backend(key, act) => self.backend_acts(key, act),
+            Arrival::Message(link, shard, bytes) => self.message(link, shard, &bytes),
+        }
+    }
+
+    fn message(&mut self, link: Link, shard: usize, bytes: &[u8]) {
+        let now = self.now;
+        match link {
+            Link::FromProxy | Link::FromHandler => {
+                if let Some(worker) = &mut self.connmgr {
+                    worker.packet(now, &mut self.clients, bytes);
+                }
+            }
+            Link::Push => {
+                if let Some(proxy) = &mut self.proxy {
+                    proxy.request(now, bytes);
+                }
+            }
+            Link::ToProxy => {
+                if let Some(proxy) = &mut self.proxy {
+                    proxy.client_packet(now, bytes);
+                }
+            }
+            Link::AcceptReply => {
+                if let Some(proxy) = &mut self.proxy {
+                    proxy.accept_reply(now, bytes);
+                }
+            }
+            Link::Retry => {
+                if let Some(proxy) = &mut self.proxy {
+                    proxy.retry(now, bytes);
+                }
+            }
+            Link::ToHandler => {
+                if let Some(handler) = &mut self.handler {
+                    handler.client_message(now, shard, bytes);
+                }
+            }
+            Link::Accept => {
+                if let Some(handler) = &mut self.handler {
+                    handler.call(now, shard, Vec::new(), bytes);
+                }
+            }
+        }
+    }
+
+    fn backend_acts(&mut self, key: Key, act: Act) {
+        let Some(proxy) = &mut self.proxy else { return };
+        match act {
+            Act::Head(code, headers, length) => {
+                let headers: Vec<http1::Header<'_>> = headers
+                    .iter()
+                    .map(|(name, value)| http1::Header { name, value: value.as_bytes() })
+                    .collect();
+                let event = Event::Head { code, reason: "OK", headers: &headers, length };
+                proxy.origin_event(self.now, key, event);
+            }
+            Act::Body(bytes) => proxy.origin_event(self.now, key, Event::Body(&bytes)),
+            Act::End => proxy.origin_event(self.now, key, Event::End),
+            Act::Fail(error) => proxy.origin_event(self.now, key, Event::Failed(error)),
+        }
+    }
+
+    fn connmgr_outputs(&mut self) {
+        let Some(mut worker) = self.connmgr.take() else { return };
+        worker.end_turn(self.now, &mut self.clients);
+        while let Some(output) = worker.poll_output() {
+            match output {
+                connmgr::Output::First { packet, .. } => self.put(Link::Push, 0, packet),
+                connmgr::Output::To { peer, packet } => {
+                    let name = String::from_utf8_lossy(&peer);
+                    match name.strip_prefix("handler_0") {
+                        Some(rest) => {
+                            let shard = rest.strip_prefix('-').and_then(|n| n.parse().ok());
+                            self.put(Link::ToHandler, shard.unwrap_or(0), packet);
+                        }
+                        None => self.put(Link::ToProxy, 0, packet),
+                    }
+                }
+            }
+        }
+        self.connmgr = Some(worker);
+    }
+
+    fn proxy_outputs(&mut self) {
+        let Some(mut proxy) = self.proxy.take() else { return };
+        while let Some(output) = proxy.poll_output() {
+            match output {
+                proxy::Output::Client { message, .. } => self.put(Link::FromProxy, 0, message),
+                proxy::Output::Accept { payload, .. } => {
+                    // ZeroMQ gives each call to the next shard.
+                    let calls = self.count(Link::Accept).messages;
+                    let shards = self.handler.as_ref().map_or(1, |h| h.shards().len());
+                    self.put(Link::Accept, calls % shards, payload);
+                }
+                proxy::Output::Start { key, request, .. } => self.ask_backend(key, &request),
+                _ => {}
+            }
+        }
+        self.proxy = Some(proxy);
+    }
+
+    fn ask_backend(&mut self, key: Key, request: &Request) {
+        let target = target(request);
+        for (delay, act) in (self.backend)(&target) {
+            self.deliver(delay, Arrival::Backend(key, act));
+        }
+        self.requests.push(target);
+    }
+
+    fn handler_outputs(&mut self) {
+        let Some(mut handler) = self.handler.take() else { return };
+        while let Some(output) = handler.poll_output() {
+            match output {
+                handler::Output::ToClient { message, .. } => {
+                    self.put(Link::FromHandler, 0, message);
+                }
+                handler::Output::Reply { payload, .. } => self.put(Link::AcceptReply, 0, payload),
+                handler::Output::Retry { packet, .. } => self.put(Link::Retry, 0, packet),
+                _ => {}
+            }
+        }
+        self.handler = Some(handler);
+    }
+
+    /// Puts a message on its way, or loses it.
+    fn put(&mut self, link: Link, shard: usize, bytes: Vec<u8>) {
+        let count = self.counts.entry(link).or_default();
+        let number = count.messages;
+        count.messages += 1;
+        if !matches!(link, Link::Accept | Link::AcceptReply | Link::Retry) {
+            for packet in zhttp::split(&bytes) {
+                count.packets += 1;
+                let packet = Packet::parse(packet).expect("a packet");
+                count.ids += packet.ids.len();
+                count.bodies += usize::from(!packet.body.is_empty());
+            }
+        }
+        if !self.lose.get(&link).is_some_and(|lost| lost.contains(&number)) {
+            self.deliver(LATENCY_MS, Arrival::Message(link, shard, bytes));
+        }
+    }
+
+    fn deliver(&mut self, delay: u64, arrival: Arrival) {
+        self.sent += 1;
+        self.on_the_way.insert((self.now + delay, self.sent), arrival);
+    }
+}
+
+fn new_proxy() -> Proxy {
+    let no_files = |path: &str| Err(format!("failed to open {path}"));
+    let (table, problems) = routes::Table::parse("* backend:80\n", "routes", &no_files);
+    assert!(problems.is_empty());
+    let routes = Routes::new(table, &Signing::default(), std::path::Path::new(""));
+    Proxy::new(proxy::Settings::default(), Arc::new(routes))
+}
+
+fn new_handler(workers: usize) -> Handler {
+    let settings = handler::Settings { workers, ..handler::Settings::default() };
+    Handler::new(0, settings)
+}
+
+/// An item for both HTTP formats.
+fn serde_item(channel: &str, content: &str) -> String {
+    format!(
+        r#"{{"channel":"{channel}","formats":{{"http-stream":{{"content":"{content}"}},
+           "http-response":{{"body":"{content}"}}}}}}"#
+    )
+}
