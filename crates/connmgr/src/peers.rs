@@ -114,6 +114,11 @@ impl Peers {
         self.batch_seen
     }
 
+    /// Another worker of the process has seen such a peer.
+    pub(crate) fn note_batch(&mut self) {
+        self.batch_seen = true;
+    }
+
     /// Peers that have sessions.
     pub(crate) fn with_sessions(&self) -> Vec<PeerId> {
         let numbers = (0..self.list.len()).filter(|n| self.list[*n].sessions > 0);

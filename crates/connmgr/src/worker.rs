@@ -118,6 +118,16 @@ impl Worker {
         self.pinned
     }
 
+    /// Whether a peer announced `batch`, as only ours do.
+    pub fn peers_batch(&self) -> bool {
+        self.peers.batch_seen()
+    }
+
+    /// Another worker of the process has seen a peer that announced `batch`.
+    pub fn note_batch(&mut self) {
+        self.peers.note_batch();
+    }
+
     /// What was counted so far.
     pub fn counters(&self) -> &Counters {
         &self.counters

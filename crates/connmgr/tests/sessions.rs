@@ -274,6 +274,11 @@ fn with_old_peers_the_wait_is_as_before() {
     b.worker.push_disconnected(b.now);
     b.pass(50_000);
     assert!(b.is_open(waiting));
+    // Unless the process knows better.
+    b.worker.note_batch();
+    b.worker.push_disconnected(b.now);
+    b.pass(1_200);
+    assert!(!b.is_open(waiting) || b.got(waiting).starts_with("HTTP/1.1 502 "));
 }
 
 #[test]

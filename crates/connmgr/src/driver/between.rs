@@ -29,6 +29,9 @@ const PARKED_MAX: usize = 16 * 1024;
 /// Messages that are dealt with in one turn.
 const BUDGET: usize = 500;
 
+/// Longest time for the last cancels (`spec/connmgr.md §2`).
+const STOP_MS: u64 = 10_000;
+
 /// How soon a full queue is tried again.
 const RETRY_MS: u64 = 5;
 
@@ -48,6 +51,8 @@ pub(crate) struct WorkerEnd {
     parked: VecDeque<Output>,
     middle: Arc<Waker>,
     stop: Arc<AtomicBool>,
+    /// Some worker's peers announced what only ours do.
+    ours: Arc<AtomicBool>,
     more: bool,
 }
 
@@ -57,14 +62,22 @@ impl Exchange for WorkerEnd {
         for _ in 0..BUDGET {
             match self.inbox.try_recv() {
                 Ok(News::Message(message)) => worker.packet(now, sockets, &message),
-                Ok(News::PushLeft) => worker.push_disconnected(now),
+                Ok(News::PushLeft) => {
+                    if self.ours.load(Ordering::Relaxed) {
+                        worker.note_batch();
+                    }
+                    worker.push_disconnected(now);
+                }
                 Ok(News::Probe) => worker.probe(now),
                 Ok(News::PeerGone(peer)) => worker.peer_gone(now, &peer),
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => {
                     self.more = false;
-                    return;
+                    break;
                 }
             }
+        }
+        if worker.peers_batch() {
+            self.ours.store(true, Ordering::Relaxed);
         }
     }
 
@@ -142,6 +155,7 @@ pub(crate) struct Middle {
     sender: Option<SyncSender<Output>>,
     waker: Arc<Waker>,
     stop: Arc<AtomicBool>,
+    ours: Arc<AtomicBool>,
     more: bool,
 }
 
@@ -150,8 +164,9 @@ impl Middle {
     pub(crate) fn new(zmq: ZmqSide, waker: Arc<Waker>) -> Self {
         let (sender, outputs) = sync_channel(QUEUE_MAX);
         let stop = Arc::new(AtomicBool::new(false));
+        let ours = Arc::new(AtomicBool::new(false));
         let sender = Some(sender);
-        Self { zmq, seats: Vec::new(), outputs, sender, waker, stop, more: false }
+        Self { zmq, seats: Vec::new(), outputs, sender, waker, stop, ours, more: false }
     }
 
     /// The end for one more worker, which `waker` wakes. `None` once the thread runs.
@@ -165,11 +180,12 @@ impl Middle {
             parked: VecDeque::new(),
             middle: self.waker.clone(),
             stop: self.stop.clone(),
+            ours: self.ours.clone(),
             more: false,
         })
     }
 
-    /// Runs until `stops` says so and every worker has ended.
+    /// Runs until `stops` says so and every worker has ended, or does not end.
     pub(crate) fn run(
         &mut self,
         poll: &mut Poll,
@@ -177,6 +193,7 @@ impl Middle {
     ) -> io::Result<()> {
         self.sender = None;
         let clock = Clock::new();
+        let mut stop_at = u64::MAX;
         let mut events = Events::with_capacity(64);
         loop {
             let timeout = self.timeout(clock.now_ms());
@@ -184,11 +201,13 @@ impl Middle {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 result => result?,
             }
+            let now = clock.now_ms();
             if stops() {
+                stop_at = now + STOP_MS;
                 self.stop.store(true, Ordering::Relaxed);
                 self.seats.iter_mut().for_each(|seat| seat.told = true);
             }
-            if !self.turn(clock.now_ms()) {
+            if !self.turn(now) || now > stop_at {
                 return Ok(());
             }
         }
@@ -199,7 +218,9 @@ impl Middle {
         if self.more || (!self.is_full() && self.zmq.is_ready()) {
             return Some(Duration::ZERO);
         }
-        let retry = parked.then_some(now + RETRY_MS);
+        // The end of the last worker wakes nobody.
+        let stopping = self.stop.load(Ordering::Relaxed);
+        let retry = (parked || stopping).then_some(now + RETRY_MS);
         let next = [retry, self.zmq.next_deadline(now)].into_iter().flatten().min()?;
         Some(Duration::from_millis(next.saturating_sub(now)))
     }
