@@ -1,5 +1,7 @@
 //! Scenarios of the engine on virtual time: a backend's accept call in, packets out.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod bench;
 
 use bench::{Bench, Got, hold};

@@ -110,13 +110,13 @@ impl Shard {
         let period = keep_alive.timeout_s.saturating_mul(10);
         let less = self.random(10);
         let deadline = tenths(now).saturating_add(period.saturating_sub(less).max(1));
-        if let Some(session) = self.sessions.at_mut(index) {
-            session.deadline = deadline.min(NEVER - 1);
-            if session.deadline < session.wheel {
-                if let Some(key) = self.sessions.key_at(index) {
-                    self.schedule(key);
-                }
-            }
+        let Some(session) = self.sessions.at_mut(index) else { return };
+        session.deadline = deadline.min(NEVER - 1);
+        if session.deadline >= session.wheel {
+            return;
+        }
+        if let Some(key) = self.sessions.key_at(index) {
+            self.schedule(key);
         }
     }
 
