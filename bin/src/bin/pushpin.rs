@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
-use clap::{ArgAction, Parser};
+use clap::error::{ContextKind, ErrorKind};
+use clap::{ArgAction, CommandFactory, Parser};
 
 /// HTTP reverse proxy server for streaming and long-polling services
 #[derive(Parser)]
@@ -61,12 +61,25 @@ fn with_two_dashes(arg: String) -> String {
     if name.is_some_and(|name| LONG.contains(&name)) { format!("-{arg}") } else { arg }
 }
 
+/// Help, version, or what is wrong with the options, as all releases say it (spec/programs.md
+/// §2.1).
+fn say(error: &clap::Error) {
+    let option = error.get(ContextKind::InvalidArg).map(ToString::to_string);
+    match option {
+        Some(option) if error.kind() == ErrorKind::UnknownArgument && option.starts_with('-') => {
+            let name = option.trim_start_matches('-').split('=').next().unwrap_or_default();
+            eprintln!("error: Unknown option '{name}'.\n\n{}", Args::command().render_help());
+        }
+        // nothing to do if that fails
+        _ => drop(error.print()),
+    }
+}
+
 fn main() -> ExitCode {
     let args = match Args::try_parse_from(std::env::args().map(with_two_dashes)) {
         Ok(args) => args,
         Err(error) => {
-            // nothing to do if that fails
-            let _ = error.print();
+            say(&error);
             let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
             return ExitCode::from(u8::from(!asked));
         }
