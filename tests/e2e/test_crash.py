@@ -49,6 +49,21 @@ def in_flight(crowd, srv, slow, n=20):
     return made
 
 
+def half_answered(crowd, srv, n=20):
+    """Requests whose answer has begun and does not end."""
+    def begin(q):
+        q.conn.send(b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nbegun\r\n')
+        try:
+            q.conn.read_eof(60)
+        except (OSError, TimeoutError):
+            pass
+        return H.TAKEN
+    ep = srv.origin.endpoint(begin)
+    made = [crowd.add(srv.http_ports[i % len(srv.http_ports)], ep.path) for i in range(n)]
+    crowd.wait_text(b'begun', 10, made)
+    return made
+
+
 def settled(client):
     """An answer or a close: what a client without a reply is owed."""
     return not client.open or client.data.startswith(b'HTTP/1.1 ')
@@ -121,8 +136,10 @@ def test_kill_the_proxy_alone(parts, crowd):
     slow = Slow(parts)
     held = hold(crowd, parts)
     waiting = in_flight(crowd, parts, slow)
+    begun = half_answered(crowd, parts)
     at = parts.kill_part('proxy')
-    check_in_time(crowd, waiting, at, settled, 'requests at the backend')
+    check_in_time(crowd, waiting + begun, at, lambda c: not c.open or c in waiting and settled(c),
+                  'requests at the backend')
     slow.release.set()
     crowd.mark()
     parts.publish(*[H.stream_item('c%d' % i, 'still here\n') for i in range(10)])

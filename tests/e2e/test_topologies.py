@@ -15,7 +15,8 @@ CLIENTS = 120    # enough that every worker and process gets some
 def srv(request, tmp_path_factory):
     backend = kit.Backend(str(tmp_path_factory.mktemp('backend')))
     fast = ''.join('*,path_beg=/%s 127.0.0.1:%d\n' % (x, backend.port) for x in ('stream', 'poll', 'plain'))
-    conf = kit.merge(kit.topology_conf(request.param), {'runner': {'client_maxconn': '2000'}})
+    conf = kit.merge(kit.topology_conf(request.param), {'runner': {'client_maxconn': '2000'},
+                                                       'handler': {'stats_report_interval': '2'}})
     s = kit.Server(routes=fast + '* {o}\n', conf=conf, http_ports=2)
     yield s
     s.stop()

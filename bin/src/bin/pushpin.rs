@@ -9,6 +9,8 @@ use clap::{ArgAction, CommandFactory, Parser};
 /// HTTP reverse proxy server for streaming and long-polling services
 #[derive(Parser)]
 #[command(name = "pushpin", version, disable_version_flag = true)]
+#[command(override_usage = "pushpin [options]")]
+#[command(help_template = "{usage-heading} {usage}\n{about}\n\n{all-args}")]
 struct Args {
     /// Config file
     #[arg(long, value_name = "FILE")]
@@ -61,27 +63,26 @@ fn with_two_dashes(arg: String) -> String {
     if name.is_some_and(|name| LONG.contains(&name)) { format!("-{arg}") } else { arg }
 }
 
-/// Help, version, or what is wrong with the options, as all releases say it (spec/programs.md
-/// §2.1).
-fn say(error: &clap::Error) {
-    let option = error.get(ContextKind::InvalidArg).map(ToString::to_string);
-    match option {
-        Some(option) if error.kind() == ErrorKind::UnknownArgument && option.starts_with('-') => {
-            let name = option.trim_start_matches('-').split('=').next().unwrap_or_default();
-            eprintln!("error: Unknown option '{name}'.\n\n{}", Args::command().render_help());
+/// Help and version, or what is wrong with the command line.
+fn refuse(error: &clap::Error) -> ExitCode {
+    let unknown = error.get(ContextKind::InvalidArg).map(ToString::to_string);
+    match (error.kind(), unknown) {
+        (ErrorKind::UnknownArgument, Some(arg)) => {
+            let help = Args::command().render_help();
+            eprintln!("error: Unknown option '{}'.\n\n{help}", arg.trim_start_matches('-'));
         }
-        // nothing to do if that fails
+        // nothing to do if printing fails
         _ => drop(error.print()),
     }
+    let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    ExitCode::from(u8::from(!asked))
 }
 
 fn main() -> ExitCode {
     let args = match Args::try_parse_from(std::env::args().map(with_two_dashes)) {
         Ok(args) => args,
         Err(error) => {
-            say(&error);
-            let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
-            return ExitCode::from(u8::from(!asked));
+            return refuse(&error);
         }
     };
     ExitCode::from(supervisor::run(&supervisor::Options {
