@@ -316,7 +316,7 @@ fn refusals_before_anything_is_started() {
     let cases: [(&[&str], String); 5] = [
         (&["--config=gone.conf"], "no configuration file found. Tried: gone.conf\n".into()),
         (&["--bogus"], "error: Unknown option 'bogus'.\n\n".into()),
-        (&["--loglevel=x"], "error: log level must be greater than or equal to 0\n".into()),
+        (&["--loglevel=x"], "error: log level must be greater than or equal to 0".into()),
         (&["--port", &port.to_string()], format!("failed to bind {port}: Address already in use")),
         (&["--logfile=/nonexistent/x"], "failed to open log file /nonexistent/x: ".into()),
     ];
