@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
-use clap::{ArgAction, Parser};
+use clap::error::{ContextKind, ErrorKind};
+use clap::{ArgAction, CommandFactory, Parser};
 
 /// HTTP reverse proxy server for streaming and long-polling services
 #[derive(Parser)]
 #[command(name = "pushpin", version, disable_version_flag = true)]
+#[command(override_usage = "pushpin [options]")]
+#[command(help_template = "{usage-heading} {usage}\n{about}\n\n{all-args}")]
 struct Args {
     /// Config file
     #[arg(long, value_name = "FILE")]
@@ -61,14 +63,26 @@ fn with_two_dashes(arg: String) -> String {
     if name.is_some_and(|name| LONG.contains(&name)) { format!("-{arg}") } else { arg }
 }
 
+/// Help and version, or what is wrong with the command line.
+fn refuse(error: &clap::Error) -> ExitCode {
+    let unknown = error.get(ContextKind::InvalidArg).map(ToString::to_string);
+    match (error.kind(), unknown) {
+        (ErrorKind::UnknownArgument, Some(arg)) => {
+            let help = Args::command().render_help();
+            eprintln!("error: Unknown option '{}'.\n\n{help}", arg.trim_start_matches('-'));
+        }
+        // nothing to do if printing fails
+        _ => drop(error.print()),
+    }
+    let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    ExitCode::from(u8::from(!asked))
+}
+
 fn main() -> ExitCode {
     let args = match Args::try_parse_from(std::env::args().map(with_two_dashes)) {
         Ok(args) => args,
         Err(error) => {
-            // nothing to do if that fails
-            let _ = error.print();
-            let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
-            return ExitCode::from(u8::from(!asked));
+            return refuse(&error);
         }
     };
     ExitCode::from(supervisor::run(&supervisor::Options {

@@ -113,6 +113,11 @@ impl Worker {
         self.conns.is_empty()
     }
 
+    /// Bytes that wait for clients that do not read.
+    pub fn pinned(&self) -> usize {
+        self.pinned
+    }
+
     /// What was counted so far.
     pub fn counters(&self) -> &Counters {
         &self.counters

@@ -15,7 +15,7 @@ use evloop::parent::SUPERVISED;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::lifecycle::End;
-use crate::merge::Merger;
+use crate::merge::{Merger, message_at};
 use crate::plan::{ChildPlan, Output};
 
 /// How much of a log's end is looked at for the last words of a child.
@@ -122,13 +122,13 @@ impl Running {
         self.reopen.store(true, Ordering::Relaxed);
     }
 
-    /// The file and its last line, if that is an error that this child wrote: why it died.
-    pub fn last_words(&mut self) -> Option<(PathBuf, String)> {
+    /// The message that this child wrote last, if it is an error: why it died.
+    pub fn last_words(&mut self) -> Option<String> {
         self.drain();
-        let log = self.log.as_ref()?;
-        let text = tail(log).ok()?;
+        let text = tail(self.log.as_ref()?).ok()?;
         let line = text.lines().next_back().filter(|line| line.starts_with("[ERR]"))?;
-        Some((log.path.clone(), line.to_owned()))
+        let at = message_at(line.as_bytes())?;
+        Some(line[at..].to_owned())
     }
 
     /// Waits until what an ended child wrote has been passed on.

@@ -102,6 +102,11 @@ impl Lifecycle {
         self.children.push(Child { name, reloads, state: State::Running });
     }
 
+    /// The name of a child.
+    pub fn name(&self, n: usize) -> &str {
+        &self.children[n].name
+    }
+
     /// The next thing to do.
     pub fn next_action(&mut self) -> Option<Action> {
         self.actions.pop_front()

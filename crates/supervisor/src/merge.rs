@@ -28,9 +28,10 @@ impl Merger {
 
     /// Ends a line that may lack its end.
     pub fn finish(&mut self, out: &mut Vec<u8>) {
-        let line = self.partial.trim_ascii_end();
+        let line = self.partial.strip_suffix(b"\n").unwrap_or(&self.partial);
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
         if !line.is_empty() {
-            let (head, rest) = line.split_at(name_at(line).unwrap_or(0));
+            let (head, rest) = line.split_at(message_at(line).unwrap_or(0));
             out.extend_from_slice(head);
             if !head.is_empty() {
                 out.extend_from_slice(format!("[{}] ", self.name).as_bytes());
@@ -42,8 +43,8 @@ impl Merger {
     }
 }
 
-/// Where the name goes: after the third space of a log line.
-fn name_at(line: &[u8]) -> Option<usize> {
+/// Where the message of a log line begins, and the name goes: after the third space.
+pub(crate) fn message_at(line: &[u8]) -> Option<usize> {
     if !line.starts_with(b"[") {
         return None;
     }
@@ -72,6 +73,7 @@ mod tests {
             ),
             ("plain text of a child\n", "plain text of a child\n"),
             ("[INFO] two spaces\n", "[INFO] two spaces\n"),
+            ("[WARN] a b \n", "[WARN] a b [handler] \n"),
             ("\n\n", ""),
             ("no end", "no end\n"),
             ("a\r\n", "a\n"),

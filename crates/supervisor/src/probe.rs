@@ -18,7 +18,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// Binds every address once, all at the same time, and lets them go.
 ///
 /// # Errors
-/// `failed to bind ADDRESS (KEY): CAUSE` for the first that is not free.
+/// `failed to bind ADDRESS: CAUSE (KEY)` for the first that is not free.
 pub(crate) fn check(claims: &[Claim]) -> Result<(), String> {
     let deadline = Instant::now() + WAIT_MAX;
     let mut held = Vec::with_capacity(claims.len());
@@ -27,7 +27,7 @@ pub(crate) fn check(claims: &[Claim]) -> Result<(), String> {
             match bind(*addr) {
                 Ok(socket) => break socket,
                 Err(error) if in_use(&error) && Instant::now() < deadline => thread::sleep(PAUSE),
-                Err(error) => return Err(format!("failed to bind {addr} ({key}): {error}")),
+                Err(error) => return Err(format!("failed to bind {addr}: {error} ({key})")),
             }
         });
     }
@@ -60,7 +60,8 @@ mod tests {
         let addr = holder.local_addr().unwrap();
         let claim = Claim { addr, key: "http_port" };
         let error = check(std::slice::from_ref(&claim)).unwrap_err();
-        assert!(error.starts_with(&format!("failed to bind {addr} (http_port): ")), "{error}");
+        assert!(error.starts_with(&format!("failed to bind {addr}: ")), "{error}");
+        assert!(error.ends_with(" (http_port)"), "{error}");
         drop(holder);
         check(std::slice::from_ref(&claim)).unwrap();
         assert!(check(&[claim.clone(), claim]).is_err());

@@ -252,8 +252,8 @@ impl Server {
 
     fn last_words(&mut self, n: usize) {
         let Some(child) = self.children.get_mut(n) else { return };
-        if let Some((path, line)) = child.last_words() {
-            log::error!("last line of {}: {line}", path.display());
+        if let Some(text) = child.last_words() {
+            log::error!("{}: {text}", self.lifecycle.name(n));
         }
     }
 

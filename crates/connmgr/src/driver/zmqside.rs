@@ -19,8 +19,9 @@ use crate::options::Options;
 /// Messages that may wait in a PUSH socket for one process (`spec/zhttp.md §8.5`).
 const PUSH_HWM: i32 = 128;
 
-/// Messages that may wait for or from one process on the other sockets.
-const STREAM_HWM: i32 = 50_000;
+/// Messages that may wait for or from one process on the other sockets. What is more waits at
+/// its sender: thousands of messages here would be memory that is not given back.
+const STREAM_HWM: i32 = 500;
 
 /// How long unsent messages, the last cancels above all, hold up the end.
 const LINGER_MS: i32 = 500;
