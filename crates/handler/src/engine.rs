@@ -74,6 +74,16 @@ impl Handler {
         self.exchange(now);
     }
 
+    /// A connection to some connection manager broke: writes what shows who is gone.
+    pub fn probe(&mut self) {
+        self.shards.iter_mut().for_each(Shard::probe);
+    }
+
+    /// Whether so many items are on their way that no more should be taken in.
+    pub fn congested(&self) -> bool {
+        self.shards.iter().any(Shard::congested)
+    }
+
     /// Publishes items in order.
     pub fn publish(&mut self, now: u64, items: Vec<Item>) {
         self.hub.publish(now, items);

@@ -3,6 +3,8 @@
 //! A [`hub::Hub`] and some [`shard::Shard`]s are the engine, pure state machines that exchange
 //! messages; [`engine::Handler`] puts them into one thread. The driver has the sockets.
 
+pub mod control;
+pub mod driver;
 pub mod engine;
 pub mod hub;
 mod intern;

@@ -455,6 +455,9 @@ impl Client {
                 self.finish(now_ms, index, key);
                 return false;
             }
+            if job.exchange.has_head_only() {
+                conn.acknowledge_at_once();
+            }
             // A short read emptied the socket: the next bytes bring a new edge.
             if size < READ_BYTES && !conn.read_closed && conn.tls.is_none() {
                 return true;

@@ -91,6 +91,14 @@ impl Conn {
         Ok(())
     }
 
+    /// Lets the kernel acknowledge now what came, not up to 40 ms later: the backend's kernel may
+    /// hold the rest of the response back until then.
+    pub fn acknowledge_at_once(&self) {
+        if let Err(cause) = rustix::net::sockopt::set_tcp_quickack(&self.stream, true) {
+            log::debug!("TCP_QUICKACK: {cause}");
+        }
+    }
+
     /// Why the connection ended, as a request's error.
     pub fn error(&self, cause: &io::Error) -> Error {
         let handshaking = self.tls.as_ref().is_some_and(|tls| tls.is_handshaking());

@@ -31,6 +31,7 @@ pub struct Exchange {
     partial: Vec<u8>,
     informational: usize,
     received_any: bool,
+    received_body: bool,
     persistent: bool,
 }
 
@@ -48,6 +49,7 @@ impl Exchange {
             partial: Vec::new(),
             informational: 0,
             received_any: false,
+            received_body: false,
             persistent: false,
         }
     }
@@ -104,6 +106,12 @@ impl Exchange {
     /// Whether any byte of a response came.
     pub fn received_any(&self) -> bool {
         self.received_any
+    }
+
+    /// Whether the head came alone and a body is to follow. Many backends write the two apart,
+    /// and their kernel keeps the second part back until the first is acknowledged.
+    pub fn has_head_only(&self) -> bool {
+        matches!(self.stage, Stage::Body(_)) && !self.received_body
     }
 
     /// Whether the connection can serve another request.
@@ -193,6 +201,7 @@ impl Exchange {
             };
             let decoded = decoder.decode(bytes, usize::MAX).map_err(|_| Error::BadResponse)?;
             if !decoded.data.is_empty() {
+                self.received_body = true;
                 sink(Event::Body(&bytes[decoded.data]));
             }
             bytes = &bytes[decoded.consumed..];

@@ -9,6 +9,7 @@ use routes::Destination;
 
 use crate::response::{self, Head};
 use crate::session::{Held, Session, Stage};
+use crate::timers::COMPANY_MS;
 use crate::{Output, Proxy, forward, routing, test_target, uri};
 
 /// Largest request body that is kept for `accept` and for the next target, bytes.
@@ -19,9 +20,6 @@ const HELD_BODY_MAX: usize = 100_000;
 
 /// Bytes of a response that may wait for a client before its backend is told to wait.
 const WAITING_MAX: usize = 64 * 1024;
-
-/// How long a head waits for the rest of its response, so that both leave as one packet.
-const COMPANY_MS: u64 = 3;
 
 /// Credits for a request's body go back in steps of this size, bytes.
 const CREDIT_STEP: u32 = 32 * 1024;

@@ -14,8 +14,8 @@ use crate::session::Stage;
 /// A request is acknowledged after this time if nothing else could be sent (design, rule 1).
 const ACK_MS: u64 = 50;
 
-/// How long a head waits for more of its response.
-const COMPANY_MS: u64 = 3;
+/// How long a head waits for the rest of its response, so that both leave as one packet.
+pub(crate) const COMPANY_MS: u64 = 3;
 
 /// How long the handler may take for a call (spec/internal-rpc.md §2.2).
 const CALL_MS: u64 = 8_000;

@@ -167,6 +167,12 @@ impl Channel {
         self.responses.live == 0 && self.streams.live == 0
     }
 
+    /// Items on their way over the lists.
+    pub(crate) fn under_way(&self) -> usize {
+        let passes = [&self.responses.pass, &self.streams.pass];
+        passes.into_iter().flatten().map(|pass| pass.items.len()).sum()
+    }
+
     /// A list that has a pass under way.
     pub(crate) fn busy(&self) -> Option<HoldMode> {
         match (&self.streams.pass, &self.responses.pass) {

@@ -69,6 +69,24 @@ impl Shard {
         self.remove(now, key, false);
     }
 
+    /// Writes a keep-alive to one session of each connection manager that is reached by the
+    /// ROUTER, so that sending it shows who is gone.
+    pub fn probe(&mut self) {
+        let mut seen = Vec::new();
+        for index in 0..self.sessions.capacity() {
+            let Some(session) = self.sessions.at(index) else { continue };
+            let quiet = session.flags.has(Flags::PAUSING)
+                || session.hold.as_ref().is_some_and(|hold| hold.unconfirmed > 0);
+            if quiet || !session.flags.has(Flags::ROUTER) || seen.contains(&session.peer) {
+                continue;
+            }
+            seen.push(session.peer);
+            self.write_one(index, |f| {
+                f.kind(Kind::KeepAlive);
+            });
+        }
+    }
+
     /// Ends all sessions: the process stops.
     pub fn cancel_all(&mut self) {
         for index in 0..self.sessions.capacity() {

@@ -46,7 +46,12 @@ impl Shard {
             [(HoldMode::Stream, for_streams), (HoldMode::Response, item.response.is_some())]
         {
             let list = channel.list(mode);
-            if wanted && list.live > 0 && !list.push(item, seq) {
+            if !wanted || list.live == 0 {
+                continue;
+            }
+            if list.push(item, seq) {
+                self.under_way += 1;
+            } else {
                 self.drops.pass_full += 1;
                 log::warn!("too many items on their way in channel {}, dropping", item.channel);
             }
@@ -130,7 +135,9 @@ impl Shard {
         let length = list.subscribers.len();
         if let Some(pass) = &mut list.pass {
             pass.items = items;
+            let before = pass.items.len();
             pass.advance(end, length);
+            self.under_way -= before - pass.items.len();
         }
     }
 

@@ -34,6 +34,9 @@ use channel::Channel;
 use peers::Peers;
 use session::Session;
 
+/// Items on their way from which on inputs are left alone.
+const UNDER_WAY_MAX: usize = 2_000;
+
 /// What was thrown away since the start, by cause.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Drops {
@@ -80,6 +83,8 @@ pub struct Shard {
     wheel: Wheel<Key>,
     walks: timers::Walks,
     work: VecDeque<Key>,
+    /// Items on their way over the channels' lists.
+    under_way: usize,
     out: Vec<Output>,
     to_hub: Vec<ToHub>,
     listening: bool,
@@ -110,6 +115,7 @@ impl Shard {
             wheel: Wheel::new(timers::TICK_MS),
             walks: timers::Walks::default(),
             work: VecDeque::new(),
+            under_way: 0,
             out: Vec::new(),
             to_hub: Vec::new(),
             listening: false,
@@ -129,6 +135,11 @@ impl Shard {
     /// What was thrown away.
     pub fn drops(&self) -> Drops {
         self.drops
+    }
+
+    /// Whether so many items are on their way that no more should be taken in.
+    pub fn congested(&self) -> bool {
+        self.under_way > UNDER_WAY_MAX
     }
 
     /// Takes a message of the hub.

@@ -107,9 +107,8 @@ impl Shard {
         if let Ok(entry) = self.by_name.find_entry(hash, |i| *i == index) {
             entry.remove();
         }
-        if let Some(key) = self.channels.key_at(index) {
-            self.channels.remove(key);
-        }
+        let removed = self.channels.key_at(index).and_then(|key| self.channels.remove(key));
+        self.under_way -= removed.map_or(0, |channel| channel.under_way());
         self.to_hub.push(ToHub::Release { hub });
     }
 

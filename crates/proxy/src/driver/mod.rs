@@ -62,10 +62,9 @@ pub fn run(options: &Options) -> u8 {
 }
 
 fn try_run(options: &Options) -> Result<(), String> {
-    let overrides =
-        config::Overrides { ipc_prefix: options.ipc_prefix.clone(), port_offset: None };
-    let config = config::Settings::load(&options.config, &overrides)
-        .map_err(|cause| cause.to_string())?;
+    let overrides = config::Overrides { ipc_prefix: options.ipc_prefix.clone(), port_offset: None };
+    let config =
+        config::Settings::load(&options.config, &overrides).map_err(|cause| cause.to_string())?;
     evloop::parent::watch_parent().map_err(|cause| format!("watching the supervisor: {cause}"))?;
     let mut poll = Poll::new().map_err(io_text)?;
     let waker = Arc::new(Waker::new(poll.registry(), Token(0)).map_err(io_text)?);

@@ -76,8 +76,7 @@ impl Loop {
         let sockets =
             Sockets::new(&plan.context, poll.registry(), &plan.specs, &id, plan.ipc_file_mode)?;
         let registry = poll.registry().try_clone().map_err(text)?;
-        let client =
-            Client::new(registry, FIRST_ORIGIN, Arc::clone(&waker), Limits::default());
+        let client = Client::new(registry, FIRST_ORIGIN, Arc::clone(&waker), Limits::default());
         Ok(Self {
             poll,
             waker,
@@ -218,13 +217,9 @@ impl Loop {
             engine.stats_listeners(conn, conn_max);
         }
         drain_commands(&mut sockets.command, frames, engine);
-        for router in [&mut sockets.stream, &mut sockets.int_stream] {
-            if router.has_parked() {
-                let internal = false;
-                for peer in router.retry(now) {
-                    engine.peer_gone(now, &peer, internal);
-                }
-            }
+        for (router, internal) in [(&mut sockets.stream, false), (&mut sockets.int_stream, true)] {
+            let gone = if router.has_parked() { router.retry(now) } else { Vec::new() };
+            gone.iter().for_each(|peer| engine.peer_gone(now, peer, internal));
         }
     }
 

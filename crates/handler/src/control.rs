@@ -1,0 +1,319 @@
+//! The HTTP control API as a pure function of the bytes received (spec/publish.md §2). The
+//! driver reads, asks [`read_request`] what to make of it, and writes the answer.
+
+use grip::{Item, Value, parse_items};
+
+/// Limits of a request, bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Head, its end included.
+    pub head: usize,
+    /// Body.
+    pub body: usize,
+}
+
+/// An answer, complete with its head.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// What is written to the client.
+    pub bytes: Vec<u8>,
+    /// Line for the log, if the request could be read.
+    pub log: Option<String>,
+}
+
+/// What to do for a connection.
+#[derive(Debug, PartialEq)]
+pub enum Step {
+    /// More bytes are needed. True: `100 Continue` is to be written first, once.
+    Read(bool),
+    /// The connection ends with this answer.
+    Answer(Answer),
+    /// Write the answer, then publish.
+    Publish(Answer, Vec<Item>),
+    /// Write the answer, then recover.
+    Recover(Answer),
+}
+
+/// What an answer says.
+struct Said<'a> {
+    code: u16,
+    reason: &'a str,
+    /// Further header lines, each with its end.
+    headers: &'a str,
+    content_type: &'a str,
+    body: &'a str,
+}
+
+const TEXT: &str = "text/plain";
+
+fn write(version: &str, said: &Said<'_>) -> Vec<u8> {
+    let Said { code, reason, headers, content_type, body } = said;
+    let length = body.len();
+    format!(
+        "{version} {code} {reason}\r\n{headers}Content-Type: {content_type}\r\n\
+         Connection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+    )
+    .into_bytes()
+}
+
+/// A refusal of the HTTP layer.
+fn refuse(version: &str, code: u16, reason: &str, text: &str) -> Step {
+    let body = format!("{text}\n");
+    let said = Said { code, reason, headers: "", content_type: TEXT, body: &body };
+    Step::Answer(Answer { bytes: write(version, &said), log: None })
+}
+
+/// The head of a request, as far as it matters.
+#[derive(Debug, Default)]
+struct Head<'a> {
+    method: &'a str,
+    target: &'a str,
+    version: &'static str,
+    accept: Option<&'a str>,
+    length: Option<&'a str>,
+    transfer_encoding: bool,
+    expects_continue: bool,
+}
+
+/// Where the head ends: after its empty line.
+fn head_end(input: &[u8]) -> Option<usize> {
+    let mut line_start = 0;
+    for (at, _) in input.iter().enumerate().filter(|(_, byte)| **byte == b'\n') {
+        let line = &input[line_start..at];
+        if line.is_empty() || line == b"\r" {
+            return Some(at + 1);
+        }
+        line_start = at + 1;
+    }
+    None
+}
+
+fn parse_head(text: &str) -> Option<Head<'_>> {
+    let mut lines = text.lines();
+    let mut words = lines.next()?.splitn(3, ' ');
+    let (method, target) = (words.next()?, words.next()?);
+    let version = if words.next()? == "HTTP/1.0" { "HTTP/1.0" } else { "HTTP/1.1" };
+    let mut head = Head { method, target, version, ..Head::default() };
+    for (name, value) in lines.filter_map(|line| line.split_once(':')) {
+        let value = value.strip_prefix(' ').unwrap_or(value);
+        match name.to_ascii_lowercase().as_str() {
+            "accept" => head.accept = Some(value),
+            "content-length" => head.length = Some(value),
+            "transfer-encoding" => head.transfer_encoding = true,
+            "expect" => head.expects_continue = value == "100-continue",
+            _ => {}
+        }
+    }
+    Some(head)
+}
+
+/// Looks at everything that was received on a connection so far.
+pub fn read_request(input: &[u8], limits: Limits) -> Step {
+    let Some(end) = head_end(input).filter(|end| *end <= limits.head) else {
+        if input.len() < limits.head {
+            return Step::Read(false);
+        }
+        return refuse("HTTP/1.1", 400, "Bad Request", "Request header too large.");
+    };
+    let text = String::from_utf8_lossy(&input[..end]);
+    let Some(head) = parse_head(&text) else {
+        return refuse("HTTP/1.1", 400, "Bad Request", "Failed to parse request header.");
+    };
+    let bad = |text| refuse(head.version, 400, "Bad Request", text);
+    let length = match head.length {
+        None if head.transfer_encoding || !may_lack_body(head.method) => {
+            let text = "Request requires Content-Length.";
+            return refuse(head.version, 411, "Length Required", text);
+        }
+        None => 0,
+        Some(text) => match text.trim().parse::<usize>() {
+            Ok(length) => length,
+            Err(_) => return bad("Bad Content-Length."),
+        },
+    };
+    if length > limits.body {
+        return bad("Request body too large.");
+    }
+    let body = &input[end..];
+    if body.len() > length {
+        return bad("Request body exceeded Content-Length.");
+    }
+    if body.len() < length {
+        return Step::Read(head.expects_continue && body.is_empty());
+    }
+    answer(&head, body)
+}
+
+fn may_lack_body(method: &str) -> bool {
+    matches!(method, "HEAD" | "GET" | "DELETE" | "OPTIONS")
+}
+
+/// The format that the last matching type of Accept selects; `None` if nothing matches.
+fn wants_json(accept: Option<&str>) -> Option<bool> {
+    let Some(accept) = accept else { return Some(false) };
+    let types = accept.split(',').map(|t| t.split(';').next().unwrap_or_default().trim());
+    types
+        .filter_map(|name| match name {
+            "text/plain" | "text/*" | "*/*" | "*" => Some(false),
+            "application/json" | "application/*" => Some(true),
+            _ => None,
+        })
+        .last()
+}
+
+/// An answer with its log line.
+struct Answering<'a> {
+    head: &'a Head<'a>,
+}
+
+impl Answering<'_> {
+    fn say(
+        &self,
+        code: u16,
+        reason: &str,
+        headers: &str,
+        content_type: &str,
+        body: &str,
+    ) -> Answer {
+        let head = self.head;
+        let said = Said { code, reason, headers, content_type, body };
+        let log = format!("control: {} {} code={code} {}", head.method, head.target, body.len());
+        Answer { bytes: write(head.version, &said), log: Some(log) }
+    }
+
+    fn done(&self, json: bool, what: &str) -> Answer {
+        match json {
+            true => {
+                let body = format!("{{\"message\":\"{what}\"}}\n");
+                self.say(200, "OK", "", "application/json", &body)
+            }
+            false => self.say(200, "OK", "", TEXT, &format!("{what}\n")),
+        }
+    }
+}
+
+fn answer(head: &Head<'_>, body: &[u8]) -> Step {
+    let answering = Answering { head };
+    let Some(json) = wants_json(head.accept) else {
+        let text = "Not Acceptable. Supported formats are text/plain and application/json.\n";
+        return Step::Answer(answering.say(406, "Not Acceptable", "", TEXT, text));
+    };
+    let path = match head.target {
+        "/" => "/",
+        target => target.strip_suffix('/').unwrap_or(target),
+    };
+    match (path, head.method) {
+        ("/", _) => Step::Answer(answering.say(200, "OK", "", TEXT, "Pushpin API\n")),
+        ("/publish", "POST") => publish(&answering, json, body),
+        ("/recover", "POST") => Step::Recover(answering.done(json, "Updated")),
+        ("/publish" | "/recover", method) => {
+            let text = format!("Method not allowed: {method}.\n");
+            Step::Answer(answering.say(405, "Method Not Allowed", "Allow: POST\r\n", TEXT, &text))
+        }
+        _ => Step::Answer(answering.say(404, "Not Found", "", TEXT, "Not Found\n")),
+    }
+}
+
+fn publish(answering: &Answering<'_>, json: bool, body: &[u8]) -> Step {
+    let document = Value::from_json(body)
+        .filter(|value| matches!(value, Value::Map(_) | Value::List(_)))
+        .ok_or_else(|| "Body is not valid JSON.".to_owned());
+    match document.and_then(|document| parse_items(&document, true)) {
+        Ok(items) => {
+            let mut answer = answering.done(json, "Published");
+            if let Some(log) = &mut answer.log {
+                log.push_str(&format!(" items={}", items.len()));
+            }
+            Step::Publish(answer, items)
+        }
+        Err(text) => {
+            let text = format!("{text}\n");
+            Step::Answer(answering.say(400, "Bad Request", "", TEXT, &text))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LIMITS: Limits = Limits { head: 200, body: 1000 };
+
+    fn text(step: Step) -> String {
+        match step {
+            Step::Answer(answer) | Step::Publish(answer, _) | Step::Recover(answer) => {
+                String::from_utf8(answer.bytes).unwrap()
+            }
+            Step::Read(go_on) => format!("read {go_on}"),
+        }
+    }
+
+    fn ask(request: &str) -> String {
+        text(read_request(request.as_bytes(), LIMITS))
+    }
+
+    #[test]
+    fn the_answer_to_a_publish() {
+        let body = r#"{"items":[{"channel":"c","formats":{"http-stream":{"content":"x"}}}]}"#;
+        let request =
+            format!("POST /publish/ HTTP/1.1\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        let Step::Publish(answer, items) = read_request(request.as_bytes(), LIMITS) else {
+            panic!("no publish");
+        };
+        assert_eq!(items[0].channel, "c");
+        assert_eq!(
+            String::from_utf8(answer.bytes).unwrap(),
+            "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nConnection: close\r\n\
+             Content-Length: 10\r\n\r\nPublished\n"
+        );
+        assert_eq!(answer.log.as_deref(), Some("control: POST /publish/ code=200 10 items=1"));
+        assert_eq!(ask(&request[..request.len() - 1]), "read false");
+    }
+
+    #[test]
+    fn answers_of_the_api() {
+        for (request, part) in [
+            ("GET / HTTP/1.0\n\n", "HTTP/1.0 200 OK\r\n"),
+            ("GET / HTTP/1.1\r\n\r\n", "\r\n\r\nPushpin API\n"),
+            ("GET /publish HTTP/1.1\r\n\r\n", "405 Method Not Allowed\r\nAllow: POST\r\n"),
+            ("GET /recover/ HTTP/1.1\r\n\r\n", "Method not allowed: GET.\n"),
+            ("GET /x HTTP/1.1\r\n\r\n", "404 Not Found"),
+            ("GET /?a HTTP/1.1\r\n\r\n", "404 Not Found"),
+            ("GET / HTTP/1.1\r\nAccept: image/png\r\n\r\n", "406 Not Acceptable"),
+            (
+                "POST /recover HTTP/1.1\r\nAccept: text/plain, application/*;q=0.1\r\nContent-Length: 0\r\n\r\n",
+                "{\"message\":\"Updated\"}\n",
+            ),
+            ("POST /publish HTTP/1.1\r\nContent-Length: 1\r\n\r\nx", "Body is not valid JSON.\n"),
+            ("POST /publish HTTP/1.1\r\nContent-Length: 2\r\n\r\n[]", "Invalid format.\n"),
+            ("POST /publish HTTP/1.1\r\n\r\n", "411 Length Required"),
+            (
+                "GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n",
+                "Request requires Content-Length.\n",
+            ),
+            ("POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n", "Bad Content-Length.\n"),
+            ("POST / HTTP/1.1\r\nContent-Length: 1001\r\n\r\n", "Request body too large.\n"),
+            (
+                "POST / HTTP/1.1\r\nContent-Length: 1\r\n\r\nab",
+                "Request body exceeded Content-Length.\n",
+            ),
+            ("POST\r\n\r\n", "Failed to parse request header.\n"),
+            ("POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n", "read true"),
+            ("POST / HTTP/1.1\r\n", "read false"),
+        ] {
+            let answer = ask(request);
+            assert!(answer.contains(part), "{request:?}: {answer:?}");
+        }
+        assert!(ask(&"x".repeat(200)).contains("Request header too large.\n"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(input in any::<Vec<u8>>(), near in "(GET|POST) /publish HTTP/1.1\r?\n(Content-Length: [0-9]{0,3}\r?\n)?\r?\n[{}\\[\\]a-z\":]{0,20}") {
+            read_request(&input, LIMITS);
+            read_request(near.as_bytes(), LIMITS);
+        }
+    }
+}

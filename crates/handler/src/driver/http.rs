@@ -1,0 +1,204 @@
+//! The HTTP control server: connections, reading and writing. What is said is in
+//! [`crate::control`].
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr};
+
+use mio::net::{TcpListener, TcpStream};
+use mio::{Interest, Registry, Token};
+use slab::Slab;
+
+use super::hub_io::HubInput;
+use crate::control::{Answer, Limits, Step, read_request};
+
+/// Connections at a time; more wait in the backlog (spec/publish.md §2.1).
+const CONNECTIONS_MAX: usize = 128;
+
+/// How long a client may take to read its answer after it was sent.
+const LINGER_MS: u64 = 2_000;
+
+/// The token of the listener; connections have the ones after it.
+pub(super) const LISTENER: Token = Token(1_000);
+
+struct Connection {
+    stream: TcpStream,
+    input: Vec<u8>,
+    output: Vec<u8>,
+    continued: bool,
+    /// The answer is complete; when it is written the connection ends.
+    answered: bool,
+    /// The answer is written; until then what still comes is read and thrown away, so that the
+    /// client sees the answer and no reset.
+    closes: Option<u64>,
+}
+
+/// The server.
+pub(super) struct HttpServer {
+    listener: TcpListener,
+    connections: Slab<Connection>,
+    limits: Limits,
+    /// Clients wait in the backlog.
+    acceptable: bool,
+}
+
+impl HttpServer {
+    /// Listens on `address`.
+    pub(super) fn bind(address: SocketAddr, limits: Limits) -> Result<Self, String> {
+        let listener = TcpListener::bind(address).map_err(|error| {
+            format!("unable to bind to http control address {address}: {error}")
+        })?;
+        let address = listener.local_addr().unwrap_or(address);
+        log::info!("http control server: {address}");
+        Ok(Self { listener, connections: Slab::new(), limits, acceptable: false })
+    }
+
+    pub(super) fn register(&mut self, registry: &Registry) -> io::Result<()> {
+        registry.register(&mut self.listener, LISTENER, Interest::READABLE)
+    }
+
+    /// When connections are to be looked at though nothing happened.
+    pub(super) fn next_deadline(&self) -> Option<u64> {
+        self.connections.iter().filter_map(|(_, connection)| connection.closes).min()
+    }
+
+    /// An event of the loop.
+    pub(super) fn event(&mut self, now: u64, token: Token, inputs: &mut Vec<HubInput>) {
+        match token.0.checked_sub(LISTENER.0 + 1) {
+            None => self.acceptable = true,
+            Some(number) => self.advance(now, number, inputs),
+        }
+    }
+
+    /// Takes new clients in, unless the engine has enough to do.
+    pub(super) fn accept(
+        &mut self,
+        now: u64,
+        registry: &Registry,
+        inputs: &mut Vec<HubInput>,
+        congested: bool,
+    ) {
+        self.close_lingering(now);
+        while self.acceptable && !congested && self.connections.len() < CONNECTIONS_MAX {
+            match self.listener.accept() {
+                Ok((stream, _)) => self.add(now, registry, stream, inputs),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.acceptable = false;
+                    if error.kind() != io::ErrorKind::WouldBlock {
+                        log::warn!("http control server: cannot accept a client: {error}");
+                    }
+                }
+            }
+        }
+    }
+
+    fn add(
+        &mut self,
+        now: u64,
+        registry: &Registry,
+        mut stream: TcpStream,
+        inputs: &mut Vec<HubInput>,
+    ) {
+        let entry = self.connections.vacant_entry();
+        let number = entry.key();
+        let token = Token(LISTENER.0 + 1 + number);
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        if let Err(error) = registry.register(&mut stream, token, interest) {
+            log::warn!("http control server: cannot watch a client: {error}");
+            return;
+        }
+        entry.insert(Connection {
+            stream,
+            input: Vec::new(),
+            output: Vec::new(),
+            continued: false,
+            answered: false,
+            closes: None,
+        });
+        self.advance(now, number, inputs);
+    }
+
+    fn advance(&mut self, now: u64, number: usize, inputs: &mut Vec<HubInput>) {
+        let Some(connection) = self.connections.get_mut(number) else { return };
+        if !connection.advance(now, self.limits, inputs) {
+            self.connections.remove(number);
+        }
+    }
+
+    fn close_lingering(&mut self, now: u64) {
+        self.connections.retain(|_, connection| connection.closes.is_none_or(|at| at > now));
+    }
+}
+
+impl Connection {
+    /// Reads, answers and writes as far as it goes; false: the connection is over.
+    fn advance(&mut self, now: u64, limits: Limits, inputs: &mut Vec<HubInput>) -> bool {
+        let open = match self.read() {
+            Ok(open) => open,
+            Err(_) => return false,
+        };
+        if !self.answered {
+            match read_request(&self.input, limits) {
+                Step::Read(_) if !open => {
+                    log::debug!("httpserver error: client closed unexpectedly");
+                    return false;
+                }
+                Step::Read(go_on) => {
+                    if go_on && !std::mem::replace(&mut self.continued, true) {
+                        self.output.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+                    }
+                }
+                Step::Answer(answer) => self.answer(answer),
+                Step::Publish(answer, items) => {
+                    self.answer(answer);
+                    inputs.push(HubInput::Items(items));
+                }
+                Step::Recover(answer) => {
+                    self.answer(answer);
+                    inputs.push(HubInput::Recover);
+                }
+            }
+        }
+        self.write(now).is_ok() && (open || !self.answered || !self.output.is_empty())
+    }
+
+    fn answer(&mut self, answer: Answer) {
+        if let Some(line) = answer.log {
+            log::debug!("{line}");
+        }
+        self.output.extend(answer.bytes);
+        self.answered = true;
+        self.input = Vec::new();
+    }
+
+    /// Reads what is there; false: the client has ended its side.
+    fn read(&mut self) -> io::Result<bool> {
+        let mut buffer = [0; 16 * 1024];
+        loop {
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return Ok(false),
+                Ok(_) if self.answered => {}
+                Ok(length) => self.input.extend_from_slice(&buffer[..length]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn write(&mut self, now: u64) -> io::Result<()> {
+        while !self.output.is_empty() {
+            match self.stream.write(&self.output) {
+                Ok(length) => drop(self.output.drain(..length)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if self.answered && self.closes.is_none() {
+            self.closes = Some(now + LINGER_MS);
+            self.stream.shutdown(Shutdown::Write)?;
+        }
+        Ok(())
+    }
+}

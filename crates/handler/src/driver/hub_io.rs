@@ -1,0 +1,248 @@
+//! The sockets of the hub: publish inputs, commands, stats.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use evloop::zsock::{Error, Options, Socket};
+use grip::{Item, Value};
+use mio::{Registry, Token};
+
+use super::options::Config;
+use super::shard_io::BUDGET;
+use crate::message::{Envelope, Output};
+
+/// What came in for the hub.
+#[derive(Debug)]
+pub(super) enum HubInput {
+    /// Items to publish, in order.
+    Items(Vec<Item>),
+    /// A stats message of a proxy.
+    ProxyStats(zmq::Message),
+    /// A subscription message of the stats socket.
+    StatsSubscription(zmq::Message),
+    /// A command.
+    Command(Envelope, zmq::Message),
+    /// The recover action of the control API.
+    Recover,
+}
+
+/// Stats that our own proxies send only to those who ask (design, rule 13). `conn` is asked for
+/// while it has a listener.
+const PROXY_TOPICS: [&[u8]; 4] = [b"activity ", b"counts ", b"report ", b"conn-max "];
+
+/// The sockets; those that the configuration does not name are not there.
+pub(super) struct HubIo {
+    pull: Option<Socket>,
+    sub: Option<Socket>,
+    command: Option<Socket>,
+    stats: Option<Socket>,
+    proxy_stats: Socket,
+    conn_wanted: bool,
+    frames: Vec<zmq::Message>,
+}
+
+impl HubIo {
+    /// Makes and binds the sockets, in the order of spec/publish.md §12.
+    pub(super) fn new(context: &zmq::Context, config: &Config) -> Result<Self, Error> {
+        let mode = config.ipc_file_mode;
+        let bound = |kind, options: &Options<'_>, spec: &Option<String>| match spec {
+            None => Ok(None),
+            Some(spec) => {
+                let socket = Socket::new(context, kind, options)?;
+                socket.bind(spec, mode)?;
+                Ok(Some(socket))
+            }
+        };
+        let rpc = Options { hwm: 100, linger_ms: 0, ..Options::default() };
+        let command = bound(zmq::ROUTER, &rpc, &config.command_spec)?;
+        let wide = Options { hwm: 101_000, linger_ms: 0, ..Options::default() };
+        let pull = bound(zmq::PULL, &wide, &config.push_in_spec)?;
+        let sub = sub_input(context, config)?;
+        let many = Options { hwm: 200_000, linger_ms: 0, ..Options::default() };
+        let stats = bound(zmq::XPUB, &many, &config.stats_spec)?;
+        let proxy_stats = Socket::new(context, zmq::SUB, &many)?;
+        for spec in &config.specs.proxy_stats {
+            proxy_stats.connect(spec)?;
+        }
+        PROXY_TOPICS.iter().for_each(|topic| proxy_stats.subscribe(topic));
+        let frames = Vec::new();
+        Ok(Self { pull, sub, command, stats, proxy_stats, conn_wanted: false, frames })
+    }
+
+    pub(super) fn register(&self, registry: &Registry, token: Token) -> std::io::Result<()> {
+        let sockets = [&self.pull, &self.sub, &self.command, &self.stats];
+        for socket in sockets.into_iter().flatten() {
+            socket.register(registry, token)?;
+        }
+        self.proxy_stats.register(registry, token)
+    }
+
+    /// Takes in what waits, within the budget; gives whether anything came. While `congested`,
+    /// what is to be published stays where it is.
+    pub(super) fn receive(&mut self, inputs: &mut Vec<HubInput>, congested: bool) -> bool {
+        let before = inputs.len();
+        if !congested {
+            self.receive_pull(inputs);
+            self.receive_sub(inputs);
+        }
+        self.receive_stats(inputs);
+        self.receive_commands(inputs);
+        inputs.len() > before
+    }
+
+    fn receive_pull(&mut self, inputs: &mut Vec<HubInput>) {
+        let Some(socket) = &self.pull else { return };
+        let mut items = Vec::new();
+        for _ in 0..BUDGET {
+            if !socket.recv(&mut self.frames) {
+                break;
+            }
+            match self.frames.as_slice() {
+                [payload] => match parse_item(payload, None) {
+                    Ok(item) => items.push(item),
+                    Err(error) => {
+                        log::warn!(
+                            "IN pull: received message with invalid format{error}, skipping"
+                        );
+                    }
+                },
+                _ => log::warn!("IN pull: received message with parts != 1, skipping"),
+            }
+        }
+        if !items.is_empty() {
+            inputs.push(HubInput::Items(items));
+        }
+    }
+
+    fn receive_sub(&mut self, inputs: &mut Vec<HubInput>) {
+        let Some(socket) = &self.sub else { return };
+        let mut items = Vec::new();
+        for _ in 0..BUDGET {
+            if !socket.recv(&mut self.frames) {
+                break;
+            }
+            match self.frames.as_slice() {
+                [topic, payload] => {
+                    let topic = String::from_utf8_lossy(topic);
+                    let topic = Some(&*topic).filter(|topic| !topic.is_empty());
+                    match parse_item(payload, topic) {
+                        Ok(item) => items.push(item),
+                        Err(error) => {
+                            log::warn!(
+                                "IN sub: received message with invalid format{error}, skipping"
+                            );
+                        }
+                    }
+                }
+                _ => log::warn!("IN sub: received message with parts != 2, skipping"),
+            }
+        }
+        if !items.is_empty() {
+            inputs.push(HubInput::Items(items));
+        }
+    }
+
+    fn receive_stats(&mut self, inputs: &mut Vec<HubInput>) {
+        for _ in 0..BUDGET {
+            if !self.proxy_stats.recv(&mut self.frames) {
+                break;
+            }
+            inputs.extend(self.frames.drain(..).next().map(HubInput::ProxyStats));
+        }
+        let Some(socket) = &self.stats else { return };
+        for _ in 0..BUDGET {
+            if !socket.recv(&mut self.frames) {
+                break;
+            }
+            inputs.extend(self.frames.drain(..).next().map(HubInput::StatsSubscription));
+        }
+    }
+
+    fn receive_commands(&mut self, inputs: &mut Vec<HubInput>) {
+        let Some(socket) = &self.command else { return };
+        for _ in 0..BUDGET {
+            if !socket.recv(&mut self.frames) {
+                break;
+            }
+            let Some(payload) = self.frames.pop() else { continue };
+            if self.frames.last().is_none_or(|frame| !frame.is_empty()) {
+                log::warn!("zrpc server: received message with parts != 1, skipping");
+                continue;
+            }
+            let envelope: Envelope = self.frames.iter().map(|frame| frame.to_vec()).collect();
+            inputs.push(HubInput::Command(envelope, payload));
+        }
+    }
+
+    /// Does what the engine asks for.
+    pub(super) fn send(&mut self, output: Output) {
+        match output {
+            Output::Stats(frame) => {
+                if let Some(socket) = &self.stats {
+                    // Who is too slow misses messages, as with any PUB socket.
+                    let _ = socket.send(&[&frame]);
+                }
+            }
+            Output::CommandReply { envelope, payload } => {
+                let mut frames: Vec<&[u8]> = envelope.iter().map(Vec::as_slice).collect();
+                frames.push(&payload);
+                if let Some(socket) = &self.command {
+                    let _ = socket.send(&frames);
+                }
+            }
+            Output::Subscribe(channel) => self.follow(&channel, true),
+            Output::Unsubscribe(channel) => self.follow(&channel, false),
+            Output::ListenConn(wanted) if wanted != self.conn_wanted => {
+                self.conn_wanted = wanted;
+                match wanted {
+                    true => self.proxy_stats.subscribe(b"conn "),
+                    false => self.proxy_stats.unsubscribe(b"conn "),
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn follow(&self, channel: &Arc<str>, wanted: bool) {
+        let Some(socket) = &self.sub else { return };
+        let what = if wanted { "subscribe" } else { "unsubscribe" };
+        log::debug!("SUB socket {what}: {channel}");
+        match wanted {
+            true => socket.subscribe(channel.as_bytes()),
+            false => socket.unsubscribe(channel.as_bytes()),
+        }
+    }
+}
+
+/// The SUB input: the first address bound, or all of them connected.
+fn sub_input(context: &zmq::Context, config: &Config) -> Result<Option<Socket>, Error> {
+    let Some(first) = config.push_in_sub_specs.first() else { return Ok(None) };
+    let options = Options { hwm: 101_000, linger_ms: 0, ..Options::default() };
+    let socket = Socket::new(context, zmq::SUB, &options)?;
+    if !config.push_in_sub_connect {
+        socket.bind(first, config.ipc_file_mode)?;
+        return Ok(Some(socket));
+    }
+    for spec in &config.push_in_sub_specs {
+        socket.connect(spec)?;
+    }
+    Ok(Some(socket))
+}
+
+/// Reads an item as it comes by ZeroMQ (spec/publish.md §4). The error is what follows
+/// `invalid format` in the log.
+fn parse_item(payload: &[u8], topic: Option<&str>) -> Result<Item, String> {
+    let parsed = match payload {
+        [b'J', text @ ..] => {
+            let value = Value::from_json(text).ok_or(" (json parse failed)")?;
+            value.as_map().ok_or(" (not a valid json object)")?;
+            Item::from_json(&value, topic)
+        }
+        payload => {
+            let frame = payload.strip_prefix(b"T").unwrap_or(payload);
+            let value = Value::from_tnetstring(&Bytes::copy_from_slice(frame));
+            Item::from_tnetstring(&value.ok_or(" (tnetstring parse failed)")?, topic)
+        }
+    };
+    parsed.map_err(|error| format!(": {error}"))
+}

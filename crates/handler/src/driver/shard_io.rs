@@ -1,0 +1,231 @@
+//! The sockets of a shard: connection managers, and the calls of the proxies.
+
+use std::sync::Arc;
+
+use config::specs::HandlerSpecs;
+use evloop::monitor::Monitor;
+use evloop::peers::{PeerRouter, Routed};
+use evloop::zsock::{Error, Options, Sent, Socket};
+use mio::{Registry, Token};
+
+use super::pubside::PubSide;
+use super::trace::Dump;
+use crate::message::{Envelope, Output};
+
+/// Messages taken from one socket in a turn.
+pub(super) const BUDGET: usize = 100;
+
+/// When, after a connection to a connection manager broke, it is looked who is gone: at once
+/// and again, because ZeroMQ takes the broken pipe down a little later. Milliseconds.
+const PROBES_MS: [u64; 3] = [0, 100, 1_000];
+
+/// What came in for a shard.
+#[derive(Debug)]
+pub(super) enum ShardInput {
+    /// A call of a proxy.
+    Call(Envelope, zmq::Message),
+    /// A message of a connection manager.
+    Client(zmq::Message),
+    /// A connection manager is gone.
+    PeerGone(Vec<u8>),
+    /// A connection to some connection manager broke: see who is gone.
+    Probe,
+}
+
+/// The sockets.
+pub(super) struct ShardIo {
+    stream: PeerRouter,
+    monitor: Monitor,
+    probes: Vec<u64>,
+    publisher: PubSide,
+    accept: Socket,
+    inspect: Socket,
+    retry: PeerRouter,
+    /// Answers of accept and inspect calls go back to where the call came from.
+    frames: Vec<zmq::Message>,
+}
+
+/// Which of the call sockets; the last frame of an envelope here says so.
+const ACCEPT: &[u8] = b"a";
+const INSPECT: &[u8] = b"i";
+
+impl ShardIo {
+    /// Makes and connects the sockets of a shard with that instance id.
+    pub(super) fn new(
+        context: &zmq::Context,
+        specs: &HandlerSpecs,
+        id: &str,
+    ) -> Result<Self, Error> {
+        let identity = Some(id.as_bytes());
+        let router = Options {
+            identity,
+            hwm: 101_000,
+            linger_ms: 500,
+            mandatory: true,
+            // A peer that left is gone at once, not a queue that fills.
+            immediate: true,
+            heartbeat: true,
+            ..Options::default()
+        };
+        let stream = Socket::new(context, zmq::ROUTER, &router)?;
+        let monitor = Monitor::new(context, &stream)?;
+        let retry = Socket::new(context, zmq::ROUTER, &router)?;
+        let calls = Options { hwm: 100, linger_ms: 100, ..Options::default() };
+        let accept = Socket::new(context, zmq::ROUTER, &calls)?;
+        let inspect = Socket::new(context, zmq::ROUTER, &calls)?;
+        for (socket, specs) in [
+            (&stream, &specs.connmgr_in_stream),
+            (&retry, &specs.proxy_retry_out),
+            (&accept, &specs.proxy_accept),
+            (&inspect, &specs.proxy_inspect),
+        ] {
+            for spec in specs {
+                socket.connect(spec)?;
+            }
+        }
+        Ok(Self {
+            stream: PeerRouter::new(stream),
+            monitor,
+            probes: Vec::new(),
+            publisher: PubSide::new(context, &specs.connmgr_out)?,
+            accept,
+            inspect,
+            retry: PeerRouter::new(retry),
+            frames: Vec::new(),
+        })
+    }
+
+    pub(super) fn register(&self, registry: &Registry, token: Token) -> std::io::Result<()> {
+        self.monitor.register(registry, token)?;
+        for socket in [
+            self.stream.socket(),
+            self.publisher.socket(),
+            &self.accept,
+            &self.inspect,
+            self.retry.socket(),
+        ] {
+            socket.register(registry, token)?;
+        }
+        Ok(())
+    }
+
+    /// When [`ShardIo::receive`] is to be called though nothing came in.
+    pub(super) fn next_deadline(&self, now: u64) -> Option<u64> {
+        let parked = self.stream.has_parked() || self.retry.has_parked() || self.publisher.waits();
+        let soon = parked.then_some(now + 20);
+        self.probes.iter().copied().chain(soon).min()
+    }
+
+    /// Takes in what waits, within the budget; gives whether anything came.
+    pub(super) fn receive(&mut self, now: u64, inputs: &mut Vec<ShardInput>) -> bool {
+        let before = inputs.len();
+        self.receive_stream(inputs);
+        self.receive_calls(inputs);
+        while self.retry.socket().recv(&mut self.frames) {}
+        inputs.extend(self.publisher.turn(now).into_iter().map(ShardInput::PeerGone));
+        if self.stream.has_parked() {
+            inputs.extend(self.stream.retry(now).into_iter().map(ShardInput::PeerGone));
+        }
+        if self.retry.has_parked() {
+            self.retry.retry(now);
+        }
+        if self.monitor.disconnected() > 0 {
+            self.probes.extend(PROBES_MS.map(|after| now + after));
+        }
+        let due = self.probes.iter().any(|at| *at <= now);
+        if due {
+            self.probes.retain(|at| *at > now);
+            inputs.push(ShardInput::Probe);
+        }
+        inputs.len() > before
+    }
+
+    fn receive_stream(&mut self, inputs: &mut Vec<ShardInput>) {
+        for _ in 0..BUDGET {
+            if !self.stream.socket().recv(&mut self.frames) {
+                return;
+            }
+            let [peer, empty, packet] = self.frames.as_slice() else {
+                log::warn!("unable to determine packet address");
+                continue;
+            };
+            if !empty.is_empty() {
+                log::warn!("unable to determine packet address");
+                continue;
+            }
+            if log::log_enabled!(log::Level::Trace) {
+                zhttp::split(packet).for_each(|p| log::trace!("IN stream {}", Dump(p)));
+            }
+            self.stream.heard_of(peer);
+            inputs.extend(self.frames.pop().map(ShardInput::Client));
+        }
+    }
+
+    fn receive_calls(&mut self, inputs: &mut Vec<ShardInput>) {
+        for (socket, mark) in [(&self.accept, ACCEPT), (&self.inspect, INSPECT)] {
+            for _ in 0..BUDGET {
+                if !socket.recv(&mut self.frames) {
+                    break;
+                }
+                let Some(payload) = self.frames.pop() else { continue };
+                if self.frames.last().is_none_or(|frame| !frame.is_empty()) {
+                    log::warn!("zrpc server: received message with parts != 1, skipping");
+                    continue;
+                }
+                let mut envelope: Envelope = self.frames.iter().map(|f| f.to_vec()).collect();
+                envelope.push(mark.to_vec());
+                inputs.push(ShardInput::Call(envelope, payload));
+            }
+        }
+    }
+
+    /// Does what the engine asks for; gives a connection manager that turned out to be gone.
+    pub(super) fn send(&mut self, now: u64, output: Output) -> Option<Arc<[u8]>> {
+        match output {
+            Output::ToClient { peer, router, message, .. } => {
+                return self.send_to_client(now, peer, router, message);
+            }
+            Output::Reply { envelope, payload, .. } => self.reply(&envelope, &payload),
+            Output::Retry { proxy, packet, .. } => {
+                if self.retry.send(now, &proxy, packet) == Routed::Gone {
+                    let proxy = String::from_utf8_lossy(&proxy);
+                    log::error!("a retry is lost: proxy {proxy} is gone");
+                }
+            }
+            _ => {}
+        }
+        None
+    }
+
+    fn send_to_client(
+        &mut self,
+        now: u64,
+        peer: Arc<[u8]>,
+        router: bool,
+        message: Vec<u8>,
+    ) -> Option<Arc<[u8]>> {
+        if log::log_enabled!(log::Level::Trace) {
+            let to = String::from_utf8_lossy(&peer);
+            zhttp::split(&message).for_each(|p| log::trace!("OUT stream to={to} {}", Dump(p)));
+        }
+        if !router {
+            self.publisher.send(now, &peer, &message);
+            return None;
+        }
+        match self.stream.send(now, &peer, message) {
+            Routed::Sent | Routed::Parked => None,
+            // What is lost has used up sequence numbers: the sessions cannot go on.
+            Routed::Overflow | Routed::Gone => Some(peer),
+        }
+    }
+
+    fn reply(&self, envelope: &Envelope, payload: &[u8]) {
+        let Some((mark, envelope)) = envelope.split_last() else { return };
+        let socket = if mark == ACCEPT { &self.accept } else { &self.inspect };
+        let mut frames: Vec<&[u8]> = envelope.iter().map(Vec::as_slice).collect();
+        frames.push(payload);
+        if socket.send(&frames) != Sent::Ok {
+            log::warn!("an answer to a proxy could not be sent");
+        }
+    }
+}

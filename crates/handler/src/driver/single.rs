@@ -1,0 +1,171 @@
+//! One thread: the hub and its only shard, all sockets in one loop.
+
+use std::io;
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
+
+use evloop::clock::Clock;
+use evloop::signals::Signal;
+use mio::{Events, Poll};
+
+use super::http::HttpServer;
+use super::hub_io::{HubInput, HubIo};
+use super::options::Config;
+use super::shard_io::{ShardInput, ShardIo};
+use super::{WAKE, ZMQ, loop_error, stops};
+use crate::control::Limits;
+use crate::engine::Handler;
+use crate::message::Output;
+
+/// The loop and everything in it.
+struct Single {
+    clock: Clock,
+    handler: Handler,
+    shard_io: ShardIo,
+    hub_io: HubIo,
+    http: Option<HttpServer>,
+    hub_inputs: Vec<HubInput>,
+    shard_inputs: Vec<ShardInput>,
+}
+
+pub(super) fn run(
+    config: &Config,
+    context: &zmq::Context,
+    mut poll: Poll,
+    signals: &Receiver<Signal>,
+) -> Result<(), String> {
+    let clock = Clock::new();
+    let id = config.settings.shard_id(0);
+    let mut single = Single {
+        handler: Handler::new(clock.now_ms(), config.settings.clone()),
+        shard_io: ShardIo::new(context, &config.specs, &id).map_err(|error| error.to_string())?,
+        hub_io: HubIo::new(context, config).map_err(|error| error.to_string())?,
+        http: http_server(config)?,
+        hub_inputs: Vec::new(),
+        shard_inputs: Vec::new(),
+        clock,
+    };
+    let registry = poll.registry();
+    single.shard_io.register(registry, ZMQ).map_err(loop_error)?;
+    single.hub_io.register(registry, ZMQ).map_err(loop_error)?;
+    if let Some(http) = &mut single.http {
+        http.register(registry).map_err(loop_error)?;
+    }
+    log::info!("started");
+    single.turn_until(&mut poll, || stops(signals)).map_err(loop_error)?;
+    log::debug!("stopped");
+    Ok(())
+}
+
+/// The control server, if the configuration asks for one.
+pub(super) fn http_server(config: &Config) -> Result<Option<HttpServer>, String> {
+    let limits = Limits { head: config.http_head_max, body: config.http_body_max };
+    config.http.map(|address| HttpServer::bind(address, limits)).transpose()
+}
+
+impl Single {
+    fn turn_until(&mut self, poll: &mut Poll, stops: impl Fn() -> bool) -> io::Result<()> {
+        let mut events = Events::with_capacity(256);
+        loop {
+            // Only after a turn in which nothing happened is it safe to sleep: ZeroMQ tells of a
+            // message once.
+            let busy = self.turn(poll);
+            let timeout = if busy { Some(Duration::ZERO) } else { self.timeout() };
+            match poll.poll(&mut events, timeout) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                result => result?,
+            }
+            let now = self.clock.now_ms();
+            for event in &events {
+                match event.token() {
+                    WAKE if stops() => {
+                        self.stop();
+                        return Ok(());
+                    }
+                    WAKE | ZMQ => {}
+                    token => {
+                        if let Some(http) = &mut self.http {
+                            http.event(now, token, &mut self.hub_inputs);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        let now = self.clock.now_ms();
+        let http = self.http.as_ref().and_then(HttpServer::next_deadline);
+        let deadlines = [self.handler.next_deadline(), self.shard_io.next_deadline(now), http];
+        let next = deadlines.into_iter().flatten().min()?;
+        // The clock counts whole milliseconds: one more, so that the deadline has passed.
+        Some(Duration::from_millis(next.saturating_sub(now) + u64::from(next > now)))
+    }
+
+    /// Takes in, works, sends; gives whether there was anything to do.
+    fn turn(&mut self, poll: &Poll) -> bool {
+        let now = self.clock.now_ms();
+        let congested = self.handler.congested();
+        let mut busy = self.shard_io.receive(now, &mut self.shard_inputs);
+        busy |= self.hub_io.receive(&mut self.hub_inputs, congested);
+        if let Some(http) = &mut self.http {
+            http.accept(now, poll.registry(), &mut self.hub_inputs, congested);
+        }
+        busy |= !self.hub_inputs.is_empty();
+        self.apply(now);
+        if self.handler.next_deadline().is_some_and(|at| at <= now) {
+            self.handler.timeout(now);
+        }
+        busy |= self.handler.has_work();
+        self.handler.work(now);
+        busy | self.send(now)
+    }
+
+    fn apply(&mut self, now: u64) {
+        for input in self.shard_inputs.drain(..) {
+            match input {
+                ShardInput::Call(envelope, payload) => {
+                    self.handler.call(now, 0, envelope, &payload);
+                }
+                ShardInput::Client(message) => self.handler.client_message(now, 0, &message),
+                ShardInput::PeerGone(peer) => self.handler.peer_gone(now, &peer),
+                ShardInput::Probe => self.handler.probe(),
+            }
+        }
+        for input in self.hub_inputs.drain(..) {
+            match input {
+                HubInput::Items(items) => self.handler.publish(now, items),
+                HubInput::ProxyStats(message) => self.handler.proxy_stats(now, &message),
+                HubInput::StatsSubscription(message) => {
+                    self.handler.stats_subscription(now, &message);
+                }
+                HubInput::Command(envelope, payload) => {
+                    self.handler.command(now, envelope, &payload);
+                }
+                HubInput::Recover => self.handler.recover(now),
+            }
+        }
+    }
+
+    /// Sends everything; gives whether there was anything.
+    fn send(&mut self, now: u64) -> bool {
+        let mut any = false;
+        while let Some(output) = self.handler.poll_output() {
+            any = true;
+            match output {
+                Output::ToClient { .. } | Output::Reply { .. } | Output::Retry { .. } => {
+                    if let Some(peer) = self.shard_io.send(now, output) {
+                        self.handler.peer_gone(now, &peer);
+                    }
+                }
+                output => self.hub_io.send(output),
+            }
+        }
+        any
+    }
+
+    fn stop(&mut self) {
+        self.handler.stop();
+        self.send(self.clock.now_ms());
+    }
+}

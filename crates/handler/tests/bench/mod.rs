@@ -1,0 +1,315 @@
+//! The handler on virtual time, with the sockets' other ends played by the test.
+
+use grip::{Item, Value};
+use handler::{Handler, Output, Settings};
+use tnetstring::Writer;
+use zhttp::{Ext, Fields, Head, Id, Kind, Packet};
+use zrpc::{HttpRequest, HttpResponse, Rid, accept};
+
+/// An accept call in the making.
+pub struct Call {
+    headers: Vec<(String, String)>,
+    body: String,
+    id: String,
+    credits: u32,
+    old: bool,
+    channel: String,
+}
+
+/// A call that holds in `mode`, on channel `c`.
+pub fn hold(mode: &str) -> Call {
+    Call {
+        headers: vec![("Grip-Hold".to_owned(), mode.to_owned())],
+        body: String::new(),
+        id: String::new(),
+        credits: 8192,
+        old: false,
+        channel: "c".to_owned(),
+    }
+}
+
+impl Call {
+    pub fn session(mut self, id: &str) -> Self {
+        self.id = id.to_owned();
+        self
+    }
+
+    pub fn body(mut self, body: &str) -> Self {
+        self.body = body.to_owned();
+        self
+    }
+
+    pub fn credits(mut self, credits: u32) -> Self {
+        self.credits = credits;
+        self
+    }
+
+    pub fn channel(mut self, channel: &str) -> Self {
+        self.channel = channel.to_owned();
+        self
+    }
+
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub fn old_peer(mut self) -> Self {
+        self.old = true;
+        self
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut headers = Writer::new();
+        headers.list(|w| {
+            let channel = ("Grip-Channel".to_owned(), self.channel.clone());
+            for (name, value) in self.headers.iter().chain([&channel]) {
+                w.list(|w| [name, value].iter().for_each(|text| w.str(text)));
+            }
+        });
+        let headers = headers.into_vec();
+        let headers = zhttp::Headers::parse(tnetstring::parse_all(&headers).unwrap()).unwrap();
+        let request = HttpRequest {
+            method: "GET",
+            uri: "http://api.example/stream",
+            headers: zhttp::Headers::EMPTY,
+            body: b"",
+        };
+        let session = zrpc::Session {
+            rid: Rid { sender: b"cm", id: self.id.as_bytes() },
+            in_seq: 1,
+            out_seq: 0,
+            out_credits: self.credits,
+            router_resp: !self.old,
+            multi: !self.old,
+            batch: !self.old,
+            ..zrpc::Session::default()
+        };
+        let args = accept::Args {
+            requests: vec![session],
+            request,
+            orig_request: request,
+            response: HttpResponse { code: 200, reason: "OK", headers, body: self.body.as_bytes() },
+            inspect: None,
+            route: None,
+            separate_stats: false,
+            channel_prefix: None,
+            log_level: None,
+            channels: Vec::new(),
+            trusted: false,
+            use_session: false,
+            response_sent: false,
+            conn_max: None,
+        };
+        let mut out = Vec::new();
+        let from = Some(&b"proxy_1"[..]);
+        zrpc::write_request(&mut out, from, Some(b"call"), "accept", |w| args.write(w));
+        out
+    }
+}
+
+/// A packet that the handler sent.
+#[derive(Clone, Debug)]
+#[allow(dead_code, reason = "each test looks at some of it")]
+pub struct Got {
+    pub from: String,
+    pub ids: Vec<(String, u32)>,
+    pub kind: Kind,
+    pub code: Option<u16>,
+    pub headers: Vec<(String, String)>,
+    pub body: String,
+    pub more: bool,
+    pub multi: bool,
+    pub batch: bool,
+}
+
+fn got(packet: &[u8]) -> Got {
+    let p = Packet::parse(packet).unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Got {
+        from: text(p.from),
+        ids: p.ids.iter().map(|id| (text(id.id), id.seq.unwrap())).collect(),
+        kind: p.kind,
+        code: p.code,
+        headers: p.headers.iter().map(|(n, v)| (n.to_owned(), text(v))).collect(),
+        body: text(p.body),
+        more: p.more,
+        multi: p.ext.multi,
+        batch: p.ext.batch,
+    }
+}
+
+/// The handler and everything that came out of it.
+pub struct Bench {
+    pub now: u64,
+    pub handler: Handler,
+    pub messages: Vec<(String, Vec<u8>)>,
+    pub unsubscribed: Vec<String>,
+    replies: Vec<Vec<u8>>,
+    retries: Vec<Vec<u8>>,
+    stats: Vec<Vec<u8>>,
+}
+
+impl Bench {
+    pub fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    pub fn with(change: impl FnOnce(&mut Settings)) -> Self {
+        let mut settings = Settings {
+            id_cache_ttl_ms: 60_000,
+            update_on_first_subscription: false,
+            ..Settings::default()
+        };
+        change(&mut settings);
+        Self {
+            now: 0,
+            handler: Handler::new(0, settings),
+            messages: Vec::new(),
+            unsubscribed: Vec::new(),
+            replies: Vec::new(),
+            retries: Vec::new(),
+            stats: Vec::new(),
+        }
+    }
+
+    pub fn accept(&mut self, call: Call) {
+        self.accept_at(0, call);
+    }
+
+    pub fn accept_at(&mut self, shard: usize, call: Call) {
+        self.handler.call(self.now, shard, vec![b"peer".to_vec()], &call.encode());
+        self.settle();
+    }
+
+    /// Lets everything happen that needs no time.
+    pub fn settle(&mut self) {
+        loop {
+            let more = self.handler.work(self.now);
+            while let Some(output) = self.handler.poll_output() {
+                match output {
+                    Output::ToClient { peer, message, .. } => {
+                        let peer = String::from_utf8_lossy(&peer).into_owned();
+                        self.messages.push((peer, message));
+                    }
+                    Output::Reply { payload, .. } => self.replies.push(payload),
+                    Output::Retry { packet, .. } => self.retries.push(packet),
+                    Output::Stats(packet) => self.stats.push(packet),
+                    Output::Unsubscribe(channel) => self.unsubscribed.push(channel.to_string()),
+                    _ => {}
+                }
+            }
+            if !more {
+                return;
+            }
+        }
+    }
+
+    /// Lets time go by until `end`.
+    pub fn run_to(&mut self, end: u64) {
+        while let Some(at) = self.handler.next_deadline().filter(|at| *at <= end) {
+            self.now = self.now.max(at);
+            self.handler.timeout(self.now);
+            self.settle();
+        }
+        self.now = end;
+    }
+
+    pub fn publish(&mut self, json: &str) {
+        let item = item(json);
+        self.handler.publish(self.now, vec![item]);
+        self.settle();
+    }
+
+    pub fn publish_stream(&mut self, channel: &str, content: &str) {
+        self.handler.publish(self.now, vec![stream_item(channel, content)]);
+        self.settle();
+    }
+
+    pub fn publish_response(&mut self, channel: &str, body: &str) {
+        self.publish(&format!(r#"{{"channel":"{channel}","http-response":{{"body":"{body}"}}}}"#));
+    }
+
+    /// A packet of the connection manager.
+    pub fn packet(&mut self, id: &str, seq: u32, fill: impl FnOnce(&mut Fields<'_>)) {
+        let mut out = Vec::new();
+        let ids = [Id { id: id.as_bytes(), seq: Some(seq) }];
+        let ext = Ext { multi: true, batch: false, quiet: false };
+        zhttp::write(&mut out, &Head { from: b"cm", ids: &ids, ext }, fill);
+        for shard in 0..self.handler.shards().len() {
+            self.handler.client_message(self.now, shard, &out);
+        }
+        self.settle();
+    }
+
+    pub fn hear(&mut self, id: &str, seq: u32) {
+        self.packet(id, seq, |f| {
+            f.kind(Kind::KeepAlive);
+        });
+    }
+
+    pub fn credit(&mut self, id: &str, seq: u32, credits: u32) {
+        self.packet(id, seq, |f| {
+            f.kind(Kind::Credit).credits(credits);
+        });
+    }
+
+    /// What was sent to clients since the last call.
+    pub fn packets(&mut self) -> Vec<Got> {
+        let messages = std::mem::take(&mut self.messages);
+        messages.iter().flat_map(|(_, message)| zhttp::split(message)).map(got).collect()
+    }
+
+    /// What the proxy was told since the last call.
+    pub fn replies(&mut self) -> Vec<String> {
+        let replies = std::mem::take(&mut self.replies);
+        replies.iter().map(|reply| shown(reply)).collect()
+    }
+
+    pub fn retries(&mut self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.retries)
+    }
+
+    pub fn stats(&mut self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.stats)
+    }
+}
+
+fn shown(reply: &[u8]) -> String {
+    match zrpc::Response::parse(reply).unwrap().result {
+        Ok(value) => match accept::Reply::parse(value).unwrap() {
+            accept::Reply::Accepted => "accepted".to_owned(),
+            accept::Reply::Response(response) => format!("response {}", response.code),
+            accept::Reply::Nothing => "nothing".to_owned(),
+        },
+        Err((condition, value)) => {
+            let text = accept::error_text(value).unwrap_or_default();
+            format!("{condition}: {}", String::from_utf8_lossy(text))
+        }
+    }
+}
+
+fn item(json: &str) -> Item {
+    Item::from_json(&Value::from_json(json.as_bytes()).unwrap(), None).unwrap()
+}
+
+pub fn stream_item(channel: &str, content: &str) -> Item {
+    item(&format!(r#"{{"channel":"{channel}","http-stream":{{"content":"{content}"}}}}"#))
+}
+
+pub fn action_item(channel: &str, format: &str, action: &str) -> Item {
+    item(&format!(r#"{{"channel":"{channel}","{format}":{{"action":"{action}"}}}}"#))
+}
+
+/// An item whose content is its id.
+pub fn sequenced(channel: &str, id: &str, prev: &str) -> String {
+    let prev = match prev {
+        "" => String::new(),
+        prev => format!(r#""prev-id":"{prev}","#),
+    };
+    format!(r#"{{"channel":"{channel}","id":"{id}",{prev}"http-stream":{{"content":"{id}"}}}}"#)
+}
+
+pub fn kind_of(packet: &[u8]) -> String {
+    String::from_utf8_lossy(packet).split(' ').next().unwrap_or_default().to_owned()
+}

@@ -1,0 +1,366 @@
+//! Scenarios of the engine on virtual time: a backend's accept call in, packets out.
+
+mod bench;
+
+use bench::{Bench, Got, hold};
+use zhttp::Kind;
+
+#[test]
+fn a_stream_hold_is_answered_claimed_and_acknowledged_in_one_packet() {
+    let mut b = Bench::new();
+    b.accept(hold("stream").session("1").body("hello"));
+    assert_eq!(b.replies(), ["accepted"]);
+    let got = b.packets();
+    assert_eq!(got.len(), 1);
+    assert_eq!((got[0].ids[0].0.as_str(), got[0].ids[0].1), ("1", 0));
+    assert_eq!((got[0].code, got[0].body.as_str(), got[0].more), (Some(200), "hello", true));
+    assert!(got[0].multi && got[0].batch);
+}
+
+#[test]
+fn a_response_hold_is_claimed_by_a_keep_alive_and_answered_at_its_timeout() {
+    let mut b = Bench::new();
+    b.accept(hold("response").session("1").body("late"));
+    assert_eq!(b.packets()[0].kind, Kind::KeepAlive);
+    b.run_to(54_900);
+    assert!(b.packets().iter().all(|p| p.kind == Kind::KeepAlive));
+    b.hear("1", 1);
+    b.run_to(56_000);
+    let answer: Vec<Got> = b.packets().into_iter().filter(|p| p.kind == Kind::Data).collect();
+    assert_eq!(answer.len(), 1);
+    assert_eq!((answer[0].body.as_str(), answer[0].more), ("late", false));
+    assert!(answer[0].headers.contains(&("Content-Length".to_owned(), "4".to_owned())));
+    assert_eq!(b.handler.sessions(), 0);
+}
+
+#[test]
+fn a_publish_to_n_streams_takes_a_packet_for_each_128() {
+    for count in [1usize, 127, 128, 129, 1000] {
+        let mut b = Bench::new();
+        for n in 0..count {
+            b.accept(hold("stream").session(&n.to_string()));
+        }
+        b.packets();
+        b.publish_stream("c", "x");
+        let got = b.packets();
+        assert_eq!(got.len(), count.div_ceil(128));
+        let mut ids: Vec<&str> =
+            got.iter().flat_map(|p| &p.ids).map(|(id, _)| id.as_str()).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), count);
+        assert!(got.iter().all(|p| p.ids.iter().all(|(_, seq)| *seq == 1)));
+        assert!(got.iter().all(|p| p.body == "x" && p.more));
+    }
+}
+
+#[test]
+fn items_on_their_way_together_go_as_one_body() {
+    let mut b = Bench::new();
+    for n in 0..300 {
+        b.accept(hold("stream").session(&n.to_string()));
+    }
+    b.packets();
+    let items = ["a", "b", "c"].iter().map(|text| bench::stream_item("c", text)).collect();
+    b.handler.publish(b.now, items);
+    b.settle();
+    let got = b.packets();
+    assert_eq!(got.len(), 3);
+    assert!(got.iter().all(|p| p.body == "abc"));
+}
+
+#[test]
+fn a_peer_that_never_said_multi_gets_single_ids_and_no_batches() {
+    let mut b = Bench::new();
+    for n in 0..3 {
+        b.accept(hold("stream").session(&n.to_string()).old_peer());
+    }
+    b.packets();
+    b.publish_stream("c", "x");
+    assert!(b.messages.iter().all(|(_, message)| zhttp::split(message).count() == 1));
+    let got = b.packets();
+    assert_eq!(got.len(), 3);
+    // A keep-alive that says multi changes it.
+    b.hear("0", 1);
+    b.publish_stream("c", "y");
+    assert_eq!(b.packets().len(), 1);
+}
+
+#[test]
+fn credits_are_respected_and_what_waits_follows() {
+    let mut b = Bench::new();
+    b.accept(hold("stream").session("1").credits(10).body("0123456789abc"));
+    assert_eq!(b.packets()[0].body, "0123456789");
+    b.publish_stream("c", "XY");
+    b.publish_stream("c", "Z");
+    assert!(b.packets().is_empty());
+    b.credit("1", 1, 2);
+    assert_eq!(b.packets()[0].body, "ab");
+    b.credit("1", 2, 100);
+    let bodies: String = b.packets().iter().map(|p| p.body.as_str()).collect();
+    assert_eq!(bodies, "cXYZ");
+}
+
+#[test]
+fn a_stuck_client_loses_items_beyond_its_queue_and_holds_up_nobody() {
+    let mut b = Bench::new();
+    b.accept(hold("stream").session("stuck").credits(0));
+    b.accept(hold("stream").session("free").credits(1_000_000));
+    b.packets();
+    for n in 0..150 {
+        b.publish_stream("c", &format!("{n};"));
+    }
+    let got = b.packets();
+    assert_eq!(got.len(), 150);
+    assert!(got.iter().all(|p| p.ids[0].0 == "free"));
+    assert_eq!(b.handler.shards()[0].drops().queue_full, 50);
+}
+
+#[test]
+fn a_close_ends_the_response_after_what_came_before() {
+    let mut b = Bench::new();
+    b.accept(hold("stream").session("1"));
+    b.accept(hold("stream").session("2"));
+    b.packets();
+    let items =
+        vec![bench::stream_item("c", "bye"), bench::action_item("c", "http-stream", "close")];
+    b.handler.publish(b.now, items);
+    b.settle();
+    let got = b.packets();
+    assert_eq!(got.len(), 1);
+    assert_eq!((got[0].body.as_str(), got[0].more, got[0].ids.len()), ("bye", false, 2));
+    assert_eq!(b.handler.sessions(), 0);
+}
+
+#[test]
+fn response_holds_of_equal_headers_are_answered_together() {
+    let mut b = Bench::new();
+    for n in 0..200 {
+        b.accept(hold("response").session(&n.to_string()).header("X-A", "1"));
+    }
+    b.packets();
+    b.publish_response("c", "answer");
+    let got = b.packets();
+    assert_eq!(got.len(), 2);
+    assert!(got.iter().all(|p| p.body == "answer" && !p.more && p.code == Some(200)));
+    assert!(got[0].headers.contains(&("X-A".to_owned(), "1".to_owned())));
+    assert_eq!(b.handler.sessions(), 0);
+    b.publish_response("c", "again");
+    assert!(b.packets().is_empty());
+}
+
+#[test]
+fn session_keep_alives_are_grouped_and_spread() {
+    let mut b = Bench::new();
+    for n in 0..640 {
+        b.accept(hold("stream").session(&n.to_string()));
+    }
+    b.packets();
+    b.run_to(45_100);
+    let got = b.packets();
+    assert!(got.iter().all(|p| p.kind == Kind::KeepAlive));
+    let listed: usize = got.iter().map(|p| p.ids.len()).sum();
+    assert!((640..=645).contains(&listed), "{listed}");
+    assert!(got.len() <= 450);
+}
+
+#[test]
+fn keep_alives_of_the_stream_come_in_their_period_and_items_put_them_off() {
+    let mut b = Bench::new();
+    let call = hold("stream").header("Grip-Keep-Alive", "ka;timeout=20");
+    b.accept(call.session("1"));
+    b.packets();
+    b.run_to(18_900);
+    assert!(b.packets().iter().all(|p| p.body.is_empty()));
+    b.publish_stream("c", "x");
+    b.packets();
+    b.run_to(37_800);
+    assert!(b.packets().iter().all(|p| p.body.is_empty()));
+    b.run_to(39_100);
+    let bodies: Vec<Got> = b.packets().into_iter().filter(|p| p.kind == Kind::Data).collect();
+    assert_eq!(bodies.len(), 1);
+    assert_eq!(bodies[0].body, "ka");
+}
+
+#[test]
+fn grip_keep_alives_due_together_share_packets() {
+    let mut b = Bench::new();
+    for n in 0..2000 {
+        let call = hold("stream").header("Grip-Keep-Alive", "ka;timeout=30;mode=interval");
+        b.accept(call.session(&n.to_string()));
+    }
+    b.packets();
+    b.run_to(30_100);
+    let got: Vec<Got> = b.packets().into_iter().filter(|p| p.kind == Kind::Data).collect();
+    assert_eq!(got.iter().map(|p| p.ids.len()).sum::<usize>(), 2000);
+    assert!(got.len() <= 10 * 2 + 16, "{} packets", got.len());
+}
+
+#[test]
+fn a_silent_session_expires_and_a_cancelled_one_goes() {
+    let mut b = Bench::new();
+    b.accept(hold("stream").session("1"));
+    b.accept(hold("stream").session("2"));
+    b.packet("2", 1, |f| {
+        f.kind(Kind::Cancel);
+    });
+    assert_eq!(b.handler.sessions(), 1);
+    b.run_to(60_100);
+    assert_eq!(b.handler.sessions(), 0);
+    assert!(b.unsubscribed.contains(&"c".to_owned()));
+}
+
+#[test]
+fn a_wrong_sequence_number_ends_the_session_with_a_cancel() {
+    let mut b = Bench::new();
+    b.accept(hold("stream").session("1"));
+    b.packets();
+    b.hear("1", 7);
+    assert_eq!(b.packets()[0].kind, Kind::Cancel);
+    assert_eq!(b.handler.sessions(), 0);
+}
+
+#[test]
+fn a_vanished_connection_manager_takes_its_sessions_along() {
+    let mut b = Bench::new();
+    for n in 0..5 {
+        b.accept(hold("stream").session(&n.to_string()));
+    }
+    b.handler.peer_gone(b.now, b"cm");
+    b.settle();
+    assert_eq!(b.handler.sessions(), 0);
+    b.publish_stream("c", "x");
+    assert!(b.packets().iter().all(|p| p.body != "x"));
+}
+
+#[test]
+fn bad_instructions_are_refused_with_their_text() {
+    let mut b = Bench::new();
+    b.accept(hold("sometimes").session("1"));
+    assert_eq!(b.replies(), ["bad-format: Grip-Hold must be set to either 'response' or 'stream'"]);
+    b.accept(hold("stream").session("1").header("Grip-Link", "</n>; rel=next"));
+    assert!(b.replies()[0].starts_with("bad-format: Grip-Link is not supported"));
+    assert_eq!(b.handler.sessions(), 0);
+    b.handler.call(b.now, 0, vec![], b"nonsense");
+    assert_eq!(b.handler.shards()[0].drops().bad_calls, 1);
+}
+
+#[test]
+fn duplicates_are_dropped_and_order_is_kept() {
+    let mut b = Bench::new();
+    b.accept(hold("stream").session("1"));
+    b.packets();
+    for (id, prev) in [("1", ""), ("3", "2"), ("1", ""), ("2", "1")] {
+        b.publish(&bench::sequenced("c", id, prev));
+    }
+    let bodies: String = b.packets().iter().map(|p| p.body.as_str()).collect();
+    assert_eq!(bodies, "123");
+    b.publish(&bench::sequenced("c", "9", "8"));
+    assert!(b.packets().is_empty());
+    b.hear("1", 1);
+    b.run_to(b.now + 6_000);
+    let bodies: String = b.packets().iter().map(|p| p.body.as_str()).collect();
+    assert_eq!(bodies, "9");
+}
+
+#[test]
+fn a_conflict_at_accept_sends_the_session_back_unclaimed() {
+    let mut b = Bench::new();
+    b.accept(hold("stream").session("s"));
+    b.publish(&bench::sequenced("c", "b", ""));
+    b.packets();
+    b.accept(hold("response").session("1").channel("c; prev-id=a"));
+    assert!(b.packets().is_empty());
+    let retries = b.retries();
+    assert_eq!(retries.len(), 1);
+    let packet = zrpc::retry::Packet::parse(&retries[0]).unwrap();
+    assert_eq!((packet.requests[0].in_seq, packet.requests[0].out_seq), (1, 0));
+    assert_eq!(packet.request.uri, "http://api.example/stream");
+    assert_eq!(packet.inspect.unwrap().last_ids, [("c", &b"a"[..])]);
+    assert_eq!(b.handler.sessions(), 1);
+}
+
+#[test]
+fn a_hint_sends_a_response_hold_back_through_a_hand_off() {
+    let mut b = Bench::new();
+    b.accept(hold("response").session("1"));
+    b.packets();
+    b.handler.publish(b.now, vec![bench::action_item("c", "http-response", "hint")]);
+    b.settle();
+    assert_eq!(b.packets()[0].kind, Kind::HandoffStart);
+    b.packet("1", 1, |f| {
+        f.kind(Kind::HandoffProceed);
+    });
+    let retries = b.retries();
+    let packet = zrpc::retry::Packet::parse(&retries[0]).unwrap();
+    assert_eq!((packet.requests[0].in_seq, packet.requests[0].out_seq), (2, 2));
+    assert_eq!(b.handler.sessions(), 0);
+}
+
+#[test]
+fn filters_are_looked_at_for_each_session() {
+    let mut b = Bench::new();
+    for (session, user) in [("1", "ann"), ("2", "bob")] {
+        let call = hold("stream").session(session).channel("c; filter=skip-self");
+        b.accept(call.header("Grip-Set-Meta", &format!("user=\"{user}\"")));
+    }
+    b.packets();
+    b.publish(r#"{"channel":"c","meta":{"sender":"ann"},"http-stream":{"content":"x"}}"#);
+    let got = b.packets();
+    assert_eq!(got.len(), 1);
+    assert_eq!(got[0].ids[0].0, "2");
+}
+
+#[test]
+fn several_shards_lose_and_double_nothing() {
+    let mut b = Bench::with(|settings| settings.workers = 4);
+    for n in 0..400 {
+        b.accept_at(n % 4, hold("stream").session(&n.to_string()));
+    }
+    b.packets();
+    b.publish_stream("c", "x");
+    let got = b.packets();
+    assert_eq!(got.len(), 4);
+    assert_eq!(got.iter().map(|p| p.ids.len()).sum::<usize>(), 400);
+    let froms: std::collections::BTreeSet<_> = got.iter().map(|p| p.from.clone()).collect();
+    assert_eq!(froms.len(), 4);
+}
+
+#[test]
+fn nothing_is_built_for_stats_that_nobody_reads() {
+    let mut b = Bench::new();
+    b.accept(hold("stream").session("1"));
+    b.publish_stream("c", "x");
+    b.run_to(30_000);
+    assert!(b.stats().is_empty());
+}
+
+#[test]
+fn stats_tell_of_connections_subscriptions_messages_and_reports() {
+    let mut b = Bench::new();
+    b.handler.stats_subscription(b.now, b"\x01");
+    b.accept(hold("stream").session("1"));
+    b.publish_stream("c", "x");
+    b.packet("1", 1, |f| {
+        f.kind(Kind::Cancel);
+    });
+    let kinds: Vec<String> = b.stats().iter().map(|s| bench::kind_of(s)).collect();
+    assert_eq!(kinds, ["conn", "sub", "message", "sub", "conn"]);
+    b.run_to(10_100);
+    let report = b.stats().into_iter().find(|s| bench::kind_of(s) == "report").unwrap();
+    let packet = stats::Packet::parse(&report).unwrap();
+    let stats::Body::Report(report) = packet.body else { panic!("no report") };
+    assert_eq!((report.connections, report.received, report.sent, report.minutes), (1, 1, 1, 1));
+}
+
+#[test]
+fn a_report_of_zeros_ends_the_reports() {
+    let mut b = Bench::new();
+    b.handler.stats_subscription(b.now, b"\x01report ");
+    b.accept(hold("stream").session("1"));
+    b.packet("1", 1, |f| {
+        f.kind(Kind::Cancel);
+    });
+    b.run_to(60_000);
+    assert_eq!(b.stats().len(), 2);
+}

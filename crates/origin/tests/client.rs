@@ -1,0 +1,250 @@
+//! The client against a backend of the test's own, over loopback.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use mio::{Events, Poll, Token, Waker};
+use origin::{Client, Endpoint, Error, Event, Key, Limits, Request};
+
+/// Long enough for anything that works.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct World {
+    poll: Poll,
+    client: Client,
+    seen: Vec<(u32, String)>,
+    start: Instant,
+}
+
+impl World {
+    fn new(limits: Limits) -> Self {
+        let poll = Poll::new().unwrap();
+        let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
+        let registry = poll.registry().try_clone().unwrap();
+        let client = Client::new(registry, 1, waker, limits);
+        Self { poll, client, seen: Vec::new(), start: Instant::now() }
+    }
+
+    fn now(&self) -> u64 {
+        self.start.elapsed().as_millis() as u64
+    }
+
+    fn ask(&mut self, n: u32, endpoint: &Endpoint, request: Request) {
+        let (now, seen) = (self.now(), &mut self.seen);
+        let key = Key { index: n, generation: n };
+        let endpoint = Arc::new(endpoint.clone());
+        self.client.start(now, key, endpoint, request, &mut |key, event| note(seen, key, event));
+    }
+
+    /// Runs until request `n` has ended, and gives what was seen of it.
+    fn finish(&mut self, n: u32) -> String {
+        let mut events = Events::with_capacity(64);
+        let until = Instant::now() + PATIENCE;
+        let ended = |text: &String| text == "end" || text.starts_with("failed");
+        while !self.seen.iter().any(|(k, text)| *k == n && ended(text)) {
+            assert!(Instant::now() < until, "nothing more came: {:?}", self.seen);
+            self.poll.poll(&mut events, Some(Duration::from_millis(20))).unwrap();
+            let now = self.now();
+            let seen = &mut self.seen;
+            for event in &events {
+                self.client.handle(now, event, &mut |key, event| note(seen, key, event));
+            }
+            self.client.turn(now, &mut |key, event| note(seen, key, event));
+        }
+        let of_n: Vec<String> =
+            self.seen.iter().filter(|(k, _)| *k == n).map(|(_, text)| text.clone()).collect();
+        of_n.join(" ")
+    }
+}
+
+fn note(seen: &mut Vec<(u32, String)>, key: Key, event: Event<'_>) {
+    let text = match event {
+        Event::Head { code, .. } => code.to_string(),
+        Event::Body(data) => format!("{}B", data.len()),
+        Event::End => "end".to_owned(),
+        Event::Queued(_) => return,
+        Event::Failed(error) => format!("failed:{error:?}"),
+    };
+    seen.push((key.index, text));
+}
+
+fn endpoint(port: u16) -> Endpoint {
+    Endpoint { host: "127.0.0.1".into(), port, tls: None, deny_internal: false }
+}
+
+fn get() -> Request {
+    Request {
+        bytes: b"GET / HTTP/1.1\r\nHost: h\r\n\r\n".to_vec(),
+        complete: true,
+        idempotent: true,
+        ..Request::default()
+    }
+}
+
+/// A backend whose connections are handled in turn by `serve`, which gives how many there were.
+fn backend(serve: impl FnOnce(&TcpListener) + Send + 'static) -> (Endpoint, JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    (endpoint(port), std::thread::spawn(move || serve(&listener)))
+}
+
+fn read_head(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        if stream.read(&mut byte).unwrap() == 0 {
+            break;
+        }
+        head.push(byte[0]);
+    }
+    String::from_utf8(head).unwrap()
+}
+
+const HELLO: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
+
+#[test]
+fn one_connection_serves_one_request_after_another() {
+    let (endpoint, server) = backend(|listener| {
+        let (mut stream, _) = listener.accept().unwrap();
+        for _ in 0..3 {
+            assert!(read_head(&mut stream).starts_with("GET / "));
+            stream.write_all(HELLO).unwrap();
+        }
+    });
+    let mut world = World::new(Limits::default());
+    for n in 1..=3 {
+        world.ask(n, &endpoint, get());
+        assert_eq!(world.finish(n), "200 5B end");
+    }
+    server.join().unwrap();
+}
+
+#[test]
+fn a_kept_connection_that_closes_without_an_answer_is_replaced() {
+    let (endpoint, server) = backend(|listener| {
+        let (mut stream, _) = listener.accept().unwrap();
+        read_head(&mut stream);
+        stream.write_all(HELLO).unwrap();
+        // The next request is read and not answered.
+        read_head(&mut stream);
+        drop(stream);
+        let (mut stream, _) = listener.accept().unwrap();
+        read_head(&mut stream);
+        stream.write_all(HELLO).unwrap();
+    });
+    let mut world = World::new(Limits::default());
+    world.ask(1, &endpoint, get());
+    assert_eq!(world.finish(1), "200 5B end");
+    world.ask(2, &endpoint, get());
+    assert_eq!(world.finish(2), "200 5B end");
+    server.join().unwrap();
+}
+
+#[test]
+fn what_may_not_be_repeated_is_not() {
+    let (endpoint, server) = backend(|listener| {
+        let (mut stream, _) = listener.accept().unwrap();
+        read_head(&mut stream);
+        stream.write_all(HELLO).unwrap();
+        read_head(&mut stream);
+    });
+    let mut world = World::new(Limits::default());
+    world.ask(1, &endpoint, get());
+    world.finish(1);
+    world.ask(2, &endpoint, Request { idempotent: false, ..get() });
+    assert_eq!(world.finish(2), "failed:Closed");
+    server.join().unwrap();
+}
+
+#[test]
+fn errors_by_name() {
+    let mut world = World::new(Limits::default());
+    // A port that was free a moment ago.
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    world.ask(1, &endpoint(port), get());
+    assert_eq!(world.finish(1), format!("failed:{:?}", Error::Connect));
+    let denied = Endpoint { deny_internal: true, ..endpoint(port) };
+    world.ask(2, &denied, get());
+    assert_eq!(world.finish(2), format!("failed:{:?}", Error::Policy));
+    let unknown = Endpoint { host: "no-such-name.invalid".into(), ..endpoint(80) };
+    world.ask(3, &unknown, get());
+    assert_eq!(world.finish(3), format!("failed:{:?}", Error::Name));
+}
+
+#[test]
+fn silence_and_cuts_are_reported() {
+    let (endpoint, server) = backend(|listener| {
+        let (mut stream, _) = listener.accept().unwrap();
+        read_head(&mut stream);
+        stream.write_all(&HELLO[..HELLO.len() - 2]).unwrap();
+        drop(stream);
+        let (mut stream, _) = listener.accept().unwrap();
+        // Until the client gives up.
+        let mut rest = Vec::new();
+        let _ = stream.read_to_end(&mut rest);
+    });
+    let mut world = World::new(Limits { response_ms: 300, ..Limits::default() });
+    world.ask(1, &endpoint, get());
+    assert_eq!(world.finish(1), "200 3B failed:Closed");
+    world.ask(2, &endpoint, get());
+    assert_eq!(world.finish(2), "failed:Timeout");
+    server.join().unwrap();
+}
+
+#[test]
+fn bodies_stream_both_ways() {
+    const SIZE: usize = 3_000_000;
+    let (endpoint, server) = backend(|listener| {
+        let (mut stream, _) = listener.accept().unwrap();
+        read_head(&mut stream);
+        let mut body = vec![0; SIZE];
+        stream.read_exact(&mut body).unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+        stream.write_all(&body).unwrap();
+    });
+    let mut world = World::new(Limits::default());
+    let head = format!("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: {SIZE}\r\n\r\n");
+    let request = Request { bytes: head.into_bytes(), ..Request::default() };
+    world.ask(1, &endpoint, request);
+    let key = Key { index: 1, generation: 1 };
+    let piece = vec![7; SIZE / 10];
+    for n in 0..10 {
+        let seen = &mut world.seen;
+        world.client.body(0, key, &piece, n == 9, &mut |key, event| note(seen, key, event));
+    }
+    let seen = world.finish(1);
+    let bytes: usize =
+        seen.split(' ').filter_map(|text| text.strip_suffix('B')?.parse::<usize>().ok()).sum();
+    assert_eq!(bytes, SIZE);
+    server.join().unwrap();
+}
+
+#[test]
+fn a_paused_response_waits() {
+    let (endpoint, server) = backend(|listener| {
+        let (mut stream, _) = listener.accept().unwrap();
+        read_head(&mut stream);
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n").unwrap();
+        stream.write_all(&vec![0; 1_000_000]).unwrap();
+    });
+    let mut world = World::new(Limits::default());
+    world.ask(1, &endpoint, get());
+    let key = Key { index: 1, generation: 1 };
+    world.client.pause(key);
+    let mut events = Events::with_capacity(64);
+    for _ in 0..10 {
+        world.poll.poll(&mut events, Some(Duration::from_millis(10))).unwrap();
+        let (now, seen) = (world.now(), &mut world.seen);
+        for event in &events {
+            world.client.handle(now, event, &mut |key, event| note(seen, key, event));
+        }
+    }
+    assert_eq!(world.seen, []);
+    let (now, seen) = (world.now(), &mut world.seen);
+    world.client.resume(now, key, &mut |key, event| note(seen, key, event));
+    assert!(world.finish(1).ends_with("end"));
+    server.join().unwrap();
+}
