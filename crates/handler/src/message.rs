@@ -179,6 +179,15 @@ pub enum Output {
         /// Payload.
         packet: Vec<u8>,
     },
+    /// Send a packet of a request of our own.
+    Internal {
+        /// Which shard's sockets.
+        shard: usize,
+        /// Instance id of the proxy; none yet for the first packet, which any may take.
+        proxy: Option<Arc<[u8]>>,
+        /// One packet.
+        packet: Vec<u8>,
+    },
     /// Answer a command.
     CommandReply {
         /// As the call brought it.

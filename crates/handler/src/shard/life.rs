@@ -82,8 +82,9 @@ impl Shard {
                 sessions.at(*index).map_or(0, |s| hasher.hash_one((s.peer, s.id.bytes())))
             });
         }
-        let session = self.sessions.remove(key)?;
+        let mut session = self.sessions.remove(key)?;
         self.let_go(&session, retry);
+        self.end_links(now, &mut session);
         Some(session)
     }
 
