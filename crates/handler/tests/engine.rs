@@ -366,3 +366,24 @@ fn a_report_of_zeros_ends_the_reports() {
     b.run_to(60_000);
     assert_eq!(b.stats().len(), 2);
 }
+
+#[test]
+fn a_connection_is_counted_once_while_it_changes_hands() {
+    let max = |b: &mut Bench, max| {
+        let body = stats::Body::ConnMax { max, ttl: 60, retry_seq: None };
+        let packet = stats::Packet { from: "proxy_1", route: None, body };
+        b.handler.proxy_stats(b.now, &packet.encode(stats::Format::Tnetstring));
+    };
+    // The proxy's figure comes after the hand-over of one, before that of another.
+    let mut b = Bench::new();
+    b.handler.stats_subscription(b.now, b"\x01report ");
+    b.accept(hold("stream").session("1").minute_counted());
+    max(&mut b, 2);
+    b.accept(hold("stream").session("2").minute_counted());
+    max(&mut b, 0);
+    b.run_to(10_100);
+    let packets = b.stats();
+    let packet = stats::Packet::parse(&packets[0]).unwrap();
+    let stats::Body::Report(report) = packet.body else { panic!("no report") };
+    assert_eq!((report.connections, report.minutes), (2, 0));
+}

@@ -30,6 +30,8 @@ struct Plan {
     origin: Option<Arc<Origin>>,
     route: stats::Route,
     response_sent: bool,
+    /// Instance id of the proxy.
+    proxy: Option<Arc<str>>,
     /// What links need.
     base: String,
     route_id: Box<str>,
@@ -168,6 +170,7 @@ impl Shard {
             origin: (mode == HoldMode::Response).then(|| Arc::new(origin(args, from))),
             route,
             response_sent: args.response_sent,
+            proxy: from.map(|from| String::from_utf8_lossy(from).into()),
             base: args.request.uri.to_owned(),
             route_id: args.route.unwrap_or_default().into(),
             prefix: args.channel_prefix.unwrap_or_default().into(),
@@ -232,7 +235,7 @@ impl Shard {
         }
         let session = self.new_session(now, plan, from, peer);
         let minute_counted = from.unreported_time_ms.is_some();
-        let key = self.insert(session, minute_counted);
+        let key = self.insert(session, plan.proxy.clone(), minute_counted);
         let unconfirmed = self.subscribe(key, plan.mode, &plan.channels);
         self.place_extras(key, plan);
         let Some(session) = self.sessions.get_mut(key) else { return };
