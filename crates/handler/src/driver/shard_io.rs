@@ -5,7 +5,7 @@ use std::sync::Arc;
 use config::specs::HandlerSpecs;
 use evloop::monitor::Monitor;
 use evloop::peers::{PeerRouter, Routed};
-use evloop::zsock::{Error, Options, Socket};
+use evloop::zsock::{Error, Options, Sent, Socket};
 use mio::{Registry, Token};
 
 use super::pubside::PubSide;
@@ -26,6 +26,10 @@ pub(super) enum ShardInput {
     Call(Envelope, zmq::Message),
     /// A message of a connection manager.
     Client(zmq::Message),
+    /// A packet of a proxy that answers a request of ours.
+    Internal(zmq::Message),
+    /// No proxy takes the request that this packet begins.
+    InternalRefused(Vec<u8>),
     /// A connection manager is gone.
     PeerGone(Vec<u8>),
     /// A connection to some connection manager broke: see who is gone.
@@ -41,6 +45,12 @@ pub(super) struct ShardIo {
     accept: PeerRouter,
     inspect: PeerRouter,
     retry: PeerRouter,
+    requests: Socket,
+    request_stream: PeerRouter,
+    responses: Socket,
+    id: String,
+    /// Requests that no proxy took.
+    refused: Vec<Vec<u8>>,
     /// Answers of accept and inspect calls go back to where the call came from.
     frames: Vec<zmq::Message>,
 }
@@ -75,7 +85,21 @@ impl ShardIo {
         let calls = Options { hwm: 1_000, mandatory: true, ..Options::default() };
         let accept = Socket::new(context, zmq::ROUTER, &calls)?;
         let inspect = Socket::new(context, zmq::ROUTER, &calls)?;
+        let push = Options { hwm: 100, linger_ms: 0, immediate: true, ..Options::default() };
+        let requests = Socket::new(context, zmq::PUSH, &push)?;
+        let request_stream = Socket::new(context, zmq::ROUTER, &router)?;
+        let topic = format!("{id} ");
+        let sub = Options {
+            hwm: 101_000,
+            linger_ms: 0,
+            subscribe: Some(topic.as_bytes()),
+            ..Options::default()
+        };
+        let responses = Socket::new(context, zmq::SUB, &sub)?;
         for (socket, specs) in [
+            (&requests, &specs.proxy_intreq_out),
+            (&request_stream, &specs.proxy_intreq_out_stream),
+            (&responses, &specs.proxy_intreq_in),
             (&stream, &specs.connmgr_in_stream),
             (&retry, &specs.proxy_retry_out),
             (&accept, &specs.proxy_accept),
@@ -93,6 +117,11 @@ impl ShardIo {
             accept: PeerRouter::new(accept),
             inspect: PeerRouter::new(inspect),
             retry: PeerRouter::new(retry),
+            requests,
+            request_stream: PeerRouter::new(request_stream),
+            responses,
+            id: id.to_owned(),
+            refused: Vec::new(),
             frames: Vec::new(),
         })
     }
@@ -105,6 +134,9 @@ impl ShardIo {
             self.accept.socket(),
             self.inspect.socket(),
             self.retry.socket(),
+            &self.requests,
+            self.request_stream.socket(),
+            &self.responses,
         ] {
             socket.register(registry, token)?;
         }
@@ -124,6 +156,7 @@ impl ShardIo {
         let before = inputs.len();
         self.receive_stream(inputs);
         self.receive_calls(inputs);
+        self.receive_internal(now, inputs);
         while self.retry.socket().recv(&mut self.frames) {}
         inputs.extend(self.publisher.turn(now).into_iter().map(ShardInput::PeerGone));
         if self.stream.has_parked() {
@@ -166,6 +199,43 @@ impl ShardIo {
         }
     }
 
+    fn receive_internal(&mut self, now: u64, inputs: &mut Vec<ShardInput>) {
+        for _ in 0..BUDGET {
+            if !self.request_stream.socket().recv(&mut self.frames) {
+                break;
+            }
+            if let [peer, _, _] = self.frames.as_slice() {
+                self.request_stream.heard_of(peer);
+                inputs.extend(self.frames.pop().map(ShardInput::Internal));
+            }
+        }
+        for _ in 0..BUDGET {
+            if !self.responses.recv(&mut self.frames) {
+                break;
+            }
+            let packet = self.frames.first();
+            match packet.map(|message| zhttp::route::published(self.id.as_bytes(), message)) {
+                Some(Ok(packet)) => inputs.push(ShardInput::Internal(packet.into())),
+                _ => log::warn!("packet not for us"),
+            }
+        }
+        if self.request_stream.has_parked() {
+            self.request_stream.retry(now);
+        }
+        inputs.extend(self.refused.drain(..).map(ShardInput::InternalRefused));
+    }
+
+    fn send_internal(&mut self, now: u64, proxy: Option<Arc<[u8]>>, packet: Vec<u8>) {
+        match proxy {
+            Some(proxy) => drop(self.request_stream.send(now, &proxy, packet)),
+            None => {
+                if self.requests.send(&[&packet]) != Sent::Ok {
+                    self.refused.push(packet);
+                }
+            }
+        }
+    }
+
     fn receive_calls(&mut self, inputs: &mut Vec<ShardInput>) {
         for (router, mark) in [(&self.accept, ACCEPT), (&self.inspect, INSPECT)] {
             for _ in 0..BUDGET {
@@ -191,6 +261,7 @@ impl ShardIo {
                 return self.send_to_client(now, peer, router, message);
             }
             Output::Reply { envelope, payload, .. } => self.reply(now, &envelope, payload),
+            Output::Internal { proxy, packet, .. } => self.send_internal(now, proxy, packet),
             Output::Retry { proxy, packet, .. } => self.send_retry(now, &proxy, packet),
             _ => {}
         }
