@@ -41,7 +41,7 @@ impl Proxy {
 
     /// Calls `accept` with everything needed to go on with the session.
     pub(crate) fn call_accept(&mut self, key: Key) {
-        let conn_max = self.sums.conn_max_wanted();
+        self.count_before_hand_over(key);
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.stage = Stage::Accepting;
         let Some(peer) = self.peers.get(session.peer) else { return };
@@ -56,9 +56,6 @@ impl Proxy {
             (held.body, held.headers) = (Vec::new(), zhttp::HeaderBuf::new());
         }
         self.timers.calls.push(self.now, key);
-        if conn_max {
-            self.publish_maxima();
-        }
         self.outputs.push_back(Output::Accept { key, payload });
     }
 

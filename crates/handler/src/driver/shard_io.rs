@@ -5,7 +5,7 @@ use std::sync::Arc;
 use config::specs::HandlerSpecs;
 use evloop::monitor::Monitor;
 use evloop::peers::{PeerRouter, Routed};
-use evloop::zsock::{Error, Options, Sent, Socket};
+use evloop::zsock::{Error, Options, Socket};
 use mio::{Registry, Token};
 
 use super::pubside::PubSide;
@@ -38,8 +38,8 @@ pub(super) struct ShardIo {
     monitor: Monitor,
     probes: Vec<u64>,
     publisher: PubSide,
-    accept: Socket,
-    inspect: Socket,
+    accept: PeerRouter,
+    inspect: PeerRouter,
     retry: PeerRouter,
     /// Answers of accept and inspect calls go back to where the call came from.
     frames: Vec<zmq::Message>,
@@ -70,7 +70,9 @@ impl ShardIo {
         let stream = Socket::new(context, zmq::ROUTER, &router)?;
         let monitor = Monitor::new(context, &stream)?;
         let retry = Socket::new(context, zmq::ROUTER, &router)?;
-        let calls = Options { hwm: 100, linger_ms: 100, ..Options::default() };
+        // Mandatory, and what does not fit is parked: a plain ROUTER drops answers at its mark
+        // without an error, and the client of a lost answer is ended by two owners.
+        let calls = Options { hwm: 1_000, mandatory: true, ..Options::default() };
         let accept = Socket::new(context, zmq::ROUTER, &calls)?;
         let inspect = Socket::new(context, zmq::ROUTER, &calls)?;
         for (socket, specs) in [
@@ -88,8 +90,8 @@ impl ShardIo {
             monitor,
             probes: Vec::new(),
             publisher: PubSide::new(context, &specs.connmgr_out)?,
-            accept,
-            inspect,
+            accept: PeerRouter::new(accept),
+            inspect: PeerRouter::new(inspect),
             retry: PeerRouter::new(retry),
             frames: Vec::new(),
         })
@@ -100,8 +102,8 @@ impl ShardIo {
         for socket in [
             self.stream.socket(),
             self.publisher.socket(),
-            &self.accept,
-            &self.inspect,
+            self.accept.socket(),
+            self.inspect.socket(),
             self.retry.socket(),
         ] {
             socket.register(registry, token)?;
@@ -111,7 +113,8 @@ impl ShardIo {
 
     /// When [`ShardIo::receive`] is to be called though nothing came in.
     pub(super) fn next_deadline(&self, now: u64) -> Option<u64> {
-        let parked = self.stream.has_parked() || self.retry.has_parked() || self.publisher.waits();
+        let routers = [&self.stream, &self.retry, &self.accept, &self.inspect];
+        let parked = routers.iter().any(|r| r.has_parked()) || self.publisher.waits();
         let soon = parked.then_some(now + 20);
         self.probes.iter().copied().chain(soon).min()
     }
@@ -126,8 +129,10 @@ impl ShardIo {
         if self.stream.has_parked() {
             inputs.extend(self.stream.retry(now).into_iter().map(ShardInput::PeerGone));
         }
-        if self.retry.has_parked() {
-            self.retry.retry(now);
+        for router in [&mut self.retry, &mut self.accept, &mut self.inspect] {
+            if router.has_parked() {
+                router.retry(now);
+            }
         }
         if self.monitor.disconnected() > 0 {
             self.probes.extend(PROBES_MS.map(|after| now + after));
@@ -162,9 +167,9 @@ impl ShardIo {
     }
 
     fn receive_calls(&mut self, inputs: &mut Vec<ShardInput>) {
-        for (socket, mark) in [(&self.accept, ACCEPT), (&self.inspect, INSPECT)] {
+        for (router, mark) in [(&self.accept, ACCEPT), (&self.inspect, INSPECT)] {
             for _ in 0..BUDGET {
-                if !socket.recv(&mut self.frames) {
+                if !router.socket().recv(&mut self.frames) {
                     break;
                 }
                 let Some(payload) = self.frames.pop() else { continue };
@@ -185,16 +190,18 @@ impl ShardIo {
             Output::ToClient { peer, router, message, .. } => {
                 return self.send_to_client(now, peer, router, message);
             }
-            Output::Reply { envelope, payload, .. } => self.reply(&envelope, &payload),
-            Output::Retry { proxy, packet, .. } => {
-                if self.retry.send(now, &proxy, packet) == Routed::Gone {
-                    let proxy = String::from_utf8_lossy(&proxy);
-                    log::error!("a retry is lost: proxy {proxy} is gone");
-                }
-            }
+            Output::Reply { envelope, payload, .. } => self.reply(now, &envelope, payload),
+            Output::Retry { proxy, packet, .. } => self.send_retry(now, &proxy, packet),
             _ => {}
         }
         None
+    }
+
+    fn send_retry(&mut self, now: u64, proxy: &[u8], packet: Vec<u8>) {
+        if self.retry.send(now, proxy, packet) == Routed::Gone {
+            let proxy = String::from_utf8_lossy(proxy);
+            log::error!("a retry is lost: proxy {proxy} is gone");
+        }
     }
 
     fn send_to_client(
@@ -219,13 +226,11 @@ impl ShardIo {
         }
     }
 
-    fn reply(&self, envelope: &Envelope, payload: &[u8]) {
-        let Some((mark, envelope)) = envelope.split_last() else { return };
-        let socket = if mark == ACCEPT { &self.accept } else { &self.inspect };
-        let mut frames: Vec<&[u8]> = envelope.iter().map(Vec::as_slice).collect();
-        frames.push(payload);
-        if socket.send(&frames) != Sent::Ok {
-            log::warn!("an answer to a proxy could not be sent");
+    fn reply(&mut self, now: u64, envelope: &Envelope, payload: Vec<u8>) {
+        let (Some(peer), Some(mark)) = (envelope.first(), envelope.last()) else { return };
+        let router = if mark == ACCEPT { &mut self.accept } else { &mut self.inspect };
+        if matches!(router.send(now, peer, payload), Routed::Gone | Routed::Overflow) {
+            log::warn!("an answer to a proxy is lost: the proxy is gone or takes no more");
         }
     }
 }
