@@ -34,8 +34,9 @@ impl Levels {
                 _ if item.is_empty() => return Err("log level component cannot be empty".into()),
                 Some((name, level)) => levels.add(name.trim(), level.trim())?,
                 None => {
-                    let error = "log level must be greater than or equal to 0";
-                    levels.unnamed = number(item).ok_or(error)?;
+                    levels.unnamed = number(item).ok_or_else(|| {
+                        format!("log level must be greater than or equal to 0: {item}")
+                    })?;
                 }
             }
         }
@@ -47,7 +48,7 @@ impl Levels {
             return Err("log level component name cannot be empty".into());
         }
         let level = number(level).ok_or_else(|| {
-            format!("log level for service {name} must be greater than or equal to 0")
+            format!("log level for service {name} must be greater than or equal to 0: {level}")
         })?;
         let name = match name {
             "pushpin-proxy" => "proxy",
@@ -92,9 +93,9 @@ mod tests {
         for (list, expected) in [
             ("2,,", "log level component cannot be empty"),
             (":2", "log level component name cannot be empty"),
-            ("-1", "log level must be greater than or equal to 0"),
-            ("x", "log level must be greater than or equal to 0"),
-            ("proxy:-1", "log level for service proxy must be greater than or equal to 0"),
+            ("-1", "log level must be greater than or equal to 0: -1"),
+            ("x", "log level must be greater than or equal to 0: x"),
+            ("proxy:-1", "log level for service proxy must be greater than or equal to 0: -1"),
         ] {
             assert_eq!(Levels::parse(list.split(',')).unwrap_err(), expected);
         }
