@@ -104,7 +104,13 @@ impl Worker {
         let Some(conn) = self.conns.at_mut(slot) else { return };
         if conn.inbuf.is_some() {
             conn.keep(&self.scratch[..n]);
-            return self.parse_kept(slot);
+            let full = conn.buffered() >= self.scratch.len();
+            // Between two line ends nothing new can be said; a client that sends byte by byte
+            // would have its head read again for each.
+            if full || self.scratch[..n].contains(&b'\n') {
+                self.parse_kept(slot);
+            }
+            return;
         }
         let scratch = std::mem::take(&mut self.scratch);
         let used = self.head(slot, &scratch[..n]);

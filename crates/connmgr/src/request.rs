@@ -17,15 +17,17 @@ impl Worker {
     /// Reads a head from the start of `bytes` and sends the request on. Gives the bytes dealt
     /// with: 0 while the head is incomplete.
     pub(crate) fn head(&mut self, slot: u32, bytes: &[u8]) -> usize {
+        let blank = blank_lines(bytes);
+        let (bytes, full) = (&bytes[blank..], bytes.len() >= self.config.buffer_size as usize);
         let mut slots = HeaderSlots::new();
         match parse_request(bytes, &mut slots) {
             Ok(Some(head)) => {
                 self.request(slot, &head);
-                head.size
+                blank + head.size
             }
-            Ok(None) if bytes.len() < self.config.buffer_size as usize => 0,
+            Ok(None) if blank > 0 || !full => blank,
             Ok(None) => self.refuse(slot, &Answer::too_large(self.config.buffer_size), bytes.len()),
-            Err(reason) => self.refuse(slot, &Answer::unreadable(reason), bytes.len()),
+            Err(reason) => self.refuse(slot, &Answer::unreadable(reason), blank + bytes.len()),
         }
     }
 
@@ -78,6 +80,15 @@ impl Worker {
     pub(crate) fn name(&self, session: Session) -> String {
         String::from_utf8_lossy(&session.text()).into_owned()
     }
+}
+
+/// The bytes of blank lines before a head, which are skipped (RFC 9112 §2.2).
+fn blank_lines(bytes: &[u8]) -> usize {
+    let mut rest = bytes;
+    while let Some(after) = rest.strip_prefix(b"\r\n").or_else(|| rest.strip_prefix(b"\n")) {
+        rest = after;
+    }
+    bytes.len() - rest.len()
 }
 
 fn first_packet(

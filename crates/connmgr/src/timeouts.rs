@@ -22,7 +22,8 @@ const LINGER_MS: u32 = 2_000;
 #[derive(Debug)]
 pub(crate) struct Timers {
     wheel: Wheel<u32>,
-    due: Vec<Option<u64>>,
+    /// 0: no entry.
+    due: Vec<u64>,
 }
 
 impl Timers {
@@ -34,11 +35,11 @@ impl Timers {
     fn arm(&mut self, slot: u32, at: u64) {
         let slot_index = slot as usize;
         if self.due.len() <= slot_index {
-            self.due.resize(slot_index + 1, None);
+            self.due.resize(slot_index + 1, 0);
         }
         let due = &mut self.due[slot_index];
-        if due.is_none_or(|due| at < due) {
-            *due = Some(at);
+        if *due == 0 || at < *due {
+            *due = at.max(1);
             self.wheel.schedule(at, slot);
         }
     }
@@ -46,10 +47,10 @@ impl Timers {
     /// Takes the entry of a place off, unless an earlier look has put it off.
     fn fired(&mut self, slot: u32, now: u64) -> bool {
         let Some(due) = self.due.get_mut(slot as usize) else { return false };
-        if due.is_none_or(|due| due > now) {
+        if *due == 0 || *due > now {
             return false;
         }
-        *due = None;
+        *due = 0;
         true
     }
 }

@@ -1,5 +1,7 @@
 //! Scenarios of the engine on virtual time: a backend's accept call in, packets out.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod bench;
 
 use bench::{Bench, Got, hold};
@@ -161,7 +163,7 @@ fn session_keep_alives_are_grouped_and_spread() {
     assert!(got.iter().all(|p| p.kind == Kind::KeepAlive));
     let listed: usize = got.iter().map(|p| p.ids.len()).sum();
     assert!((640..=645).contains(&listed), "{listed}");
-    assert!(got.len() <= 450);
+    assert!(got.len() <= 451);
 }
 
 #[test]

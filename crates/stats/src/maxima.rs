@@ -44,6 +44,11 @@ impl Maxima {
         changes
     }
 
+    /// Whether no maxima are known.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// Whether a sender reports maxima, and so no single connections that count.
     pub fn knows(&self, from: &str) -> bool {
         let start = (from.to_owned(), None);

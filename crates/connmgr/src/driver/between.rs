@@ -68,7 +68,7 @@ impl Exchange for WorkerEnd {
         }
     }
 
-    fn send(&mut self, _now: u64, worker: &mut Worker) {
+    fn send(&mut self, _now: u64, worker: &mut Worker) -> bool {
         let outputs = std::iter::from_fn(|| worker.poll_output());
         self.parked.extend(outputs);
         let before = self.parked.len();
@@ -82,6 +82,7 @@ impl Exchange for WorkerEnd {
             // A thread that has ended needs no waking.
             let _ = self.middle.wake();
         }
+        false
     }
 
     fn next_deadline(&self, now: u64) -> Option<u64> {

@@ -25,6 +25,9 @@ const ACCEPTS_MAX: usize = 128;
 /// ZeroMQ messages applied before the clients are written to. A burst is merged up to here.
 const MESSAGES_MAX: usize = 500;
 
+/// Rounds in which peers may turn out to be gone before the loop looks at other events.
+const GONE_MAX: usize = 8;
+
 /// How long to wait when the process is out of files.
 const NO_FILES_MS: u64 = 100;
 
@@ -32,8 +35,9 @@ const NO_FILES_MS: u64 = 100;
 pub(crate) trait Exchange {
     /// Gives waiting messages and news of peers to the engine.
     fn receive(&mut self, now: u64, worker: &mut Worker, sockets: &mut Sockets);
-    /// Takes what the engine wants to send.
-    fn send(&mut self, now: u64, worker: &mut Worker);
+    /// Takes what the engine wants to send. True: a peer turned out to be gone, so that the
+    /// engine's turn is to be ended once more.
+    fn send(&mut self, now: u64, worker: &mut Worker) -> bool;
     /// When it wants a turn without an event.
     fn next_deadline(&self, now: u64) -> Option<u64>;
     /// Whether a turn would find something at once.
@@ -54,6 +58,8 @@ pub(crate) struct WorkLoop<E> {
     exchange: E,
     clock: Clock,
     counted: usize,
+    /// No room under the limit; a waker tells when there is.
+    full: bool,
     no_files_until: u64,
     no_files_said: bool,
 }
@@ -88,6 +94,7 @@ impl<E: Exchange> WorkLoop<E> {
             exchange,
             clock: Clock::new(),
             counted: 0,
+            full: false,
             no_files_until: 0,
             no_files_said: false,
         })
@@ -116,6 +123,7 @@ impl<E: Exchange> WorkLoop<E> {
         for event in events {
             match event.token().0 {
                 token if token >= FIRST_CLIENT => self.client(now, token - FIRST_CLIENT, event),
+                token if token == WAKE.0 => self.full = false,
                 token => {
                     if let Some(acceptor) =
                         self.listeners.get_mut(token.wrapping_sub(FIRST_LISTENER))
@@ -129,7 +137,12 @@ impl<E: Exchange> WorkLoop<E> {
         self.exchange.receive(now, &mut self.worker, &mut self.sockets);
         self.worker.timeout(now, &mut self.sockets);
         self.worker.end_turn(now, &mut self.sockets);
-        self.exchange.send(now, &mut self.worker);
+        for _ in 0..GONE_MAX {
+            if !self.exchange.send(now, &mut self.worker) {
+                break;
+            }
+            self.worker.end_turn(now, &mut self.sockets);
+        }
         let left = self.counted - self.worker.len();
         self.counted -= left;
         self.limit.give_back(left);
@@ -149,7 +162,7 @@ impl<E: Exchange> WorkLoop<E> {
     /// How long to sleep.
     fn timeout(&mut self) -> Option<Duration> {
         let now = self.clock.now_ms();
-        let accepting = self.listeners.iter().any(|a| a.ready);
+        let accepting = !self.full && self.listeners.iter().any(|a| a.ready);
         let pause = accepting.then_some(self.no_files_until);
         if self.exchange.is_ready() {
             return Some(Duration::ZERO);
@@ -160,12 +173,12 @@ impl<E: Exchange> WorkLoop<E> {
     }
 
     fn accept(&mut self, now: u64) {
-        if now < self.no_files_until {
+        if self.full || now < self.no_files_until {
             return;
         }
         for n in 0..self.listeners.len() {
             for _ in 0..ACCEPTS_MAX {
-                if !self.listeners[n].ready || !self.accept_one(now, n) {
+                if self.full || !self.listeners[n].ready || !self.accept_one(now, n) {
                     break;
                 }
             }
@@ -175,8 +188,7 @@ impl<E: Exchange> WorkLoop<E> {
     /// Accepts one connection. False: no more now.
     fn accept_one(&mut self, now: u64, n: usize) -> bool {
         if !self.limit.take() {
-            // Woken when there is room.
-            self.no_files_until = now + NO_FILES_MS;
+            self.full = true;
             return false;
         }
         let result = self.listeners[n].listener.accept();
@@ -236,18 +248,21 @@ impl<S: FnMut() -> bool> Exchange for Direct<S> {
         }
     }
 
-    fn send(&mut self, now: u64, worker: &mut Worker) {
+    fn send(&mut self, now: u64, worker: &mut Worker) -> bool {
+        let mut gone = false;
         self.zmq.push_waiting(|session: Session| worker.is_waiting(session));
         while let Some(output) = worker.poll_output() {
             match output {
                 Output::First { session, packet } => self.zmq.first(session, packet),
                 Output::To { peer, packet } => {
                     if !self.zmq.to(now, &peer, packet) {
+                        gone = true;
                         worker.peer_gone(now, &peer);
                     }
                 }
             }
         }
+        gone
     }
 
     fn next_deadline(&self, now: u64) -> Option<u64> {

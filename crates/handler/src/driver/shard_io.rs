@@ -186,15 +186,17 @@ impl ShardIo {
                 return self.send_to_client(now, peer, router, message);
             }
             Output::Reply { envelope, payload, .. } => self.reply(&envelope, &payload),
-            Output::Retry { proxy, packet, .. } => {
-                if self.retry.send(now, &proxy, packet) == Routed::Gone {
-                    let proxy = String::from_utf8_lossy(&proxy);
-                    log::error!("a retry is lost: proxy {proxy} is gone");
-                }
-            }
+            Output::Retry { proxy, packet, .. } => self.send_retry(now, &proxy, packet),
             _ => {}
         }
         None
+    }
+
+    fn send_retry(&mut self, now: u64, proxy: &[u8], packet: Vec<u8>) {
+        if self.retry.send(now, proxy, packet) == Routed::Gone {
+            let proxy = String::from_utf8_lossy(proxy);
+            log::error!("a retry is lost: proxy {proxy} is gone");
+        }
     }
 
     fn send_to_client(

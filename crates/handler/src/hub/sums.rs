@@ -41,7 +41,18 @@ pub(super) struct Sums {
     /// Connections that were taken over from proxies that speak of each one.
     own: HashSet<String>,
     topics: Vec<Box<[u8]>>,
+    /// Packets of proxies that have not told a maximum since.
+    strangers: HashMap<String, u32>,
+    /// A proxy tells only of single connections.
+    single_conns: bool,
 }
+
+/// Sums of a proxy without a maximum among them, after which it is taken for one that tells
+/// none. Ours tells both in the same step.
+const STRANGER_PACKETS: u32 = 4;
+
+/// Most proxies that are watched for it.
+const STRANGERS_MAX: usize = 1_000;
 
 impl Sums {
     pub(super) fn new(now: u64, settings: &Settings) -> Self {
@@ -54,6 +65,8 @@ impl Sums {
             expiry: VecDeque::new(),
             own: HashSet::new(),
             topics: Vec::new(),
+            strangers: HashMap::new(),
+            single_conns: false,
             settings: settings.clone(),
         }
     }
@@ -62,6 +75,21 @@ impl Sums {
     pub(super) fn listens_to(&self, kind: &str) -> bool {
         let kind = kind.as_bytes();
         self.topics.iter().any(|topic| topic.starts_with(kind) || kind.starts_with(topic))
+    }
+
+    /// Whether the proxies are to tell of every connection.
+    pub(super) fn needs_conn(&self) -> bool {
+        self.settings.stats_connection_send && (self.single_conns || self.listens_to("conn "))
+    }
+
+    /// A proxy that never tells maxima has to tell of every connection.
+    fn watch_stranger(&mut self, from: &str) {
+        if self.single_conns || self.maxima.knows(from) || self.strangers.len() >= STRANGERS_MAX {
+            return;
+        }
+        let packets = self.strangers.entry(from.to_owned()).or_default();
+        *packets += 1;
+        self.single_conns = *packets >= STRANGER_PACKETS;
     }
 
     /// 1 and a topic, or 0 and a topic.
@@ -125,7 +153,7 @@ impl Sums {
         } else if !took.minute_counted {
             self.reports.count(now, &took.route, |report| report.minutes += 1);
         }
-        if !took.minute_counted && self.own.len() < EXTERNALS_MAX {
+        if !took.minute_counted && self.maxima.is_empty() && self.own.len() < EXTERNALS_MAX {
             self.own.insert(took.id.clone());
         }
         if known || !self.settings.stats_connection_send || !self.listens_to("conn ") {
@@ -165,11 +193,15 @@ impl Sums {
         let packet = Packet::parse(message)?;
         let route: Route = packet.route.map(Arc::from);
         match packet.body {
-            Body::Activity { count } => self.activity.add(now, &route, count),
+            Body::Activity { count } => {
+                self.watch_stranger(packet.from);
+                self.activity.add(now, &route, count);
+            }
             Body::Counts { requests_received } => {
                 self.activity.add_requests(now, requests_received);
             }
             Body::ConnMax { max, ttl, .. } => {
+                self.strangers.remove(packet.from);
                 self.conn_max(now, packet.from, &route, max, ttl);
             }
             Body::Report(report) => {

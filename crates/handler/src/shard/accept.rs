@@ -233,7 +233,6 @@ impl Shard {
         let key = self.insert(session, minute_counted);
         let unconfirmed = self.subscribe(key, plan.mode, &plan.channels);
         self.place_extras(key, plan);
-        self.schedule(key);
         let Some(session) = self.sessions.get_mut(key) else { return };
         if let Some(hold) = &mut session.hold {
             hold.unconfirmed = unconfirmed;
@@ -241,6 +240,7 @@ impl Shard {
         if unconfirmed == 0 {
             self.begin(now, key);
         }
+        self.schedule(key);
     }
 
     fn new_session(

@@ -149,7 +149,7 @@ impl Shard {
                 self.subscribed(now, channel, hub, last_id);
             }
             ToShard::Publish { channel, item } => self.publish(channel, &item),
-            ToShard::Update { channel } => self.update(now, channel),
+            ToShard::Update { channel } => self.update(channel),
             ToShard::Listening(listening) => self.listening = listening,
             ToShard::ConnCheck { call, ids } => {
                 let found = ids.iter().filter(|id| self.knows(id)).cloned().collect();

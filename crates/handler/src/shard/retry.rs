@@ -14,10 +14,9 @@ impl Shard {
     /// remembered ones are forgotten then.
     pub(super) fn conflicts(&mut self, key: Key) -> bool {
         let Some(session) = self.sessions.get(key) else { return false };
-        let Some(extra) = session.extra.as_ref().filter(|_| session.flags.has(Flags::RESPONSE))
-        else {
-            return false;
-        };
+        let able = session.hold.as_ref().and_then(|hold| hold.origin.as_ref());
+        let able = able.is_some_and(|origin| !origin.proxy.is_empty());
+        let Some(extra) = session.extra.as_ref().filter(|_| able) else { return false };
         let mut conflict = false;
         for own in &extra.channels {
             let Some(channel) = self.channels.at_mut(own.channel) else { continue };
@@ -38,10 +37,12 @@ impl Shard {
     }
 
     /// Asks the connection manager to let a response hold go, so that it can be retried.
-    pub(super) fn retry(&mut self, now: u64, key: Key) {
+    pub(super) fn retry(&mut self, key: Key) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         let starting = session.hold.as_ref().is_some_and(|hold| hold.unconfirmed > 0);
-        let able = session.hold.as_ref().is_some_and(|hold| hold.origin.is_some());
+        // A proxy that did not say who it is takes nothing back.
+        let origin = session.hold.as_ref().and_then(|hold| hold.origin.as_ref());
+        let able = origin.is_some_and(|origin| !origin.proxy.is_empty());
         if !able || starting || session.flags.has(Flags::PAUSING) {
             return;
         }
@@ -53,7 +54,6 @@ impl Shard {
             session.flags.set(Flags::PAUSING, true);
         }
         self.schedule(key);
-        let _ = now;
     }
 
     /// The connection manager let the session go.
@@ -78,7 +78,7 @@ impl Shard {
     }
 
     /// Response holds ask the backend again; streams have no link to follow.
-    pub(super) fn update(&mut self, now: u64, channel: Option<Key>) {
+    pub(super) fn update(&mut self, channel: Option<Key>) {
         let keys: Vec<Key> = match channel {
             None => self.sessions.iter().map(|(key, _)| key).collect(),
             Some(key) => {
@@ -90,7 +90,7 @@ impl Shard {
         };
         for key in keys {
             if self.sessions.get(key).is_some_and(|s| s.flags.has(Flags::RESPONSE)) {
-                self.retry(now, key);
+                self.retry(key);
             }
         }
     }

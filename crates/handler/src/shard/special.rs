@@ -94,7 +94,7 @@ impl Shard {
         match judge(session, channel, item, whole, filters) {
             Verdict::Content(body) => match format.action {
                 Action::Send => self.answer_with(now, key, item, body),
-                Action::Hint => self.retry(now, key),
+                Action::Hint => self.retry(key),
                 Action::Close | Action::Refresh => {}
             },
             Verdict::Fail(text) => self.fail_response(now, key, &text),
@@ -103,7 +103,7 @@ impl Shard {
                     channel.last_id = None;
                     self.to_hub.push(crate::message::ToHub::Forget { hub: channel.hub });
                 }
-                self.retry(now, key);
+                self.retry(key);
             }
             Verdict::Nothing => {}
         }

@@ -84,10 +84,8 @@ impl Shard {
             let list = channel.list(mode);
             let moved = list.remove(sub.position);
             let (count, hub) = (list.live, channel.hub);
-            if let Some(moved) = moved {
-                if let Some(session) = self.sessions.at_mut(moved) {
-                    session.subs.moved(sub.channel, sub.position);
-                }
+            if let Some(session) = moved.and_then(|moved| self.sessions.at_mut(moved)) {
+                session.subs.moved(sub.channel, sub.position);
             }
             if hub != NONE {
                 self.to_hub.push(ToHub::Count { hub, mode: stats_mode(mode), count });
