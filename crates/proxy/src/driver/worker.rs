@@ -230,7 +230,7 @@ impl Loop {
             let client = &mut self.client;
             match output {
                 Output::Client { peer, internal, router, message } => {
-                    self.to_client(now, &peer, internal, router, message);
+                    self.send_to_client(now, &peer, internal, router, message);
                 }
                 Output::Accept { key, payload } => {
                     self.sockets.accept.check = true;
@@ -269,7 +269,14 @@ impl Loop {
         }
     }
 
-    fn to_client(&mut self, now: u64, peer: &[u8], internal: bool, router: bool, message: Vec<u8>) {
+    fn send_to_client(
+        &mut self,
+        now: u64,
+        peer: &[u8],
+        internal: bool,
+        router: bool,
+        message: Vec<u8>,
+    ) {
         let sockets = &mut self.sockets;
         if !router {
             let socket = if internal { &sockets.int_publish } else { &sockets.publish };
