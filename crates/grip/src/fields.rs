@@ -72,7 +72,6 @@ pub(crate) fn parse_params(text: &str) -> Option<Params> {
 }
 
 /// One `name` or `name=value`, and what follows its `;`.
-#[expect(clippy::type_complexity, reason = "a parameter and the rest, used in one place")]
 fn parse_param(text: &str) -> Option<((String, String), Option<&str>)> {
     let end = text.find([';', '=']).unwrap_or(text.len());
     let name = text[..end].trim().to_owned();

@@ -158,7 +158,7 @@ fn wants_json(accept: Option<&str>) -> Option<bool> {
             "application/json" | "application/*" => Some(true),
             _ => None,
         })
-        .last()
+        .next_back()
 }
 
 /// An answer with its log line.

@@ -51,10 +51,6 @@ impl Sums {
         self.conn_max_wanted = conn_max;
     }
 
-    pub fn conn_max_wanted(&self) -> bool {
-        self.conn_max_wanted
-    }
-
     /// When something is due.
     pub fn due(&self) -> Option<u64> {
         let maxima = self.maxima_due.filter(|_| self.conn_max_wanted);
@@ -68,6 +64,28 @@ impl Sums {
         of_route.most = of_route.most.max(of_route.now);
         let due = now + AGGREGATE_MS;
         self.maxima_due = Some(self.maxima_due.map_or(due, |earlier| earlier.min(due)));
+    }
+
+    /// A connection is about to be the handler's: it must not count twice. Gives the maximum to
+    /// tell first, if what was told last has the connection in it.
+    fn before_hand_over(&mut self, now: u64, route: &Route) -> Option<u64> {
+        let of_route = self.connections.get_mut(route)?;
+        let without = of_route.now.saturating_sub(1);
+        if !self.conn_max_wanted || of_route.sent <= without {
+            return None;
+        }
+        (of_route.sent, of_route.sent_ms) = (without, now);
+        let due = now + AGGREGATE_MS;
+        self.maxima_due = Some(self.maxima_due.map_or(due, |earlier| earlier.min(due)));
+        Some(without)
+    }
+
+    /// A connection is the handler's now, and was nobody else's in the time not told yet.
+    fn handed_over(&mut self, now: u64, route: &Route) {
+        self.connections(now, route, -1);
+        if let Some(of_route) = self.connections.get_mut(route) {
+            of_route.most = of_route.most.saturating_sub(1).max(of_route.now);
+        }
     }
 
     /// What is to be said about the maxima; starts over.
@@ -117,7 +135,10 @@ impl Proxy {
             return;
         }
         let (now, route) = (self.now, Self::stats_route(session));
-        self.sums.connections(now, &route, -1);
+        match handed_over {
+            true => self.sums.handed_over(now, &route),
+            false => self.sums.connections(now, &route, -1),
+        }
         let counters = session.counters;
         self.sums.reports.count(now, &route, |report| report.counters.add(&counters));
         if self.sums.conn_wanted && !handed_over {
@@ -177,8 +198,18 @@ impl Proxy {
         self.outputs.push_back(Output::Stats(packet.encode(Format::Tnetstring)));
     }
 
-    /// The maxima of connections, before a call that makes them the handler's.
-    pub(crate) fn publish_maxima(&mut self) {
+    /// Tells the maximum without a session that the handler is about to get.
+    pub(crate) fn count_before_hand_over(&mut self, key: Key) {
+        let Some(session) = self.sessions.get(key).filter(|session| session.counted) else {
+            return;
+        };
+        let route = Self::stats_route(session);
+        if let Some(max) = self.sums.before_hand_over(self.now, &route) {
+            self.publish(&route, Body::ConnMax { max, ttl: self.sums.max_ttl_s, retry_seq: None });
+        }
+    }
+
+    fn publish_maxima(&mut self) {
         let ttl = self.sums.max_ttl_s;
         for (route, max) in self.sums.take_maxima(self.now) {
             self.publish(&route, Body::ConnMax { max, ttl, retry_seq: None });
@@ -221,6 +252,24 @@ mod tests {
         assert_eq!(sums.take_maxima(300 + 45_000), [(None, 1)]);
         sums.connections(50_000, &None, -1);
         assert_eq!(sums.take_maxima(50_100), [(None, 0)]);
+
         assert!(sums.take_maxima(50_200).is_empty() && sums.connections.is_empty());
+    }
+
+    #[test]
+    fn a_connection_that_is_handed_over_counts_once() {
+        let mut sums = Sums::new(&Settings::default());
+        sums.set_listeners(false, true);
+        // At once: it was never told.
+        sums.connections(0, &None, 1);
+        assert_eq!(sums.before_hand_over(5, &None), None);
+        sums.handed_over(6, &None);
+        assert_eq!(sums.take_maxima(100), []);
+        // Later: it was.
+        sums.connections(200, &None, 1);
+        assert_eq!(sums.take_maxima(300), [(None, 1)]);
+        assert_eq!(sums.before_hand_over(305, &None), Some(0));
+        sums.handed_over(306, &None);
+        assert_eq!(sums.take_maxima(400), []);
     }
 }

@@ -50,7 +50,8 @@ impl Queue {
     }
 
     fn pop_due(&mut self, now: u64) -> Option<Key> {
-        self.entries.pop_front_if(|(due, _)| *due <= now).map(|(_, key)| key)
+        self.entries.front().filter(|(due, _)| *due <= now)?;
+        self.entries.pop_front().map(|(_, key)| key)
     }
 
     /// When the first entry that still matters is due.
@@ -72,8 +73,8 @@ pub(crate) struct Timers {
     pub heads: Queue,
     pub calls: Queue,
     next_tick_ms: Option<u64>,
-    keep_alive_at: u32,
-    expiry_at: u32,
+    keep_alive_step: u32,
+    expiry_step: u32,
 }
 
 impl Default for Timers {
@@ -83,8 +84,8 @@ impl Default for Timers {
             heads: Queue::new(COMPANY_MS),
             calls: Queue::new(CALL_MS),
             next_tick_ms: None,
-            keep_alive_at: 0,
-            expiry_at: 0,
+            keep_alive_step: 0,
+            expiry_step: 0,
         }
     }
 }
@@ -162,16 +163,15 @@ impl Proxy {
         self.timers.next_tick_ms =
             (!self.sessions.is_empty()).then_some(next.unwrap_or(now + TICK_MS));
         let ticks = (KEEP_ALIVE_MS / TICK_MS) as u32;
-        let range = walk(&mut self.timers.keep_alive_at, capacity, ticks);
+        let range = walk(&mut self.timers.keep_alive_step, capacity, ticks);
         self.keep_alive(range);
-        for index in walk(&mut self.timers.expiry_at, capacity, EXPIRY_TICKS) {
+        for index in walk(&mut self.timers.expiry_step, capacity, EXPIRY_TICKS) {
             let Some(session) = self.sessions.at(index) else { continue };
             let silent = now.saturating_sub(session.last_in_ms);
-            if silent >= SESSION_EXPIRY_MS && session.acknowledged() {
-                if let Some(key) = self.sessions.key_at(index) {
-                    log::debug!("a client session was silent for too long, ending it");
-                    self.drop_session(key);
-                }
+            let expired = silent >= SESSION_EXPIRY_MS && session.acknowledged();
+            if let Some(key) = self.sessions.key_at(index).filter(|_| expired) {
+                log::debug!("a client session was silent for too long, ending it");
+                self.drop_session(key);
             }
         }
     }
@@ -230,14 +230,12 @@ impl Proxy {
     }
 }
 
-/// The next part of a walk that sees `capacity` places in `ticks` steps.
-fn walk(at: &mut u32, capacity: u32, ticks: u32) -> std::ops::Range<u32> {
-    if *at >= capacity {
-        *at = 0;
-    }
-    let start = *at;
-    *at = (start + capacity.div_ceil(ticks)).min(capacity);
-    start..*at
+/// The next part of a walk that sees `capacity` places once in `ticks` steps.
+fn walk(step: &mut u32, capacity: u32, ticks: u32) -> std::ops::Range<u32> {
+    let place = |step: u32| (u64::from(capacity) * u64::from(step) / u64::from(ticks)) as u32;
+    let part = place(*step)..place(*step + 1);
+    *step = (*step + 1) % ticks;
+    part
 }
 
 #[cfg(test)]
@@ -245,14 +243,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_walk_sees_every_place_in_time() {
+    fn a_walk_sees_every_place_once() {
         for capacity in [0, 1, 64, 449, 450, 451, 10_000] {
-            let mut at = 0;
+            let mut step = 0;
             let mut seen = vec![0; capacity as usize];
             for _ in 0..450 {
-                walk(&mut at, capacity, 450).for_each(|index| seen[index as usize] += 1);
+                walk(&mut step, capacity, 450).for_each(|index| seen[index as usize] += 1);
             }
-            assert!(seen.iter().all(|count| *count > 0), "{capacity}");
+            assert!(seen.iter().all(|count| *count == 1), "{capacity}");
         }
     }
 

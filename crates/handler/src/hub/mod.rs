@@ -46,7 +46,8 @@ pub struct Hub {
     changed: Vec<u32>,
     sums: sums::Sums,
     next_second: u64,
-    refresh_at: u32,
+    /// Seconds looked at so far, which spread the refreshes.
+    second: u64,
     calls: command::Calls,
     to_shards: Vec<(usize, ToShard)>,
     out: Vec<Output>,
@@ -71,7 +72,7 @@ impl Hub {
             changed: Vec::new(),
             sums: sums::Sums::new(now, &settings),
             next_second: now + SECOND_MS,
-            refresh_at: 0,
+            second: 0,
             calls: command::Calls::default(),
             to_shards: Vec::new(),
             out: Vec::new(),
@@ -115,8 +116,14 @@ impl Hub {
 
     /// A stats message of a proxy.
     pub fn proxy_stats(&mut self, now: u64, message: &[u8]) {
+        let before = self.sums.needs_conn();
         match self.sums.proxy_packet(now, message) {
-            Ok(packet) => self.out.extend(packet.map(Output::Stats)),
+            Ok(packet) => {
+                self.out.extend(packet.map(Output::Stats));
+                if !before && self.sums.needs_conn() {
+                    self.out.push(Output::ListenConn(true));
+                }
+            }
             Err(error) => {
                 self.drops.bad_stats += 1;
                 log::warn!("proxy stats: received message with invalid format ({error}), skipping");
@@ -133,7 +140,7 @@ impl Hub {
             for shard in 0..self.settings.workers.max(1) {
                 self.to_shards.push((shard, ToShard::Listening(after)));
             }
-            self.out.push(Output::ListenConn(after));
+            self.out.push(Output::ListenConn(self.sums.needs_conn()));
         }
     }
 

@@ -93,7 +93,7 @@ impl Hub {
 
     /// Items that waited too long go, in order of arrival, though a gap remains.
     pub(super) fn release_overdue(&mut self, now: u64) {
-        if !self.next_check.is_some_and(|check| check <= now) {
+        if self.next_check.is_none_or(|check| check > now) {
             return;
         }
         while let Some(arrival) = self.waiting.front() {
@@ -129,13 +129,10 @@ impl Hub {
             (Mode::Stream, count(item.stream.is_some(), Mode::Stream)),
             (Mode::Ws, 0),
         ];
-        if let Some(record) = record {
-            if receivers.iter().any(|(_, count)| *count > 0) || !item.no_seq {
-                for link in &record.links {
-                    let message = ToShard::Publish { channel: link.channel, item: item.clone() };
-                    self.to_shards.push((link.shard, message));
-                }
-            }
+        let wanted = receivers.iter().any(|(_, count)| *count > 0) || !item.no_seq;
+        for link in record.filter(|_| wanted).iter().flat_map(|record| &record.links) {
+            let message = ToShard::Publish { channel: link.channel, item: item.clone() };
+            self.to_shards.push((link.shard, message));
         }
         let total: u32 = receivers.iter().map(|(_, count)| count).sum();
         log::info!("publish channel={} receivers={total}", item.channel);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use evloop::arena::Key;
 use stats::{Body, Mode, Packet};
 
-use super::{Hub, SECOND_MS};
+use super::Hub;
 use crate::message::{Output, ToShard};
 
 /// After this the sessions of a fresh channel ask the backend (spec/grip.md §12).
@@ -230,20 +230,15 @@ impl Hub {
                 }
             }
         }
-        let capacity = self.records.capacity();
-        if self.refresh_at >= capacity {
-            self.refresh_at = 0;
-        }
         let seconds = (self.settings.stats_subscription_ttl_s * 3 / 4).max(1);
-        let step = u64::from(capacity).div_ceil(seconds) * SECOND_MS / 1000;
-        let end = capacity.min(self.refresh_at.saturating_add(step as u32));
-        for hub in self.refresh_at..end {
+        self.second += 1;
+        let first = (self.second % seconds) as u32;
+        for hub in (first..self.records.capacity()).step_by(seconds as usize) {
             for mode in MODES {
                 if self.records.at(hub).is_some_and(|record| record.count(mode) > 0) {
                     self.announce(hub, mode);
                 }
             }
         }
-        self.refresh_at = end;
     }
 }

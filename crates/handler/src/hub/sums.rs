@@ -41,7 +41,20 @@ pub(super) struct Sums {
     /// Connections that were taken over from proxies that speak of each one.
     own: HashSet<String>,
     topics: Vec<Box<[u8]>>,
+    /// Connections taken over since the last figure of their proxy and route.
+    taken: HashMap<(String, Route), u64>,
+    /// Packets of proxies that have not told a maximum since.
+    strangers: HashMap<String, u32>,
+    /// A proxy tells only of single connections.
+    single_conns: bool,
 }
+
+/// Sums of a proxy without a maximum among them, after which it is taken for one that tells
+/// none. Ours tells both in the same step.
+const STRANGER_PACKETS: u32 = 4;
+
+/// Most proxies that are watched for it.
+const STRANGERS_MAX: usize = 1_000;
 
 impl Sums {
     pub(super) fn new(now: u64, settings: &Settings) -> Self {
@@ -54,6 +67,9 @@ impl Sums {
             expiry: VecDeque::new(),
             own: HashSet::new(),
             topics: Vec::new(),
+            taken: HashMap::new(),
+            strangers: HashMap::new(),
+            single_conns: false,
             settings: settings.clone(),
         }
     }
@@ -62,6 +78,21 @@ impl Sums {
     pub(super) fn listens_to(&self, kind: &str) -> bool {
         let kind = kind.as_bytes();
         self.topics.iter().any(|topic| topic.starts_with(kind) || kind.starts_with(topic))
+    }
+
+    /// Whether the proxies are to tell of every connection.
+    pub(super) fn needs_conn(&self) -> bool {
+        self.settings.stats_connection_send && (self.single_conns || self.listens_to("conn "))
+    }
+
+    /// A proxy that never tells maxima has to tell of every connection.
+    fn watch_stranger(&mut self, from: &str) {
+        if self.single_conns || self.maxima.knows(from) || self.strangers.len() >= STRANGERS_MAX {
+            return;
+        }
+        let packets = self.strangers.entry(from.to_owned()).or_default();
+        *packets += 1;
+        self.single_conns = *packets >= STRANGER_PACKETS;
     }
 
     /// 1 and a topic, or 0 and a topic.
@@ -112,6 +143,10 @@ impl Sums {
     }
 
     pub(super) fn conn_max(&mut self, now: u64, from: &str, route: &Route, max: u64, ttl_s: u64) {
+        // A maximum tells of the time since the last one: what was taken over since then is
+        // counted here already.
+        let key = (from.to_owned(), route.clone());
+        let max = max.saturating_sub(self.taken.remove(&key).unwrap_or_default());
         let change = self.maxima.set(now, from, route, max, ttl_s);
         self.reports.connections(now, route, change);
     }
@@ -122,10 +157,12 @@ impl Sums {
         let known = external.is_some();
         if let Some(external) = external {
             self.reports.connections(now, &external.route, -1);
-        } else if !took.minute_counted {
+        } else if took.minute_counted {
+            self.taken_from_proxy(now, took);
+        } else {
             self.reports.count(now, &took.route, |report| report.minutes += 1);
         }
-        if !took.minute_counted && self.own.len() < EXTERNALS_MAX {
+        if !took.minute_counted && self.maxima.is_empty() && self.own.len() < EXTERNALS_MAX {
             self.own.insert(took.id.clone());
         }
         if known || !self.settings.stats_connection_send || !self.listens_to("conn ") {
@@ -140,6 +177,16 @@ impl Sums {
             ttl: self.settings.stats_connection_ttl_s,
         };
         Some(self.encode(&took.route, body))
+    }
+
+    /// A connection leaves the figure of its proxy, or the next figure that comes.
+    fn taken_from_proxy(&mut self, now: u64, took: &Took) {
+        let Some(proxy) = &took.proxy else { return };
+        if self.maxima.give_one(proxy, &took.route) {
+            self.reports.connections(now, &took.route, -1);
+        } else if self.taken.len() < STRANGERS_MAX {
+            *self.taken.entry((proxy.to_string(), took.route.clone())).or_default() += 1;
+        }
     }
 
     /// A connection of a shard ended, or went back to the proxy, which then speaks for it.
@@ -165,11 +212,15 @@ impl Sums {
         let packet = Packet::parse(message)?;
         let route: Route = packet.route.map(Arc::from);
         match packet.body {
-            Body::Activity { count } => self.activity.add(now, &route, count),
+            Body::Activity { count } => {
+                self.watch_stranger(packet.from);
+                self.activity.add(now, &route, count);
+            }
             Body::Counts { requests_received } => {
                 self.activity.add_requests(now, requests_received);
             }
             Body::ConnMax { max, ttl, .. } => {
+                self.strangers.remove(packet.from);
                 self.conn_max(now, packet.from, &route, max, ttl);
             }
             Body::Report(report) => {

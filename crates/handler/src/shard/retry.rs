@@ -2,6 +2,7 @@
 //! spec/internal-rpc.md §5).
 
 use evloop::arena::Key;
+use grip::HoldMode;
 use zhttp::Kind;
 use zrpc::{HttpRequest, Rid, inspect, retry};
 
@@ -14,10 +15,10 @@ impl Shard {
     /// remembered ones are forgotten then.
     pub(super) fn conflicts(&mut self, key: Key) -> bool {
         let Some(session) = self.sessions.get(key) else { return false };
-        let Some(extra) = session.extra.as_ref().filter(|_| session.flags.has(Flags::RESPONSE))
-        else {
-            return false;
-        };
+        let origin = session.hold.as_ref().and_then(|hold| hold.origin.as_ref());
+        let able = origin.is_some_and(|origin| !origin.proxy.is_empty());
+        let able = able || !session.flags.has(Flags::RESPONSE);
+        let Some(extra) = session.extra.as_ref().filter(|_| able) else { return false };
         let mut conflict = false;
         for own in &extra.channels {
             let Some(channel) = self.channels.at_mut(own.channel) else { continue };
@@ -38,10 +39,12 @@ impl Shard {
     }
 
     /// Asks the connection manager to let a response hold go, so that it can be retried.
-    pub(super) fn retry(&mut self, now: u64, key: Key) {
+    pub(super) fn retry(&mut self, key: Key) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         let starting = session.hold.as_ref().is_some_and(|hold| hold.unconfirmed > 0);
-        let able = session.hold.as_ref().is_some_and(|hold| hold.origin.is_some());
+        // A proxy that did not say who it is takes nothing back.
+        let origin = session.hold.as_ref().and_then(|hold| hold.origin.as_ref());
+        let able = origin.is_some_and(|origin| !origin.proxy.is_empty());
         if !able || starting || session.flags.has(Flags::PAUSING) {
             return;
         }
@@ -53,7 +56,6 @@ impl Shard {
             session.flags.set(Flags::PAUSING, true);
         }
         self.schedule(key);
-        let _ = now;
     }
 
     /// The connection manager let the session go.
@@ -77,20 +79,25 @@ impl Shard {
         self.remove(now, key, true);
     }
 
-    /// Response holds ask the backend again; streams have no link to follow.
+    /// Sessions ask the backend again: response holds by a retry, streams by their next link.
     pub(super) fn update(&mut self, now: u64, channel: Option<Key>) {
         let keys: Vec<Key> = match channel {
             None => self.sessions.iter().map(|(key, _)| key).collect(),
             Some(key) => {
                 let Some(channel) = self.channels.get_mut(key) else { return };
-                let list = channel.list(grip::HoldMode::Response);
-                let indexes: Vec<u32> = list.subscribers.iter().map(|s| s.session).collect();
+                let mut indexes = Vec::new();
+                for mode in [HoldMode::Response, HoldMode::Stream] {
+                    indexes.extend(channel.list(mode).subscribers.iter().map(|s| s.session));
+                }
                 indexes.into_iter().filter_map(|index| self.sessions.key_at(index)).collect()
             }
         };
         for key in keys {
-            if self.sessions.get(key).is_some_and(|s| s.flags.has(Flags::RESPONSE)) {
-                self.retry(now, key);
+            let Some(session) = self.sessions.get(key) else { continue };
+            if session.flags.has(Flags::RESPONSE) {
+                self.retry(key);
+            } else if session.extra.is_some() {
+                self.update_stream(now, key);
             }
         }
     }

@@ -29,35 +29,24 @@ pub(super) fn tenths(now: u64) -> u32 {
 /// Where the walks are.
 #[derive(Debug, Default)]
 pub(super) struct Walks {
+    /// When the next step is due.
     next: u64,
-    keep_alive: Walk,
-    conn: Walk,
+    /// The last step done, counted from the start of time.
+    tick: u64,
 }
 
-/// A walk over all places of a table in a number of steps.
-#[derive(Debug, Default)]
-struct Walk {
-    at: u32,
-}
-
-impl Walk {
-    /// The places to visit in this step, so that `steps` of them visit all.
-    fn step(&mut self, capacity: u32, steps: u64) -> std::ops::Range<u32> {
-        if self.at >= capacity {
-            self.at = 0;
-        }
-        let count = u64::from(capacity).div_ceil(steps.max(1));
-        let end = capacity.min(self.at.saturating_add(count as u32));
-        let range = self.at..end;
-        self.at = end;
-        range
-    }
+/// The places to visit in step `tick` of a walk that visits every place once in `steps`. A
+/// place keeps its step however the table grows and shrinks, so no session waits longer.
+fn places(tick: u64, steps: u64, capacity: u32) -> impl Iterator<Item = u32> {
+    let steps = u32::try_from(steps.max(1)).unwrap_or(u32::MAX);
+    let first = (tick % u64::from(steps)) as u32;
+    (first..capacity).step_by(steps as usize)
 }
 
 impl Shard {
     /// When [`Shard::timeout`] is due.
     pub fn next_deadline(&self) -> Option<u64> {
-        if self.sessions.is_empty() {
+        if self.sessions.is_empty() && self.fetches.is_empty() {
             return None;
         }
         Some(self.wheel.next().map_or(self.walks.next, |next| next.min(self.walks.next)))
@@ -73,15 +62,21 @@ impl Shard {
             self.write_keep_alives();
         }
         if now >= self.walks.next {
-            self.walks.next = now + TICK_MS;
-            self.walk(now);
+            let tick = now / TICK_MS;
+            // After a long pause every place is visited once, not more.
+            let last = self.walks.tick.max(tick.saturating_sub(KEEP_ALIVE_STEPS));
+            (last + 1..=tick).for_each(|tick| self.walk(now, tick));
+            self.expire_fetches(now);
+            self.walks = Walks { next: (tick + 1) * TICK_MS, tick };
         }
     }
 
     /// Enters the session's next deadline into the wheel, unless an earlier entry is there.
     pub(super) fn schedule(&mut self, key: Key) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        let target = session.deadline.min(session.heard.saturating_add(EXPIRY));
+        let links = session.extra.as_ref().and_then(|extra| extra.links.as_ref());
+        let next = links.map_or(NEVER, |links| links.due);
+        let target = session.deadline.min(next).min(session.heard.saturating_add(EXPIRY));
         if target < session.wheel {
             session.wheel = target;
             self.wheel.schedule(u64::from(target) * TICK_MS, key);
@@ -108,6 +103,7 @@ impl Shard {
             }
             self.keep_alive_due(now, key);
         }
+        self.look_at_next(now, key);
         self.schedule(key);
     }
 
@@ -118,13 +114,13 @@ impl Shard {
         let period = keep_alive.timeout_s.saturating_mul(10);
         let less = self.random(10);
         let deadline = tenths(now).saturating_add(period.saturating_sub(less).max(1));
-        if let Some(session) = self.sessions.at_mut(index) {
-            session.deadline = deadline.min(NEVER - 1);
-            if session.deadline < session.wheel {
-                if let Some(key) = self.sessions.key_at(index) {
-                    self.schedule(key);
-                }
-            }
+        let Some(session) = self.sessions.at_mut(index) else { return };
+        session.deadline = deadline.min(NEVER - 1);
+        if session.deadline >= session.wheel {
+            return;
+        }
+        if let Some(key) = self.sessions.key_at(index) {
+            self.schedule(key);
         }
     }
 
@@ -160,9 +156,9 @@ impl Shard {
         });
     }
 
-    fn walk(&mut self, now: u64) {
+    fn walk(&mut self, now: u64, tick: u64) {
         let capacity = self.sessions.capacity();
-        for index in self.walks.keep_alive.step(capacity, KEEP_ALIVE_STEPS) {
+        for index in places(tick, KEEP_ALIVE_STEPS, capacity) {
             let Some(session) = self.sessions.at(index) else { continue };
             let quiet = session.flags.has(Flags::PAUSING)
                 || session.hold.as_ref().is_some_and(|hold| hold.unconfirmed > 0);
@@ -183,7 +179,7 @@ impl Shard {
         self.write_kind(Kind::KeepAlive);
         if self.listening && self.settings.stats_connection_send {
             let steps = self.settings.stats_connection_ttl_s * 3 / 4 * 1000 / TICK_MS;
-            for index in self.walks.conn.step(capacity, steps) {
+            for index in places(tick, steps, capacity) {
                 self.refresh_conn(index);
             }
         }

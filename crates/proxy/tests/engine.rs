@@ -1,0 +1,666 @@
+//! The engine alone: packets and backend events in, outputs out, on a clock of the test's own.
+
+#![allow(clippy::unwrap_used, reason = "a test may; only helpers need saying so")]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use origin::{Error, Event};
+use proptest::prelude::*;
+use proxy::{Key, Output, Proxy, Request, Routes, Settings, Signing};
+use tnetstring::Writer;
+use zhttp::{Ext, Head, HeaderBuf, Id, Kind, Packet};
+use zrpc::accept::Reply;
+use zrpc::{HttpRequest, HttpResponse, Rid, accept, retry};
+
+const CM: &[u8] = b"connmgr";
+
+/// An engine with what it gave out, sorted.
+struct World {
+    engine: Proxy,
+    now: u64,
+    /// Packets to connection managers.
+    packets: Vec<Vec<u8>>,
+    messages: usize,
+    accepts: Vec<(Key, Vec<u8>)>,
+    starts: Vec<(Key, u16, Request)>,
+    bodies: Vec<(Vec<u8>, bool)>,
+    cancels: usize,
+    pauses: Vec<bool>,
+    stats: Vec<String>,
+}
+
+fn world_with(lines: &str, settings: Settings) -> World {
+    let (table, problems) = routes::Table::parse(lines, "routes", &|_| Err("none".into()));
+    assert!(problems.is_empty(), "{problems:?}");
+    let routes = Routes::new(table, &Signing::default(), Path::new("."));
+    World {
+        engine: Proxy::new(settings, Arc::new(routes)),
+        now: 0,
+        packets: Vec::new(),
+        messages: 0,
+        accepts: Vec::new(),
+        starts: Vec::new(),
+        bodies: Vec::new(),
+        cancels: 0,
+        pauses: Vec::new(),
+        stats: Vec::new(),
+    }
+}
+
+fn world(lines: &str) -> World {
+    world_with(lines, Settings { instance_id: "px".into(), ..Settings::default() })
+}
+
+impl World {
+    fn pull(&mut self) {
+        while let Some(output) = self.engine.poll_output() {
+            match output {
+                Output::Client { message, .. } => {
+                    self.messages += 1;
+                    self.packets.extend(zhttp::split(&message).map(<[u8]>::to_vec));
+                }
+                Output::Accept { key, payload } => self.accepts.push((key, payload)),
+                Output::Start { key, endpoint, request } => {
+                    self.starts.push((key, endpoint.port, request));
+                }
+                Output::Body { data, last, .. } => self.bodies.push((data, last)),
+                Output::Cancel(_) => self.cancels += 1,
+                Output::Pause(_) => self.pauses.push(true),
+                Output::Resume(_) => self.pauses.push(false),
+                Output::Stats(packet) => self.stats.push(String::from_utf8(packet).unwrap()),
+                Output::Inspect { key, .. } => self.engine.inspect_failed(self.now, key),
+            }
+        }
+    }
+
+    fn request(&mut self, id: &str, fill: impl FnOnce(&mut zhttp::Fields<'_>)) {
+        let packet = from_client(id, 0, fill);
+        self.engine.request(self.now, &packet);
+        self.pull();
+    }
+
+    fn get(&mut self, id: &str, uri: &str) {
+        self.request(id, |f| {
+            let headers = [("Host", "h"), ("Accept", "*/*")];
+            f.method("GET").uri(uri).headers(headers.into_iter()).credits(8192);
+            f.flag("stream", true).flag("router-resp", true).peer("192.0.2.1", 5);
+        });
+    }
+
+    fn client(&mut self, id: &str, seq: u32, fill: impl FnOnce(&mut zhttp::Fields<'_>)) {
+        let packet = from_client(id, seq, fill);
+        self.engine.client_packet(self.now, &packet);
+        self.pull();
+    }
+
+    fn pass(&mut self, ms: u64) {
+        self.now += ms;
+        self.engine.timeout(self.now);
+        self.pull();
+    }
+
+    fn event(&mut self, event: Event<'_>) {
+        let key = self.starts.last().expect("a request to a backend").0;
+        self.engine.origin_event(self.now, key, event);
+    }
+
+    /// A whole response of the backend, in one turn.
+    fn respond(&mut self, code: u16, headers: &[(&str, &str)], body: &[u8]) {
+        self.begin(code, headers, Some(body.len() as u64));
+        if !body.is_empty() {
+            self.event(Event::Body(body));
+        }
+        self.event(Event::End);
+        self.pull();
+    }
+
+    fn begin(&mut self, code: u16, headers: &[(&str, &str)], length: Option<u64>) {
+        let headers: Vec<http1::Header<'_>> = headers
+            .iter()
+            .map(|(name, value)| http1::Header { name, value: value.as_bytes() })
+            .collect();
+        self.event(Event::Head { code, reason: "OK", headers: &headers, length });
+    }
+
+    fn reply(&mut self, reply: &Reply<'_>) {
+        let (_, payload) = self.accepts.last().expect("a call").clone();
+        let call = zrpc::Request::parse(&payload).unwrap();
+        let mut out = Vec::new();
+        zrpc::write_success(&mut out, call.id, |w| reply.write(w));
+        self.engine.accept_reply(self.now, &out);
+        self.pull();
+    }
+
+    /// The packets so far: seq, type or status, body, whether more follows.
+    fn sent(&self) -> Vec<String> {
+        self.packets.iter().map(|packet| show(packet)).collect()
+    }
+}
+
+fn from_client(id: &str, seq: u32, fill: impl FnOnce(&mut zhttp::Fields<'_>)) -> Vec<u8> {
+    let ids = [Id { id: id.as_bytes(), seq: Some(seq) }];
+    let mut out = Vec::new();
+    zhttp::write(&mut out, &Head { from: CM, ids: &ids, ext: Ext::OURS }, fill);
+    out
+}
+
+fn show(bytes: &[u8]) -> String {
+    let packet = Packet::parse(bytes).unwrap();
+    let seq = packet.ids.iter().next().unwrap().seq;
+    let what = match packet.kind.name() {
+        Some("credit") => format!("credit {}", packet.credits),
+        Some("error") => format!("error {} {}", packet.condition, packet.code.unwrap_or(0)),
+        Some(name) => name.to_owned(),
+        None => packet.code.map_or("-".to_owned(), |code| code.to_string()),
+    };
+    let body = match packet.body.len() {
+        0..=60 => String::from_utf8_lossy(packet.body).replace('\n', "|"),
+        size => format!("{size}B"),
+    };
+    let seq = seq.map_or("?".to_owned(), |seq| seq.to_string());
+    format!("{seq} {what} {body}{}", if packet.more { "..." } else { "" })
+}
+
+#[test]
+fn a_plain_request_is_two_messages() {
+    let mut w = world("* b:1");
+    w.get("0-0-0", "http://h/a?q");
+    assert_eq!(w.messages, 0);
+    let (_, port, request) = w.starts[0].clone();
+    let head = String::from_utf8(request.bytes).unwrap();
+    assert_eq!(port, 1);
+    assert!(head.starts_with("GET /a?q HTTP/1.1\r\nHost: h\r\nAccept: */*\r\n"), "{head}");
+    w.respond(200, &[("A", "b"), ("Connection", "close")], b"hello");
+    assert_eq!((w.sent(), w.messages, w.cancels), (vec!["0 200 hello".to_owned()], 1, 0));
+    let packet = Packet::parse(&w.packets[0]).unwrap();
+    assert_eq!(packet.headers.iter().collect::<Vec<_>>(), [("A", &b"b"[..])]);
+    assert_eq!((packet.from, w.engine.sessions()), (&b"px"[..], 0));
+}
+
+#[test]
+fn a_slow_backend_is_acknowledged_once() {
+    let mut w = world("* b:1");
+    w.get("0-0-0", "http://h/");
+    assert_eq!(w.engine.next_deadline(), Some(50));
+    w.pass(49);
+    assert_eq!(w.messages, 0);
+    w.pass(1);
+    w.pass(49);
+    assert_eq!(w.sent(), ["0 keep-alive "]);
+    w.respond(204, &[], b"");
+    assert_eq!(w.sent()[1..], ["1 204 "]);
+}
+
+#[test]
+fn a_head_waits_a_moment_for_its_body() {
+    let mut w = world("* b:1");
+    w.get("0-0-0", "http://h/");
+    w.begin(200, &[], None);
+    w.pull();
+    w.pass(2);
+    assert_eq!(w.messages, 0);
+    w.event(Event::Body(b"one"));
+    w.pass(1);
+    assert_eq!(w.sent(), ["0 200 one..."]);
+    w.event(Event::Body(b"two"));
+    w.pull();
+    w.event(Event::End);
+    w.pull();
+    assert_eq!(w.sent()[1..], ["1 - two...", "2 - "]);
+}
+
+#[test]
+fn responses_follow_the_credits() {
+    let mut w = world("* b:1");
+    w.get("0-0-0", "http://h/");
+    w.begin(200, &[], Some(300_000));
+    w.event(Event::Body(&[1; 150_000]));
+    w.pull();
+    assert_eq!((w.sent(), w.pauses.clone()), (vec!["0 200 8192B...".to_owned()], vec![true]));
+    w.client("0-0-0", 1, |f| {
+        f.kind(Kind::Credit).credits(135_000);
+    });
+    // A packet has at most 100,000 bytes.
+    assert_eq!(w.sent()[1..], ["1 - 100000B...", "2 - 35000B..."]);
+    assert_eq!(w.pauses, [true, false]);
+    w.event(Event::Body(&[1; 150_000]));
+    w.event(Event::End);
+    w.client("0-0-0", 2, |f| {
+        f.kind(Kind::Credit).credits(1_000_000);
+    });
+    assert_eq!(w.sent()[3..], ["3 - 100000B...", "4 - 56808B"]);
+    assert_eq!(w.engine.sessions(), 0);
+}
+
+#[test]
+fn a_hold_goes_over_at_once_without_hand_off_packets() {
+    let mut w = world("a,id=r,prefix=p- b:1,sub=s");
+    w.get("0-0-7", "http://a/x");
+    w.respond(200, &[("Grip-Hold", "stream"), ("Connection", "close")], b"first");
+    assert_eq!(w.messages, 0);
+    let (_, payload) = w.accepts[0].clone();
+    let call = zrpc::Request::parse(&payload).unwrap();
+    assert_eq!((call.method, call.from), ("accept", Some(&b"px"[..])));
+    let args = accept::Args::parse(call.args).unwrap();
+    let s = args.requests[0];
+    assert_eq!((s.rid.sender, s.rid.id), (CM, &b"0-0-7"[..]));
+    assert_eq!((s.in_seq, s.out_seq, s.out_credits), (1, 0, 8192));
+    assert!(s.router_resp && s.multi && s.batch && !s.is_retry);
+    assert_eq!((s.peer_address, s.logical_peer_address), ("192.0.2.1", "192.0.2.1"));
+    assert_eq!((args.route, args.separate_stats), (Some("r"), true));
+    assert_eq!((args.channel_prefix, args.channels), (Some("p-"), vec!["s"]));
+    assert_eq!((args.response.code, args.response.body), (200, &b"first"[..]));
+    assert_eq!(args.response.headers.get("connection"), Some(&b"close"[..]));
+    assert_eq!((args.orig_request.uri, args.request.uri), ("http://a/x", "http://a/x"));
+    assert!(args.trusted && !args.response_sent);
+    // Nobody but the handler may speak now.
+    w.pass(60);
+    assert_eq!(w.messages, 0);
+    w.reply(&Reply::Accepted);
+    assert_eq!((w.messages, w.engine.sessions()), (0, 0));
+}
+
+#[test]
+fn an_acknowledged_hold_is_handed_off_by_the_book() {
+    let mut w = world("* b:1");
+    w.get("0-0-7", "http://a/x");
+    w.pass(50);
+    w.respond(200, &[("Grip-Hold", "response")], b"");
+    assert_eq!(
+        (w.sent(), w.accepts.len()),
+        (vec!["0 keep-alive ".into(), "1 handoff-start ".into()], 0)
+    );
+    w.pass(45_000);
+    assert_eq!(w.messages, 2, "nothing is sent while the client's side is paused");
+    w.client("0-0-7", 1, |f| {
+        f.kind(Kind::HandoffProceed);
+    });
+    let call = zrpc::Request::parse(&w.accepts[0].1).unwrap();
+    let args = accept::Args::parse(call.args).unwrap();
+    assert_eq!((args.requests[0].in_seq, args.requests[0].out_seq), (2, 2));
+    // The handler makes a response of it: the session goes on here.
+    let mut headers = HeaderBuf::new();
+    headers.push("X", b"y");
+    let headers = headers.as_headers();
+    w.reply(&Reply::Response(HttpResponse { code: 404, reason: "No", headers, body: b"gone" }));
+    assert_eq!(w.sent()[2..], ["2 404 gone"]);
+}
+
+#[test]
+fn answers_when_the_handler_does_not_take_a_hold() {
+    let hold = |w: &mut World| {
+        w.get("0-0-7", "http://a/x");
+        w.respond(200, &[("Grip-Hold", "stream")], b"");
+    };
+    let mut w = world("* b:1");
+    hold(&mut w);
+    let key = w.accepts[0].0;
+    w.engine.accept_failed(w.now, key);
+    w.pull();
+    assert_eq!(w.sent(), ["0 500 Accept service unavailable.|"]);
+    let mut w = world("* b:1");
+    hold(&mut w);
+    w.pass(7_999);
+    assert_eq!(w.messages, 0);
+    w.pass(1);
+    assert_eq!(w.sent(), ["0 500 Accept service unavailable.|"]);
+    let mut w = world("* b:1");
+    hold(&mut w);
+    w.engine.handler_gone(w.now, 1_000);
+    w.pass(1_000);
+    assert_eq!(w.sent(), ["0 500 Accept service unavailable.|"]);
+    for (lines, text) in [
+        ("* b:1", "0 502 Error while proxying to origin.|"),
+        ("*,debug b:1", "0 502 Failed to parse accept instructions: bad|"),
+    ] {
+        let mut w = world(lines);
+        hold(&mut w);
+        let call = w.accepts[0].1.clone();
+        let mut out = Vec::new();
+        let id = zrpc::Request::parse(&call).unwrap().id;
+        zrpc::write_error(&mut out, id, "bad-format", Some(b"bad"));
+        w.engine.accept_reply(w.now, &out);
+        w.pull();
+        assert_eq!(w.sent(), [text]);
+    }
+    let mut w = world("* b:1");
+    hold(&mut w);
+    w.reply(&Reply::Nothing);
+    assert_eq!(w.sent(), ["0 500 Accept service unavailable.|"]);
+}
+
+#[test]
+fn targets_are_tried_in_order() {
+    let mut w = world("*,debug b:1 b:2 b:3");
+    w.get("0-0-0", "http://h/");
+    w.event(Event::Failed(Error::Connect));
+    w.pull();
+    w.event(Event::Failed(Error::Timeout));
+    w.pull();
+    assert_eq!(w.starts.iter().map(|s| s.1).collect::<Vec<_>>(), [1, 2, 3]);
+    w.event(Event::Failed(Error::Tls));
+    w.pull();
+    let text = "Unable to connect to any targets. Tried: b:1, b:2, b:3\n";
+    assert_eq!(Packet::parse(&w.packets[0]).unwrap().body, text.as_bytes());
+    // What is no failure to connect ends the attempts.
+    let mut w = world("* b:1 b:2");
+    w.get("0-0-0", "http://h/");
+    w.event(Event::Failed(Error::Closed));
+    w.pull();
+    assert_eq!(
+        (w.starts.len(), w.sent()),
+        (1, vec!["0 502 Error while proxying to origin.|".into()])
+    );
+}
+
+#[test]
+fn no_route_and_websockets_are_refused() {
+    let mut w = world("a b:1");
+    w.get("0-0-0", "http://other/");
+    assert_eq!(w.sent(), ["0 502 Route not found|"]);
+    w.get("0-0-1", "ws://other/");
+    assert_eq!(w.sent()[1..], ["0 error rejected 502 Route not found|"]);
+    w.get("0-0-2", "ws://a/");
+    assert!(w.sent()[2].starts_with("0 error rejected 502 WebSockets are not supported"));
+    assert_eq!(w.engine.sessions(), 0);
+}
+
+#[test]
+fn the_test_target_answers_and_holds() {
+    let mut w = world("* test");
+    w.get("0-0-0", "http://h/");
+    assert_eq!(w.sent(), ["0 200 Hello from the Pushpin test handler!|"]);
+    w.get("0-0-1", "http://h/stream?channel=c");
+    let call = zrpc::Request::parse(&w.accepts[0].1).unwrap();
+    let args = accept::Args::parse(call.args).unwrap();
+    assert_eq!(args.response.headers.get("Grip-Channel"), Some(&b"c"[..]));
+}
+
+fn post(w: &mut World, length: Option<&str>) {
+    w.request("0-0-0", |f| {
+        let headers = length.map(|length| ("Content-Length", length));
+        f.method("POST").uri("http://h/").headers(headers.into_iter()).credits(8192);
+        f.flag("more", true).flag("stream", true).flag("router-resp", true);
+    });
+}
+
+#[test]
+fn request_bodies_stream_with_lazy_credits() {
+    let mut w = world("* b:1");
+    post(&mut w, None);
+    assert_eq!(w.sent(), ["0 credit 200000 "]);
+    let head = String::from_utf8(w.starts[0].2.bytes.clone()).unwrap();
+    assert!(head.contains("Transfer-Encoding: chunked") && w.starts[0].2.chunked, "{head}");
+    w.client("0-0-0", 1, |f| {
+        f.body(&[1; 20_000]).flag("more", true);
+    });
+    w.event(Event::Queued(0));
+    w.pull();
+    assert_eq!(w.messages, 1, "credits go back in steps");
+    w.client("0-0-0", 2, |f| {
+        f.body(&[1; 40_000]).flag("more", true);
+    });
+    w.event(Event::Queued(10_000));
+    w.pull();
+    assert_eq!(w.sent()[1..], ["1 credit 50000 "]);
+    w.client("0-0-0", 3, |_| {});
+    assert_eq!(
+        w.bodies.iter().map(|(d, last)| (d.len(), *last)).collect::<Vec<_>>(),
+        [(20_000, false), (40_000, false), (0, true)]
+    );
+    w.respond(200, &[], b"ok");
+    assert_eq!(w.sent()[2..], ["2 200 ok"]);
+}
+
+#[test]
+fn a_body_of_known_length_is_announced_and_an_early_answer_ends_it() {
+    let mut w = world("* b:1");
+    post(&mut w, Some("10"));
+    let head = String::from_utf8(w.starts[0].2.bytes.clone()).unwrap();
+    assert!(head.contains("Content-Length: 10\r\n"), "{head}");
+    w.begin(403, &[], Some(2));
+    w.client("0-0-0", 1, |f| {
+        f.body(b"late");
+    });
+    assert_eq!(w.bodies.len(), 0);
+    w.event(Event::Body(b"no"));
+    w.event(Event::End);
+    w.pull();
+    assert_eq!(w.sent()[1..], ["1 403 no"]);
+}
+
+#[test]
+fn a_request_too_large_for_a_hold_is_told_so() {
+    let mut w = world("* b:1");
+    post(&mut w, None);
+    w.client("0-0-0", 1, |f| {
+        f.body(&[1; 100_001]);
+    });
+    w.respond(200, &[("Grip-Hold", "stream")], b"");
+    assert_eq!(w.sent()[1..], ["1 400 Request too large to accept GRIP instruct.|"]);
+}
+
+#[test]
+fn large_instructions_are_refused_or_sent_first() {
+    let mut w = world("*,debug b:1");
+    w.get("0-0-0", "http://h/");
+    w.begin(200, &[("Grip-Hold", "response")], None);
+    w.event(Event::Body(&[1; 100_001]));
+    w.pull();
+    assert_eq!(w.sent(), ["0 502 GRIP instruct response too large from b:1|"]);
+    assert_eq!(w.cancels, 1);
+
+    let mut w = world("* b:1");
+    w.get("0-0-0", "http://h/");
+    w.begin(200, &[("Grip-Hold", "stream"), ("Grip-Status", "201 Made")], None);
+    w.event(Event::Body(&[1; 100_001]));
+    w.pull();
+    assert_eq!(w.sent(), ["0 201 8192B..."]);
+    w.event(Event::End);
+    w.client("0-0-0", 1, |f| {
+        f.kind(Kind::Credit).credits(200_000);
+    });
+    assert_eq!(w.sent()[1..], ["1 - 91809B...", "2 handoff-start "]);
+    w.client("0-0-0", 2, |f| {
+        f.kind(Kind::HandoffProceed);
+    });
+    let call = zrpc::Request::parse(&w.accepts[0].1).unwrap();
+    let args = accept::Args::parse(call.args).unwrap();
+    assert!(args.response_sent);
+    assert_eq!(args.requests[0].response_code, Some(201));
+    assert_eq!(args.response.headers.get("grip-hold"), Some(&b"stream"[..]));
+}
+
+#[test]
+fn what_is_cut_off_ends_uncleanly() {
+    let mut w = world("* b:1");
+    w.get("0-0-0", "http://h/");
+    w.begin(200, &[], Some(10));
+    w.event(Event::Body(b"12345"));
+    w.event(Event::Failed(Error::Closed));
+    w.pull();
+    assert_eq!(w.sent(), ["0 200 12345...", "1 cancel "]);
+    assert_eq!(w.engine.sessions(), 0);
+}
+
+#[test]
+fn clients_that_leave_and_gaps_end_the_session() {
+    let mut w = world("* b:1");
+    w.get("0-0-0", "http://h/");
+    w.client("0-0-0", 1, |f| {
+        f.kind(Kind::Cancel);
+    });
+    assert_eq!((w.messages, w.cancels, w.engine.sessions()), (0, 1, 0));
+    w.get("0-0-1", "http://h/");
+    w.client("0-0-1", 5, |f| {
+        f.kind(Kind::KeepAlive);
+    });
+    assert_eq!((w.sent(), w.engine.sessions()), (vec!["0 cancel ".to_owned()], 0));
+    w.get("0-0-2", "http://h/");
+    w.engine.peer_gone(w.now, CM, false);
+    w.pull();
+    assert_eq!((w.messages, w.cancels, w.engine.sessions()), (1, 3, 0));
+    // Packets for what is not here are late ones.
+    w.client("0-0-9", 3, |f| {
+        f.kind(Kind::KeepAlive);
+    });
+    assert_eq!(w.messages, 1);
+}
+
+#[test]
+fn waiting_sessions_are_kept_alive_in_groups_and_expire() {
+    let mut w = world("* b:1");
+    for n in 0..300 {
+        w.get(&format!("0-{n}-0"), "http://h/");
+    }
+    w.pass(50);
+    let (packets, messages) = (w.packets.len(), w.messages);
+    assert_eq!(packets, 300);
+    assert!(messages < 5, "acknowledgements share messages: {messages}");
+    w.packets.clear();
+    for _ in 0..450 {
+        w.pass(100);
+    }
+    let ids: usize = w.packets.iter().map(|p| Packet::parse(p).unwrap().ids.len()).sum();
+    assert_eq!(ids, 300, "each session once in 45 s");
+    for _ in 0..250 {
+        w.pass(100);
+    }
+    assert_eq!(w.engine.sessions(), 0, "60 s of silence end a session");
+}
+
+#[test]
+fn a_session_that_comes_back_is_claimed_and_asked_again() {
+    let mut w = world("a,id=r b:1");
+    let mut headers = HeaderBuf::new();
+    headers.push("Host", b"a");
+    let packet = retry::Packet {
+        requests: vec![zrpc::Session {
+            rid: Rid { sender: CM, id: b"0-0-3" },
+            in_seq: 4,
+            out_seq: 6,
+            out_credits: 100,
+            router_resp: true,
+            ..zrpc::Session::default()
+        }],
+        request: HttpRequest {
+            method: "GET",
+            uri: "http://a/x",
+            headers: headers.as_headers(),
+            body: b"",
+        },
+        inspect: Some(zrpc::inspect::Reply {
+            last_ids: vec![("c", b"9")],
+            ..zrpc::inspect::Reply::default()
+        }),
+        route: Some("r"),
+        retry_seq: Some(0),
+    };
+    let mut payload = Vec::new();
+    packet.write(&mut payload);
+    w.engine.retry(0, &payload);
+    w.pull();
+    assert_eq!(w.sent(), ["6 keep-alive "]);
+    let head = String::from_utf8(w.starts[0].2.bytes.clone()).unwrap();
+    assert!(head.contains("Grip-Last: c; last-id=9\r\n"), "{head}");
+    w.respond(200, &[("Grip-Hold", "response")], b"");
+    w.client("0-0-3", 4, |f| {
+        f.kind(Kind::HandoffProceed);
+    });
+    let call = zrpc::Request::parse(&w.accepts[0].1).unwrap();
+    let session = accept::Args::parse(call.args).unwrap().requests[0];
+    assert!(session.is_retry);
+    assert_eq!((session.in_seq, session.out_seq), (5, 8));
+}
+
+#[test]
+fn sums_go_to_the_handler() {
+    let mut w = world("a,id=r b:1");
+    w.engine.stats_listeners(false, true);
+    for n in 0..3 {
+        w.get(&format!("0-{n}-0"), "http://a/");
+        w.respond(200, &[], b"ok");
+    }
+    w.pass(100);
+    w.stats.sort();
+    let kinds: Vec<_> = w.stats.iter().map(|s| s.split(' ').next().unwrap()).collect();
+    assert_eq!(kinds, ["activity", "conn-max", "counts"]);
+    assert!(w.stats[0].contains("5:count,1:3#") && w.stats[0].contains("5:route,1:r,"));
+    assert!(w.stats[2].contains("17:requests-received,1:3#"));
+    w.stats.clear();
+    w.engine.stats_listeners(true, false);
+    w.get("0-9-0", "http://a/");
+    w.respond(200, &[], b"ok");
+    assert!(w.stats[0].starts_with("conn T") && w.stats[0].contains("connmgr:0-9-0"));
+    assert!(w.stats[1].starts_with("conn T") && w.stats[1].contains("unavailable"));
+}
+
+#[test]
+fn requests_of_the_handler_pass_through() {
+    let mut w = world("a,id=r,path_beg=/in b:1");
+    let mut frame = Writer::new();
+    frame.map(|m| {
+        m.str("route");
+        m.str("r");
+    });
+    let frame = frame.into_vec();
+    let packet = from_client("x", 0, |f| {
+        let headers = [("Grip-Last", "c; last-id=1")];
+        f.method("GET").uri("http://other:81/next").headers(headers.into_iter());
+        f.credits(8192).flag("router-resp", true).frame("passthrough", Some(&frame));
+    });
+    w.engine.internal_request(0, &packet);
+    w.pull();
+    assert_eq!(w.starts[0].1, 81);
+    let head = String::from_utf8(w.starts[0].2.bytes.clone()).unwrap();
+    assert!(
+        head.contains("Grip-Last: c; last-id=1\r\n") && head.contains("Host: other:81"),
+        "{head}"
+    );
+    w.respond(200, &[("Grip-Hold", "stream")], b"next");
+    assert_eq!((w.sent(), w.accepts.len()), (vec!["0 200 next".to_owned()], 0));
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_panic(inputs in prop::collection::vec((0u8..6, prop::collection::vec(any::<u8>(), 0..80)), 0..20)) {
+        let mut w = world("* b:1");
+        w.get("0-0-0", "http://h/");
+        for (kind, bytes) in inputs {
+            match kind {
+                0 => w.engine.request(w.now, &bytes),
+                1 => w.engine.client_packet(w.now, &bytes),
+                2 => w.engine.accept_reply(w.now, &bytes),
+                3 => w.engine.retry(w.now, &bytes),
+                4 => w.engine.inspect_reply(w.now, &bytes),
+                _ => drop(w.engine.command(&bytes)),
+            }
+            w.pull();
+        }
+    }
+
+    #[test]
+    fn any_order_of_events_leaves_no_session(steps in prop::collection::vec((0u8..8, 0u32..4, any::<bool>()), 0..60)) {
+        let mut w = world("* b:1 b:2");
+        w.get("0-0-0", "http://h/");
+        for (step, seq, flag) in steps {
+            match step {
+                0 => w.client("0-0-0", seq, |f| { f.kind(Kind::Credit).credits(100); }),
+                1 => w.client("0-0-0", seq, |f| { f.body(b"x").flag("more", flag); }),
+                2 => w.client("0-0-0", seq, |f| { f.kind(Kind::HandoffProceed); }),
+                3 => w.begin(200, if flag { &[("Grip-Hold", "stream")] } else { &[] }, None),
+                4 => w.event(Event::Body(&[0; 50_000])),
+                5 => w.event(Event::End),
+                6 => w.event(Event::Failed(if flag { Error::Connect } else { Error::Closed })),
+                _ => w.pass(1_000),
+            }
+            w.pull();
+        }
+        w.engine.peer_gone(w.now, CM, false);
+        w.pull();
+        w.pass(10_000);
+        w.engine.peer_gone(w.now, CM, false);
+        prop_assert_eq!(w.engine.sessions(), 0);
+    }
+}
