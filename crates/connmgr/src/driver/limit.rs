@@ -12,6 +12,7 @@ pub(crate) struct Limit {
     max: usize,
     used: AtomicUsize,
     paused: AtomicBool,
+    no_files_said: AtomicBool,
     wakers: Mutex<Vec<Arc<Waker>>>,
 }
 
@@ -21,6 +22,7 @@ impl Limit {
             max,
             used: AtomicUsize::new(0),
             paused: AtomicBool::new(false),
+            no_files_said: AtomicBool::new(false),
             wakers: Mutex::new(Vec::new()),
         }
     }
@@ -47,9 +49,11 @@ impl Limit {
         self.used.fetch_update(Ordering::SeqCst, Ordering::SeqCst, add).is_ok()
     }
 
-    /// Marks that a worker waits though the limit has room, for it is out of files.
-    pub(crate) fn pause(&self) {
+    /// Marks that a worker waits though the limit has room, for the process is out of files.
+    /// True the first time, when it is worth a line.
+    pub(crate) fn out_of_files(&self) -> bool {
         self.paused.store(true, Ordering::SeqCst);
+        !self.no_files_said.swap(true, Ordering::Relaxed)
     }
 
     /// Gives room for `count` connections back.

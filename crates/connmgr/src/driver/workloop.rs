@@ -61,7 +61,6 @@ pub(crate) struct WorkLoop<E> {
     /// No room under the limit; a waker tells when there is.
     full: bool,
     no_files_until: u64,
-    no_files_said: bool,
 }
 
 #[derive(Debug)]
@@ -96,7 +95,6 @@ impl<E: Exchange> WorkLoop<E> {
             counted: 0,
             full: false,
             no_files_until: 0,
-            no_files_said: false,
         })
     }
 
@@ -115,6 +113,7 @@ impl<E: Exchange> WorkLoop<E> {
         self.worker.shutdown(now, &mut self.sockets);
         self.exchange.send(now, &mut self.worker);
         self.exchange.finish();
+        log::debug!("{:?}", self.worker.counters());
         Ok(())
     }
 
@@ -213,9 +212,8 @@ impl<E: Exchange> WorkLoop<E> {
         match error.raw_os_error() {
             _ if error.kind() == io::ErrorKind::WouldBlock => self.listeners[n].ready = false,
             Some(code) if code == EMFILE || code == ENFILE => {
-                self.limit.pause();
                 self.no_files_until = now + NO_FILES_MS;
-                if !std::mem::replace(&mut self.no_files_said, true) {
+                if self.limit.out_of_files() {
                     log::error!("accept error: {error}; accepting goes on as connections close");
                 }
             }
