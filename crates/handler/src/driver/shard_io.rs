@@ -42,8 +42,8 @@ pub(super) struct ShardIo {
     monitor: Monitor,
     probes: Vec<u64>,
     publisher: PubSide,
-    accept: Socket,
-    inspect: Socket,
+    accept: PeerRouter,
+    inspect: PeerRouter,
     retry: PeerRouter,
     requests: Socket,
     request_stream: PeerRouter,
@@ -80,7 +80,9 @@ impl ShardIo {
         let stream = Socket::new(context, zmq::ROUTER, &router)?;
         let monitor = Monitor::new(context, &stream)?;
         let retry = Socket::new(context, zmq::ROUTER, &router)?;
-        let calls = Options { hwm: 100, linger_ms: 100, ..Options::default() };
+        // Mandatory, and what does not fit is parked: a plain ROUTER drops answers at its mark
+        // without an error, and the client of a lost answer is ended by two owners.
+        let calls = Options { hwm: 1_000, mandatory: true, ..Options::default() };
         let accept = Socket::new(context, zmq::ROUTER, &calls)?;
         let inspect = Socket::new(context, zmq::ROUTER, &calls)?;
         let push = Options { hwm: 100, linger_ms: 0, immediate: true, ..Options::default() };
@@ -112,8 +114,8 @@ impl ShardIo {
             monitor,
             probes: Vec::new(),
             publisher: PubSide::new(context, &specs.connmgr_out)?,
-            accept,
-            inspect,
+            accept: PeerRouter::new(accept),
+            inspect: PeerRouter::new(inspect),
             retry: PeerRouter::new(retry),
             requests,
             request_stream: PeerRouter::new(request_stream),
@@ -129,8 +131,8 @@ impl ShardIo {
         for socket in [
             self.stream.socket(),
             self.publisher.socket(),
-            &self.accept,
-            &self.inspect,
+            self.accept.socket(),
+            self.inspect.socket(),
             self.retry.socket(),
             &self.requests,
             self.request_stream.socket(),
@@ -143,7 +145,9 @@ impl ShardIo {
 
     /// When [`ShardIo::receive`] is to be called though nothing came in.
     pub(super) fn next_deadline(&self, now: u64) -> Option<u64> {
-        let parked = self.stream.has_parked() || self.retry.has_parked() || self.publisher.waits();
+        let routers =
+            [&self.stream, &self.retry, &self.accept, &self.inspect, &self.request_stream];
+        let parked = routers.iter().any(|r| r.has_parked()) || self.publisher.waits();
         let soon = parked.then_some(now + 20);
         self.probes.iter().copied().chain(soon).min()
     }
@@ -153,14 +157,18 @@ impl ShardIo {
         let before = inputs.len();
         self.receive_stream(inputs);
         self.receive_calls(inputs);
-        self.receive_internal(now, inputs);
+        self.receive_internal(inputs);
         while self.retry.socket().recv(&mut self.frames) {}
         inputs.extend(self.publisher.turn(now).into_iter().map(ShardInput::PeerGone));
         if self.stream.has_parked() {
             inputs.extend(self.stream.retry(now).into_iter().map(ShardInput::PeerGone));
         }
-        if self.retry.has_parked() {
-            self.retry.retry(now);
+        let routers =
+            [&mut self.retry, &mut self.accept, &mut self.inspect, &mut self.request_stream];
+        for router in routers {
+            if router.has_parked() {
+                router.retry(now);
+            }
         }
         if self.monitor.disconnected() > 0 {
             self.probes.extend(PROBES_MS.map(|after| now + after));
@@ -194,7 +202,7 @@ impl ShardIo {
         }
     }
 
-    fn receive_internal(&mut self, now: u64, inputs: &mut Vec<ShardInput>) {
+    fn receive_internal(&mut self, inputs: &mut Vec<ShardInput>) {
         for _ in 0..BUDGET {
             if !self.request_stream.socket().recv(&mut self.frames) {
                 break;
@@ -214,9 +222,6 @@ impl ShardIo {
                 _ => log::warn!("packet not for us"),
             }
         }
-        if self.request_stream.has_parked() {
-            self.request_stream.retry(now);
-        }
         inputs.extend(self.refused.drain(..).map(ShardInput::InternalRefused));
     }
 
@@ -232,9 +237,9 @@ impl ShardIo {
     }
 
     fn receive_calls(&mut self, inputs: &mut Vec<ShardInput>) {
-        for (socket, mark) in [(&self.accept, ACCEPT), (&self.inspect, INSPECT)] {
+        for (router, mark) in [(&self.accept, ACCEPT), (&self.inspect, INSPECT)] {
             for _ in 0..BUDGET {
-                if !socket.recv(&mut self.frames) {
+                if !router.socket().recv(&mut self.frames) {
                     break;
                 }
                 let Some(payload) = self.frames.pop() else { continue };
@@ -255,7 +260,7 @@ impl ShardIo {
             Output::ToClient { peer, router, message, .. } => {
                 return self.send_to_client(now, peer, router, message);
             }
-            Output::Reply { envelope, payload, .. } => self.reply(&envelope, &payload),
+            Output::Reply { envelope, payload, .. } => self.reply(now, &envelope, payload),
             Output::Internal { proxy, packet, .. } => self.send_internal(now, proxy, packet),
             Output::Retry { proxy, packet, .. } => self.send_retry(now, &proxy, packet),
             _ => {}
@@ -292,13 +297,11 @@ impl ShardIo {
         }
     }
 
-    fn reply(&self, envelope: &Envelope, payload: &[u8]) {
-        let Some((mark, envelope)) = envelope.split_last() else { return };
-        let socket = if mark == ACCEPT { &self.accept } else { &self.inspect };
-        let mut frames: Vec<&[u8]> = envelope.iter().map(Vec::as_slice).collect();
-        frames.push(payload);
-        if socket.send(&frames) != Sent::Ok {
-            log::warn!("an answer to a proxy could not be sent");
+    fn reply(&mut self, now: u64, envelope: &Envelope, payload: Vec<u8>) {
+        let (Some(peer), Some(mark)) = (envelope.first(), envelope.last()) else { return };
+        let router = if mark == ACCEPT { &mut self.accept } else { &mut self.inspect };
+        if matches!(router.send(now, peer, payload), Routed::Gone | Routed::Overflow) {
+            log::warn!("an answer to a proxy is lost: the proxy is gone or takes no more");
         }
     }
 }
