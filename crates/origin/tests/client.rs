@@ -1,5 +1,7 @@
 //! The client against a backend of the test's own, over loopback.
 
+#![allow(clippy::unwrap_used, reason = "a test may; only helpers need saying so")]
+
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;

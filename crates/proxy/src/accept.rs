@@ -10,7 +10,7 @@ use zrpc::{HttpRequest, HttpResponse, Response, Rid, inspect};
 use crate::backend::ORIGIN_ERROR;
 use crate::peers::Peer;
 use crate::response::Head;
-use crate::session::{Inspected, Session, Stage};
+use crate::session::{Held, Inspected, Session, Stage};
 use crate::uri::Uri;
 use crate::{Output, Proxy, forward, log_line};
 
@@ -122,7 +122,7 @@ impl Proxy {
     /// The handler made an ordinary response of it.
     fn not_held(&mut self, key: Key, response: &HttpResponse<'_>) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        if session.held.as_ref().is_some_and(|held| held.sent_code.is_some()) {
+        if session.was_sent_first() {
             session.held = None;
             session.stage = Stage::Answering;
             session.out.body = response.body.to_vec();
@@ -138,7 +138,7 @@ impl Proxy {
 
     fn nothing_to_say(&mut self, key: Key) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        if session.held.as_ref().is_some_and(|held| held.sent_code.is_some()) {
+        if session.was_sent_first() {
             session.held = None;
             session.stage = Stage::Answering;
             session.out.ended = true;
@@ -150,7 +150,7 @@ impl Proxy {
     /// The session goes on here with an error, if it can still be told.
     fn accept_error(&mut self, key: Key, code: u16, text: &str, debug: &str) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        if !session.held.as_ref().is_some_and(|held| held.sent_code.is_some()) {
+        if !session.was_sent_first() {
             return self.answer_error(key, code, text, debug);
         }
         session.stage = Stage::Answering;
@@ -275,43 +275,21 @@ fn accept_payload(
 ) -> Option<Vec<u8>> {
     let packet = session.packet()?;
     let held = session.held.as_ref()?;
-    let entry = session.entry.as_ref()?;
-    let target = entry.route.targets.get(session.target)?;
+    let route = &session.entry.as_ref()?.route;
+    let target = route.targets.get(session.target)?;
     let place = session.place.as_ref()?;
     let scheme = if session.https { "https" } else { "http" };
     let uri = format!("{scheme}://{}{}", place.authority, place.target);
-    let logical =
-        forward::logical_address(packet.headers, settings, session.trusted, packet.peer_address);
+    let request = |uri, headers| HttpRequest {
+        method: session.method(),
+        uri,
+        headers,
+        body: session.body.as_slice(),
+    };
     let args = accept::Args {
-        requests: vec![zrpc::Session {
-            rid: Rid { sender: &peer.id, id: &session.id },
-            in_seq: session.in_seq,
-            out_seq: session.out_seq,
-            out_credits: session.credits,
-            response_code: held.sent_code,
-            router_resp: session.router,
-            multi: peer.multi,
-            batch: peer.batch,
-            user_data: packet.user_data,
-            peer_address: packet.peer_address,
-            logical_peer_address: logical,
-            https: session.https,
-            debug: session.debug,
-            is_retry: session.is_retry,
-            ..zrpc::Session::default()
-        }],
-        request: HttpRequest {
-            method: packet.method,
-            uri: &uri,
-            headers: session.headers.as_headers(),
-            body: &session.body,
-        },
-        orig_request: HttpRequest {
-            method: packet.method,
-            uri: packet.uri,
-            headers: packet.headers,
-            body: &session.body,
-        },
+        requests: vec![state_of(session, held, peer, &packet, settings)],
+        request: request(uri.as_str(), session.headers.as_headers()),
+        orig_request: request(session.uri(), packet.headers),
         response: HttpResponse {
             code: held.code,
             reason: &held.reason,
@@ -319,13 +297,13 @@ fn accept_payload(
             body: &held.body,
         },
         inspect: session.inspected.as_deref().map(reply_of),
-        route: Some(&entry.route.id),
-        separate_stats: entry.route.explicit_id,
-        channel_prefix: Some(entry.route.prefix.as_str()).filter(|prefix| !prefix.is_empty()),
-        log_level: (entry.route.log_level >= 0).then_some(entry.route.log_level.into()),
+        route: Some(&route.id),
+        separate_stats: route.explicit_id,
+        channel_prefix: Some(route.prefix.as_str()).filter(|prefix| !prefix.is_empty()),
+        log_level: (route.log_level >= 0).then_some(route.log_level.into()),
         channels: target.subscribe.iter().map(String::as_str).collect(),
         trusted: target.trusted,
-        use_session: entry.route.session,
+        use_session: route.session,
         response_sent: held.sent_code.is_some(),
         conn_max: None,
     };
@@ -335,6 +313,34 @@ fn accept_payload(
         args.write(w);
     });
     Some(payload)
+}
+
+/// Everything that the handler needs to go on with the session.
+fn state_of<'a>(
+    session: &'a Session,
+    held: &Held,
+    peer: &'a Peer,
+    packet: &Packet<'a>,
+    settings: &crate::Settings,
+) -> zrpc::Session<'a> {
+    let (headers, address) = (packet.headers, packet.peer_address);
+    zrpc::Session {
+        rid: Rid { sender: &peer.id, id: &session.id },
+        in_seq: session.in_seq,
+        out_seq: session.out_seq,
+        out_credits: session.credits,
+        response_code: held.sent_code,
+        router_resp: session.router,
+        multi: peer.multi,
+        batch: peer.batch,
+        user_data: packet.user_data,
+        peer_address: address,
+        logical_peer_address: forward::logical_address(headers, settings, session.trusted, address),
+        https: session.https,
+        debug: session.debug,
+        is_retry: session.is_retry,
+        ..zrpc::Session::default()
+    }
 }
 
 fn reply_of(known: &Inspected) -> inspect::Reply<'_> {

@@ -196,8 +196,9 @@ fn forwarded_rule(settings: &Settings, trusted: bool) -> ForwardedFor {
 
 fn set_forwarded_for(list: &mut List<'_>, context: &Context<'_>) {
     let rule = forwarded_rule(context.settings, context.trusted);
+    let append = rule.append && !context.peer_address.is_empty();
     let present = list.iter().any(|(name, _)| is(name, "x-forwarded-for"));
-    if !present && !(rule.append && !context.peer_address.is_empty()) {
+    if !(present || append) {
         return;
     }
     let mut values: Vec<Vec<u8>> = list
@@ -208,7 +209,7 @@ fn set_forwarded_for(list: &mut List<'_>, context: &Context<'_>) {
     if let Some(keep) = rule.truncate {
         values.drain(..values.len().saturating_sub(keep));
     }
-    if rule.append && !context.peer_address.is_empty() {
+    if append {
         values.push(context.peer_address.as_bytes().to_vec());
     }
     remove(list, "x-forwarded-for");

@@ -196,6 +196,11 @@ impl Session {
         self.place = Some(forward::place(uri, entry));
     }
 
+    /// Whether the client got the response's head before the handler is asked.
+    pub fn was_sent_first(&self) -> bool {
+        self.held.as_ref().is_some_and(|held| held.sent_code.is_some())
+    }
+
     /// Whether the client's side knows who has the session.
     pub fn acknowledged(&self) -> bool {
         self.out_seq > 0

@@ -89,7 +89,7 @@ fn claim<'a>(json: &'a str, name: &str) -> Option<&'a str> {
 }
 
 fn decode_hex(text: &str) -> Option<Vec<u8>> {
-    if !text.is_ascii() || text.len() % 2 != 0 {
+    if !text.is_ascii() || text.len() & 1 == 1 {
         return None;
     }
     (0..text.len()).step_by(2).map(|i| u8::from_str_radix(&text[i..i + 2], 16).ok()).collect()

@@ -50,7 +50,8 @@ impl Queue {
     }
 
     fn pop_due(&mut self, now: u64) -> Option<Key> {
-        self.entries.pop_front_if(|(due, _)| *due <= now).map(|(_, key)| key)
+        self.entries.front().filter(|(due, _)| *due <= now)?;
+        self.entries.pop_front().map(|(_, key)| key)
     }
 
     /// When the first entry that still matters is due.
@@ -167,11 +168,10 @@ impl Proxy {
         for index in walk(&mut self.timers.expiry_step, capacity, EXPIRY_TICKS) {
             let Some(session) = self.sessions.at(index) else { continue };
             let silent = now.saturating_sub(session.last_in_ms);
-            if silent >= SESSION_EXPIRY_MS && session.acknowledged() {
-                if let Some(key) = self.sessions.key_at(index) {
-                    log::debug!("a client session was silent for too long, ending it");
-                    self.drop_session(key);
-                }
+            let expired = silent >= SESSION_EXPIRY_MS && session.acknowledged();
+            if let Some(key) = self.sessions.key_at(index).filter(|_| expired) {
+                log::debug!("a client session was silent for too long, ending it");
+                self.drop_session(key);
             }
         }
     }

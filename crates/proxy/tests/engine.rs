@@ -1,5 +1,7 @@
 //! The engine alone: packets and backend events in, outputs out, on a clock of the test's own.
 
+#![allow(clippy::unwrap_used, reason = "a test may; only helpers need saying so")]
+
 use std::path::Path;
 use std::sync::Arc;
 

@@ -1,0 +1,158 @@
+//! From a name to a connection: addresses in turn, TLS, and what to do when one fails.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use evloop::arena::Key;
+use mio::net::TcpStream;
+use mio::{Interest, Token};
+
+use super::{Client, Sink};
+use crate::conn::Conn;
+use crate::names::Addresses;
+use crate::{Endpoint, Error, policy};
+
+/// Hosts of which a good address is remembered.
+const PREFERRED_MAX: usize = 1_000;
+
+impl Client {
+    /// The name is known: starts with its first address.
+    pub(super) fn connect_to(
+        &mut self,
+        now_ms: u64,
+        key: Key,
+        found: Addresses,
+        sink: &mut Sink<'_>,
+    ) {
+        let Some(job) = self.job(key) else { return };
+        let endpoint = Arc::clone(&job.endpoint);
+        if found.is_empty() {
+            return self.fail(key, Error::Name, sink);
+        }
+        let mut addresses = found;
+        if endpoint.deny_internal {
+            addresses = addresses.iter().copied().filter(|a| !policy::is_internal(*a)).collect();
+            if addresses.is_empty() {
+                return self.fail(key, Error::Policy, sink);
+            }
+        }
+        if let Some(good) = self.preferred.get(&endpoint.host) {
+            let mut ordered = addresses.to_vec();
+            ordered.sort_by_key(|address| address != good);
+            addresses = ordered.into();
+        }
+        if let Some(job) = self.job(key) {
+            (job.addresses, job.next_address) = (addresses, 0);
+        }
+        self.connect_next(now_ms, key, Error::Connect, sink);
+    }
+
+    /// Tries the next address, or fails with `error`, the last one's.
+    fn connect_next(&mut self, now_ms: u64, key: Key, mut error: Error, sink: &mut Sink<'_>) {
+        while let Some(job) = self.job(key) {
+            let Some(address) = job.addresses.get(job.next_address) else { break };
+            let address = SocketAddr::new(*address, job.endpoint.port);
+            job.next_address += 1;
+            let endpoint = Arc::clone(&job.endpoint);
+            match self.connect(now_ms, key, endpoint, address) {
+                Ok(index) => {
+                    if let Some(job) = self.job(key) {
+                        job.conn = Some(index);
+                    }
+                    return;
+                }
+                Err(failed) => error = failed,
+            }
+        }
+        self.fail(key, error, sink);
+    }
+
+    fn connect(
+        &mut self,
+        now_ms: u64,
+        key: Key,
+        endpoint: Arc<Endpoint>,
+        address: SocketAddr,
+    ) -> Result<usize, Error> {
+        let tls = match &endpoint.tls {
+            None => None,
+            Some(options) => Some(Box::new(self.tls.connection(options).map_err(|cause| {
+                log::warn!("TLS with {}: {cause}", endpoint.host);
+                Error::Tls
+            })?)),
+        };
+        let mut stream = TcpStream::connect(address).map_err(|cause| {
+            log::debug!("connecting to {address}: {cause}");
+            // EMFILE and ENFILE have no name in std.
+            if matches!(cause.raw_os_error(), Some(23 | 24)) {
+                Error::Overload
+            } else {
+                Error::Connect
+            }
+        })?;
+        let entry = self.conns.vacant_entry();
+        let index = entry.key();
+        let token = Token(self.first_token + index);
+        let both = Interest::READABLE | Interest::WRITABLE;
+        self.registry.register(&mut stream, token, both).map_err(|_| Error::Overload)?;
+        let mut conn = Conn::new(stream, endpoint, key, now_ms);
+        conn.tls = tls;
+        entry.insert(conn);
+        Ok(index)
+    }
+
+    /// Whether the connect is complete; if it failed, goes on with the next address.
+    pub(super) fn connected(&mut self, now_ms: u64, index: usize, sink: &mut Sink<'_>) -> bool {
+        let Some(conn) = self.conns.get_mut(index) else { return false };
+        let failed = match conn.stream.take_error() {
+            Ok(None) => match conn.stream.peer_addr() {
+                Ok(peer) => {
+                    conn.connected = true;
+                    if let Err(cause) = conn.stream.set_nodelay(true) {
+                        log::debug!("TCP_NODELAY: {cause}");
+                    }
+                    let host = &conn.endpoint.host;
+                    let second = conn.job.is_some_and(|key| {
+                        let job = self.jobs.get(key.index as usize).and_then(Option::as_ref);
+                        job.is_some_and(|job| job.next_address > 1)
+                    });
+                    if second && self.preferred.len() < PREFERRED_MAX {
+                        self.preferred.insert(host.clone(), peer.ip());
+                    }
+                    return true;
+                }
+                // The event came before the connect was complete.
+                Err(_) if !conn.read_closed => return false,
+                Err(cause) => cause,
+            },
+            Ok(Some(cause)) | Err(cause) => cause,
+        };
+        log::debug!("connecting to {}:{}: {failed}", conn.endpoint.host, conn.endpoint.port);
+        let timeout = failed.kind() == io::ErrorKind::TimedOut;
+        self.give_up_address(
+            now_ms,
+            index,
+            if timeout { Error::Timeout } else { Error::Connect },
+            sink,
+        );
+        false
+    }
+
+    pub(super) fn give_up_address(
+        &mut self,
+        now_ms: u64,
+        index: usize,
+        error: Error,
+        sink: &mut Sink<'_>,
+    ) {
+        let key = self.conns.get(index).and_then(|conn| conn.job);
+        self.close(index);
+        if let Some(key) = key {
+            if let Some(job) = self.job(key) {
+                job.conn = None;
+            }
+            self.connect_next(now_ms, key, error, sink);
+        }
+    }
+}
