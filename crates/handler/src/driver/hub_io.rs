@@ -221,11 +221,7 @@ impl HubIo {
                     let _ = socket.send(&frames);
                 }
             }
-            Output::ProxyCommand { call, payload } => {
-                if self.proxy_command.send(&[b"", &payload]) != Sent::Ok {
-                    self.refused.push(call);
-                }
-            }
+            Output::ProxyCommand { call, payload } => self.ask_proxy(call, &payload),
             Output::Subscribe(channel) => self.follow(&channel, true),
             Output::Unsubscribe(channel) => self.follow(&channel, false),
             Output::ListenConn(wanted) if wanted != self.conn_wanted => {
@@ -236,6 +232,12 @@ impl HubIo {
                 }
             }
             _ => {}
+        }
+    }
+
+    fn ask_proxy(&mut self, call: u64, payload: &[u8]) {
+        if self.proxy_command.send(&[b"", payload]) != Sent::Ok {
+            self.refused.push(call);
         }
     }
 
