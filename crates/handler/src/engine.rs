@@ -124,6 +124,18 @@ impl Handler {
         self.exchange(now);
     }
 
+    /// The proxy answers a call of the hub.
+    pub fn proxy_reply(&mut self, now: u64, payload: &[u8]) {
+        self.hub.proxy_reply(payload);
+        self.exchange(now);
+    }
+
+    /// A call of the hub could not be sent to the proxy.
+    pub fn proxy_failed(&mut self, now: u64, call: u64) {
+        self.hub.proxy_failed(call);
+        self.exchange(now);
+    }
+
     /// The recover action of the control API.
     pub fn recover(&mut self, now: u64) {
         self.hub.recover();

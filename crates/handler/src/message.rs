@@ -197,6 +197,13 @@ pub enum Output {
         /// Payload.
         payload: Vec<u8>,
     },
+    /// Ask the proxy for what a command needs.
+    ProxyCommand {
+        /// Given back if it cannot be asked.
+        call: u64,
+        /// Payload.
+        payload: Vec<u8>,
+    },
     /// Send a frame on the stats socket.
     Stats(Vec<u8>),
     /// The SUB input is to receive a channel.

@@ -387,3 +387,70 @@ fn a_connection_is_counted_once_while_it_changes_hands() {
     let stats::Body::Report(report) = packet.body else { panic!("no report") };
     assert_eq!((report.connections, report.minutes), (2, 0));
 }
+
+#[test]
+fn conncheck_asks_shards_first_and_the_proxy_for_the_rest() {
+    let mut b = Bench::with(|settings| settings.workers = 2);
+    b.accept_at(1, hold("stream").session("1"));
+    b.conncheck(&["cm:1", "cm:2", "cm:3"]);
+    assert!(b.command_replies().is_empty());
+    let (call, asked) = b.asked_of_proxy().unwrap();
+    assert_eq!(asked, ["cm:2", "cm:3"]);
+    b.proxy_knows(call, &["cm:3"]);
+    let mut known = b.command_replies().remove(0).unwrap();
+    known.sort();
+    assert_eq!(known, ["cm:1", "cm:3"]);
+    b.conncheck(&["cm:1"]);
+    assert_eq!(b.command_replies(), [Ok(vec!["cm:1".to_owned()])]);
+    b.conncheck(&["cm:9"]);
+    b.run_to(b.now + 10_100);
+    assert_eq!(b.command_replies(), [Err("proxy-request-failed".to_owned())]);
+}
+
+#[test]
+fn a_next_link_is_followed_and_its_instruction_replaces_the_first() {
+    let mut b = Bench::new();
+    let link = "</next>; rel=next; timeout=5";
+    b.accept(hold("stream").session("1").channel("c; prev-id=a").header("Grip-Link", link));
+    b.packets();
+    b.run_to(5_100);
+    let (id, request) = b.requests().remove(0);
+    assert_eq!(request, "GET http://api.example/next Grip-Last=c; last-id=a");
+    // What is published meanwhile is examined afterwards.
+    b.publish(&bench::sequenced("c", "b", "a"));
+    b.publish(&bench::sequenced("c", "c", "b"));
+    let held = [("Grip-Hold", "stream"), ("Grip-Channel", "c; prev-id=b"), ("Grip-Link", link)];
+    b.respond(&id, 0, 200, &held, "next;", false);
+    let bodies: String = b.packets().iter().map(|p| p.body.as_str()).collect();
+    assert_eq!(bodies, "next;c");
+    b.publish(&bench::sequenced("c", "d", "c"));
+    assert_eq!(b.packets()[0].body, "d");
+}
+
+#[test]
+fn a_next_link_that_fails_is_tried_again_and_then_given_up() {
+    let mut b = Bench::new();
+    b.accept(hold("stream").session("1").header("Grip-Link", "</n>; rel=next; timeout=0"));
+    b.packets();
+    let mut tries = 0;
+    for second in 1..60 {
+        b.run_to(second * 1000);
+        for (id, _) in b.requests() {
+            tries += 1;
+            b.respond(&id, 0, 500, &[], "", false);
+        }
+    }
+    assert_eq!(tries, 6);
+    assert_eq!(b.handler.sessions(), 0);
+    assert!(!b.packets().last().unwrap().more);
+}
+
+#[test]
+fn a_gone_link_is_told_when_the_client_leaves() {
+    let mut b = Bench::new();
+    b.accept(hold("stream").session("1").header("Grip-Link", "</gone>; rel=gone"));
+    b.packet("1", 1, |f| {
+        f.kind(Kind::Cancel);
+    });
+    assert_eq!(b.requests()[0].1, "POST http://api.example/gone");
+}

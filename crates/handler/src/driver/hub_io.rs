@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use evloop::zsock::{Error, Options, Socket};
+use evloop::zsock::{Error, Options, Sent, Socket};
 use grip::{Item, Value};
 use mio::{Registry, Token};
 
@@ -22,6 +22,10 @@ pub(super) enum HubInput {
     StatsSubscription(zmq::Message),
     /// A command.
     Command(Envelope, zmq::Message),
+    /// The proxy answers a call.
+    ProxyReply(zmq::Message),
+    /// The proxy could not be asked.
+    ProxyFailed(u64),
     /// The recover action of the control API.
     Recover,
 }
@@ -37,6 +41,9 @@ pub(super) struct HubIo {
     command: Option<Socket>,
     stats: Option<Socket>,
     proxy_stats: Socket,
+    proxy_command: Socket,
+    /// Calls that the proxy did not take.
+    refused: Vec<u64>,
     conn_wanted: bool,
     frames: Vec<zmq::Message>,
 }
@@ -65,8 +72,20 @@ impl HubIo {
             proxy_stats.connect(spec)?;
         }
         PROXY_TOPICS.iter().for_each(|topic| proxy_stats.subscribe(topic));
-        let frames = Vec::new();
-        Ok(Self { pull, sub, command, stats, proxy_stats, conn_wanted: false, frames })
+        let calls = Options { hwm: 100, linger_ms: 0, immediate: true, ..Options::default() };
+        let proxy_command = Socket::new(context, zmq::DEALER, &calls)?;
+        proxy_command.connect(&config.specs.proxy_command)?;
+        Ok(Self {
+            pull,
+            sub,
+            command,
+            stats,
+            proxy_stats,
+            proxy_command,
+            refused: Vec::new(),
+            conn_wanted: false,
+            frames: Vec::new(),
+        })
     }
 
     pub(super) fn register(&self, registry: &Registry, token: Token) -> std::io::Result<()> {
@@ -74,6 +93,7 @@ impl HubIo {
         for socket in sockets.into_iter().flatten() {
             socket.register(registry, token)?;
         }
+        self.proxy_command.register(registry, token)?;
         self.proxy_stats.register(registry, token)
     }
 
@@ -87,6 +107,7 @@ impl HubIo {
         }
         self.receive_stats(inputs);
         self.receive_commands(inputs);
+        self.receive_replies(inputs);
         inputs.len() > before
     }
 
@@ -158,6 +179,16 @@ impl HubIo {
         }
     }
 
+    fn receive_replies(&mut self, inputs: &mut Vec<HubInput>) {
+        for _ in 0..BUDGET {
+            if !self.proxy_command.recv(&mut self.frames) {
+                break;
+            }
+            inputs.extend(self.frames.pop().map(HubInput::ProxyReply));
+        }
+        inputs.extend(self.refused.drain(..).map(HubInput::ProxyFailed));
+    }
+
     fn receive_commands(&mut self, inputs: &mut Vec<HubInput>) {
         let Some(socket) = &self.command else { return };
         for _ in 0..BUDGET {
@@ -190,6 +221,7 @@ impl HubIo {
                     let _ = socket.send(&frames);
                 }
             }
+            Output::ProxyCommand { call, payload } => self.ask_proxy(call, &payload),
             Output::Subscribe(channel) => self.follow(&channel, true),
             Output::Unsubscribe(channel) => self.follow(&channel, false),
             Output::ListenConn(wanted) if wanted != self.conn_wanted => {
@@ -200,6 +232,12 @@ impl HubIo {
                 }
             }
             _ => {}
+        }
+    }
+
+    fn ask_proxy(&mut self, call: u64, payload: &[u8]) {
+        if self.proxy_command.send(&[b"", payload]) != Sent::Ok {
+            self.refused.push(call);
         }
     }
 

@@ -145,7 +145,8 @@ impl ShardIo {
 
     /// When [`ShardIo::receive`] is to be called though nothing came in.
     pub(super) fn next_deadline(&self, now: u64) -> Option<u64> {
-        let routers = [&self.stream, &self.retry, &self.accept, &self.inspect];
+        let routers =
+            [&self.stream, &self.retry, &self.accept, &self.inspect, &self.request_stream];
         let parked = routers.iter().any(|r| r.has_parked()) || self.publisher.waits();
         let soon = parked.then_some(now + 20);
         self.probes.iter().copied().chain(soon).min()
@@ -156,13 +157,15 @@ impl ShardIo {
         let before = inputs.len();
         self.receive_stream(inputs);
         self.receive_calls(inputs);
-        self.receive_internal(now, inputs);
+        self.receive_internal(inputs);
         while self.retry.socket().recv(&mut self.frames) {}
         inputs.extend(self.publisher.turn(now).into_iter().map(ShardInput::PeerGone));
         if self.stream.has_parked() {
             inputs.extend(self.stream.retry(now).into_iter().map(ShardInput::PeerGone));
         }
-        for router in [&mut self.retry, &mut self.accept, &mut self.inspect] {
+        let routers =
+            [&mut self.retry, &mut self.accept, &mut self.inspect, &mut self.request_stream];
+        for router in routers {
             if router.has_parked() {
                 router.retry(now);
             }
@@ -199,7 +202,7 @@ impl ShardIo {
         }
     }
 
-    fn receive_internal(&mut self, now: u64, inputs: &mut Vec<ShardInput>) {
+    fn receive_internal(&mut self, inputs: &mut Vec<ShardInput>) {
         for _ in 0..BUDGET {
             if !self.request_stream.socket().recv(&mut self.frames) {
                 break;
@@ -218,9 +221,6 @@ impl ShardIo {
                 Some(Ok(packet)) => inputs.push(ShardInput::Internal(packet.into())),
                 _ => log::warn!("packet not for us"),
             }
-        }
-        if self.request_stream.has_parked() {
-            self.request_stream.retry(now);
         }
         inputs.extend(self.refused.drain(..).map(ShardInput::InternalRefused));
     }

@@ -146,6 +146,8 @@ impl Single {
                 HubInput::Command(envelope, payload) => {
                     self.handler.command(now, envelope, &payload);
                 }
+                HubInput::ProxyReply(payload) => self.handler.proxy_reply(now, &payload),
+                HubInput::ProxyFailed(call) => self.handler.proxy_failed(now, call),
                 HubInput::Recover => self.handler.recover(now),
             }
         }

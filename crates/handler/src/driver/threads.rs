@@ -209,6 +209,8 @@ impl HubLoop {
                 HubInput::ProxyStats(message) => self.hub.proxy_stats(now, &message),
                 HubInput::StatsSubscription(message) => self.hub.stats_subscription(&message),
                 HubInput::Command(envelope, payload) => self.hub.command(now, envelope, &payload),
+                HubInput::ProxyReply(payload) => self.hub.proxy_reply(&payload),
+                HubInput::ProxyFailed(call) => self.hub.proxy_failed(call),
                 HubInput::Recover => self.hub.recover(),
             }
         }

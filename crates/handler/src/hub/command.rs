@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use grip::{Value, parse_items};
 use hashbrown::{HashMap, HashSet};
-use zrpc::{Request, write_error, write_success};
+use zrpc::{Request, Response, write_error, write_request, write_success};
 
 use super::Hub;
 use crate::message::{Envelope, Output, ToShard};
@@ -20,6 +20,7 @@ const CALL_MS: u64 = 10_000;
 struct Call {
     envelope: Envelope,
     id: Option<Vec<u8>>,
+    ids: Arc<[String]>,
     found: HashSet<String>,
     missing_answers: usize,
     until: u64,
@@ -126,17 +127,18 @@ impl Hub {
             return self.fail(envelope, request, "service-unavailable", None);
         }
         let external = ids.iter().filter(|id| self.sums.has_external(id)).cloned().collect();
+        let ids: Arc<[String]> = ids.into();
         self.calls.next += 1;
         let shards = self.settings.workers.max(1);
         let call = Call {
             envelope,
             id: request.id.map(<[u8]>::to_vec),
+            ids: ids.clone(),
             found: external,
             missing_answers: shards,
             until: now + CALL_MS,
         };
         self.calls.open.insert(self.calls.next, call);
-        let ids: Arc<[String]> = ids.into();
         for shard in 0..shards {
             let message = ToShard::ConnCheck { call: self.calls.next, ids: ids.clone() };
             self.to_shards.push((shard, message));
@@ -147,10 +149,52 @@ impl Hub {
     pub(super) fn conn_found(&mut self, number: u64, ids: Vec<String>) {
         let Some(call) = self.calls.open.get_mut(&number) else { return };
         call.found.extend(ids);
-        call.missing_answers -= 1;
+        call.missing_answers = call.missing_answers.saturating_sub(1);
         if call.missing_answers > 0 {
             return;
         }
+        let missing: Vec<&String> =
+            call.ids.iter().filter(|id| !call.found.contains(*id)).collect();
+        if missing.is_empty() {
+            return self.finish_conncheck(number);
+        }
+        let mut payload = Vec::new();
+        let id = number.to_string();
+        write_request(&mut payload, None, Some(id.as_bytes()), "conncheck", |w| {
+            w.str("ids");
+            w.list(|w| missing.iter().for_each(|id| w.str(id)));
+        });
+        self.out.push(Output::ProxyCommand { call: number, payload });
+    }
+
+    /// The proxy answers what it was asked for a command.
+    pub fn proxy_reply(&mut self, payload: &[u8]) {
+        let Ok(response) = Response::parse(payload) else {
+            self.drops.bad_commands += 1;
+            return log::warn!("zrpc client: received message with invalid format, skipping");
+        };
+        let id = response.id.and_then(|id| std::str::from_utf8(id).ok());
+        let Some(number) = id.and_then(|id| id.parse().ok()) else { return };
+        let Some(call) = self.calls.open.get_mut(&number) else { return };
+        match response.result.ok().and_then(|value| value.as_list()) {
+            Some(list) => {
+                let known = list.iter().flatten().filter_map(|id| id.as_str().map(str::to_owned));
+                call.found.extend(known);
+                self.finish_conncheck(number);
+            }
+            None => self.proxy_failed(number),
+        }
+    }
+
+    /// The proxy could not be asked, or did not know what to say.
+    pub fn proxy_failed(&mut self, number: u64) {
+        let Some(call) = self.calls.open.remove(&number) else { return };
+        let mut payload = Vec::new();
+        write_error(&mut payload, call.id.as_deref(), "proxy-request-failed", None);
+        self.out.push(Output::CommandReply { envelope: call.envelope, payload });
+    }
+
+    fn finish_conncheck(&mut self, number: u64) {
         let Some(call) = self.calls.open.remove(&number) else { return };
         let mut payload = Vec::new();
         write_success(&mut payload, call.id.as_deref(), |w| {
@@ -161,12 +205,10 @@ impl Hub {
 
     /// Calls that nobody answered fail.
     pub(super) fn expire_calls(&mut self, now: u64) {
-        let overdue = self.calls.open.extract_if(|_, call| call.until <= now);
-        for (_, call) in overdue.collect::<Vec<_>>() {
-            let mut payload = Vec::new();
-            write_error(&mut payload, call.id.as_deref(), "proxy-request-failed", None);
-            self.out.push(Output::CommandReply { envelope: call.envelope, payload });
-        }
+        let open = self.calls.open.iter();
+        let overdue: Vec<u64> =
+            open.filter(|(_, call)| call.until <= now).map(|(number, _)| *number).collect();
+        overdue.into_iter().for_each(|number| self.proxy_failed(number));
     }
 }
 

@@ -156,6 +156,9 @@ pub struct Bench {
     replies: Vec<Vec<u8>>,
     retries: Vec<Vec<u8>>,
     stats: Vec<Vec<u8>>,
+    command_replies: Vec<Vec<u8>>,
+    proxy_calls: Vec<(u64, Vec<u8>)>,
+    internal: Vec<Vec<u8>>,
 }
 
 impl Bench {
@@ -178,7 +181,83 @@ impl Bench {
             replies: Vec::new(),
             retries: Vec::new(),
             stats: Vec::new(),
+            command_replies: Vec::new(),
+            proxy_calls: Vec::new(),
+            internal: Vec::new(),
         }
+    }
+
+    pub fn conncheck(&mut self, ids: &[&str]) {
+        let mut payload = Vec::new();
+        zrpc::write_request(&mut payload, None, Some(b"x"), "conncheck", |w| {
+            w.str("ids");
+            w.list(|w| ids.iter().for_each(|id| w.str(id)));
+        });
+        self.handler.command(self.now, Vec::new(), &payload);
+        self.settle();
+    }
+
+    /// The known ids, or the condition, of each answered command.
+    pub fn command_replies(&mut self) -> Vec<Result<Vec<String>, String>> {
+        let replies = std::mem::take(&mut self.command_replies);
+        let read = |reply: &Vec<u8>| {
+            let result = zrpc::Response::parse(reply).unwrap().result;
+            result.map(ids_of).map_err(|(condition, _)| condition.to_owned())
+        };
+        replies.iter().map(read).collect()
+    }
+
+    /// What the proxy was last asked about.
+    pub fn asked_of_proxy(&mut self) -> Option<(u64, Vec<String>)> {
+        let (call, payload) = self.proxy_calls.pop()?;
+        let request = zrpc::Request::parse(&payload).unwrap();
+        Some((call, ids_of(request.args.get("ids").unwrap().unwrap())))
+    }
+
+    pub fn proxy_knows(&mut self, call: u64, ids: &[&str]) {
+        let mut payload = Vec::new();
+        let id = call.to_string();
+        zrpc::write_success(&mut payload, Some(id.as_bytes()), |w| {
+            w.list(|w| ids.iter().for_each(|id| w.str(id)));
+        });
+        self.handler.proxy_reply(self.now, &payload);
+        self.settle();
+    }
+
+    /// Requests of the handler: id, and what they ask for.
+    pub fn requests(&mut self) -> Vec<(String, String)> {
+        let packets = std::mem::take(&mut self.internal);
+        let parsed = packets.iter().map(|packet| Packet::parse(packet).unwrap());
+        let first = parsed.filter(|p| !p.method.is_empty());
+        first
+            .map(|p| {
+                let mut text = format!("{} {}", p.method, p.uri);
+                for (name, value) in p.headers.iter() {
+                    text.push_str(&format!(" {name}={}", String::from_utf8_lossy(value)));
+                }
+                (String::from_utf8_lossy(p.ids.only().unwrap().id).into_owned(), text)
+            })
+            .collect()
+    }
+
+    /// A proxy answers a request of the handler.
+    pub fn respond(
+        &mut self,
+        id: &str,
+        seq: u32,
+        code: u16,
+        headers: &[(&str, &str)],
+        body: &str,
+        more: bool,
+    ) {
+        let mut out = Vec::new();
+        let ids = [Id { id: id.as_bytes(), seq: Some(seq) }];
+        zhttp::write(&mut out, &Head { from: b"proxy_1", ids: &ids, ext: Ext::OURS }, |f| {
+            f.status(code, "").headers(headers.iter().map(|(n, v)| (n, v)));
+            f.body(body.as_bytes()).flag("more", more);
+        });
+        self.handler.internal_message(self.now, 0, &out);
+        self.settle();
     }
 
     pub fn accept(&mut self, call: Call) {
@@ -203,6 +282,11 @@ impl Bench {
                     Output::Reply { payload, .. } => self.replies.push(payload),
                     Output::Retry { packet, .. } => self.retries.push(packet),
                     Output::Stats(packet) => self.stats.push(packet),
+                    Output::CommandReply { payload, .. } => self.command_replies.push(payload),
+                    Output::ProxyCommand { call, payload } => {
+                        self.proxy_calls.push((call, payload));
+                    }
+                    Output::Internal { packet, .. } => self.internal.push(packet),
                     Output::Unsubscribe(channel) => self.unsubscribed.push(channel.to_string()),
                     _ => {}
                 }
@@ -281,6 +365,11 @@ impl Bench {
     pub fn stats(&mut self) -> Vec<Vec<u8>> {
         std::mem::take(&mut self.stats)
     }
+}
+
+fn ids_of(value: tnetstring::Value<'_>) -> Vec<String> {
+    let list = value.as_list().unwrap();
+    list.iter().map(|id| id.unwrap().as_str().unwrap().to_owned()).collect()
 }
 
 fn shown(reply: &[u8]) -> String {
