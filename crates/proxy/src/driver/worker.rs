@@ -1,5 +1,6 @@
 //! The loop of one worker: sockets and backends on one side, the engine on the other.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
@@ -24,6 +25,10 @@ const PARKED_MS: u64 = 20;
 
 /// How long the handler may take to answer calls after one of its links was lost.
 const HANDLER_GONE_MS: u64 = 1_000;
+
+/// When peers are probed after a link was lost: the kernel, ZeroMQ and this loop learn of an end
+/// in any order.
+const PROBES_MS: [u64; 3] = [5, 100, 800];
 
 const WAKE: Token = Token(0);
 const FIRST_ORIGIN: usize = FIRST + COUNT;
@@ -52,6 +57,7 @@ pub(crate) struct Loop {
     topics: Vec<Vec<u8>>,
     frames: Vec<zmq::Message>,
     stats_lost: u64,
+    probes: VecDeque<u64>,
 }
 
 impl Drop for Loop {
@@ -89,6 +95,7 @@ impl Loop {
             topics: Vec::new(),
             frames: Vec::new(),
             stats_lost: 0,
+            probes: VecDeque::new(),
         })
     }
 
@@ -112,6 +119,7 @@ impl Loop {
             if self.take_events(now, &events) {
                 return;
             }
+            self.monitors(now);
             self.drain(now);
             self.engine.timeout(now);
             let engine = &mut self.engine;
@@ -131,6 +139,7 @@ impl Loop {
             self.engine.next_deadline(),
             self.client.next_deadline(),
             parked.then_some(now + PARKED_MS),
+            self.probes.front().copied(),
         ];
         let next = next.into_iter().flatten().min()?;
         Some(Duration::from_millis(next.saturating_sub(now)))
@@ -153,12 +162,7 @@ impl Loop {
                     self.client
                         .handle(now, event, &mut |key, event| engine.origin_event(now, key, event));
                 }
-                token => {
-                    self.sockets.event(token);
-                    if token.0 >= FIRST + 10 {
-                        self.monitors(now);
-                    }
-                }
+                token => self.sockets.event(token),
             }
         }
         false
@@ -166,10 +170,15 @@ impl Loop {
 
     /// Peers that left.
     fn monitors(&mut self, now: u64) {
-        if self.sockets.stream_monitor.disconnected() > 0 {
+        let (clients, handlers) = self.sockets.lost_links();
+        if clients > 0 {
+            self.probes = PROBES_MS.iter().map(|wait| now + wait).collect();
+        }
+        if self.probes.front().is_some_and(|due| *due <= now) {
+            self.probes.pop_front();
             self.engine.probe_peers(now);
         }
-        if self.sockets.accept_monitor.disconnected() > 0 {
+        if handlers > 0 {
             self.engine.handler_gone(now, HANDLER_GONE_MS);
         }
     }
