@@ -5,7 +5,6 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -16,9 +15,11 @@ use tempfile::TempDir;
 /// Far more than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Runs until it is told to stop, as the real processes do.
+/// Runs until it is told to stop, as the real processes do; a minute at most, so that nothing
+/// is left behind by a test that fails.
 const GOOD: &str = "echo \"[INFO] 2026-01-02 03:04:05.678 ready $0\"; echo \"$@\" > $0.args\n\
-                    trap 'exit 0' TERM\ntouch $0.ready\nwhile :; do sleep 0.05; done\n";
+                    trap 'exit 0' TERM\ntouch $0.ready\n\
+                    n=0; while [ $n -lt 1200 ]; do n=$((n + 1)); sleep 0.05; done\n";
 
 const PROGRAMS: [&str; 3] = ["pushpin-connmgr", "pushpin-proxy", "pushpin-handler"];
 
@@ -49,12 +50,12 @@ impl Place {
     }
 
     fn script(&self, program: &str, text: &str) {
-        let path = self.path(program);
-        // written under another name: a file that is open for writing cannot be executed
-        let draft = self.path("draft");
-        fs::write(&draft, format!("#!/bin/sh\n{text}")).unwrap();
-        fs::set_permissions(&draft, fs::Permissions::from_mode(0o755)).unwrap();
-        fs::rename(&draft, &path).unwrap();
+        // by another process: a descriptor open for writing here could get into a child of a
+        // test beside this one, and as long as it is there the file cannot be executed
+        let write = "printf '#!/bin/sh\\n%s' \"$2\" > \"$1\" && chmod 755 \"$1\"";
+        let mut shell = Command::new("sh");
+        shell.args(["-c", write, "sh"]).arg(self.path(program)).arg(text);
+        assert!(shell.status().unwrap().success());
     }
 
     fn start(&self, arguments: &[&str]) -> Server<'_> {
@@ -111,6 +112,14 @@ impl Server<'_> {
 
 impl Drop for Server<'_> {
     fn drop(&mut self) {
+        if self.process.try_wait().is_ok_and(|status| status.is_none()) {
+            // it takes its children along
+            kill("TERM", self.process.id());
+            let end = Instant::now() + PATIENCE;
+            while self.process.try_wait().is_ok_and(|s| s.is_none()) && Instant::now() < end {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
@@ -336,6 +345,45 @@ fn a_broken_config_file_is_named() {
     let (status, output) = place.run(&[]);
     assert_eq!(status.code(), Some(1));
     assert!(output.contains("[ERR] ") && output.contains("pushpin.conf:8: "), "{output}");
+}
+
+#[test]
+fn values_that_cannot_work_are_named() {
+    let place = Place::new("");
+    let usual = place.read("pushpin.conf");
+    for (line, text) in [
+        ("http_port=80x", "pushpin.conf:8: http_port in [runner]: invalid http port: 80x"),
+        ("https_ports=443", "https_ports is not supported yet by this build"),
+        ("client_maxconn=none", "pushpin.conf:8: client_maxconn in [runner]: must be"),
+        ("log_level=x", "error: pushpin.conf:8: log_level in [runner]: log level must be"),
+        ("logdir=/proc/x", "failed to create directory: /proc/x: "),
+        ("x=\"y", "pushpin.conf:8: x: "),
+    ] {
+        fs::write(place.path("pushpin.conf"), format!("{usual}{line}\n")).unwrap();
+        let (status, output) = place.run(&[]);
+        assert!(output.contains(text), "{text}: {output}");
+        assert_eq!(status.code(), Some(1), "{line}");
+    }
+    assert!(!PROGRAMS.iter().any(|program| place.path(&format!("{program}.ready")).exists()));
+}
+
+#[test]
+fn a_low_limit_of_open_files_is_said_and_kept() {
+    let place = Place::new("client_maxconn=1000");
+    let output = fs::File::create(place.path("output")).unwrap();
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "ulimit -n 300; exec ./pushpin"]).current_dir(place.0.path());
+    let process = shell.stdin(Stdio::null()).stdout(output).spawn().unwrap();
+    let mut server = Server { place: &place, process }.until_ready();
+    server.signal("TERM");
+    assert_eq!(server.wait().code(), Some(0));
+    let output = place.read("output");
+    let said = "client_maxconn is 1000 but the limit of open files is 300";
+    assert!(output.contains(said) && output.contains("LimitNOFILE"), "{output}");
+    let arguments = place.read("pushpin-connmgr.args");
+    let fits = arguments.split("--stream-maxconn=").nth(1).unwrap().split(' ').next().unwrap();
+    assert!((100..300).contains(&fits.parse::<u32>().unwrap()), "{arguments}");
+    assert!(output.contains(&format!(": {fits} clients fit")), "{output}");
 }
 
 #[test]

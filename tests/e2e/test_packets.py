@@ -40,17 +40,26 @@ class Tapped(kit.Parts):
             t.stop()
         self.taps = {}
 
-    def take(self):
-        """{tap: [(towards the binding side, frames)]} since the last call, when all is quiet."""
+    def take(self, limit=4.0):
+        """{tap: [(towards the binding side, frames)]} since the last call, when all is quiet.
+        Session keep-alives are left out: they come with time, whatever was asked."""
         out = {name: [] for name in self.taps}
+        deadline = time.monotonic() + limit
         quiet = 0
-        while quiet < 3:
+        while quiet < 3 and time.monotonic() < deadline:
             time.sleep(0.1)
-            got = {name: t.take() for name, t in self.taps.items()}
+            got = {name: [m for m in t.take() if not is_keep_alive(m)] for name, t in self.taps.items()}
             quiet = 0 if any(got.values()) else quiet + 1
             for name, m in got.items():
                 out[name] += m
         return out
+
+    def take_all(self):
+        return {name: t.take() for name, t in self.taps.items()}
+
+
+def is_keep_alive(message):
+    return all(isinstance(p, dict) and p.get('type') == b'keep-alive' for p in tap.packets(message[1]))
 
 
 def describe(taken):
@@ -144,3 +153,29 @@ def test_packets_of_a_publish(srv, crowd, n):
     assert len(data) == -(-n // 128), describe(taken)
     reached = [i for p in data for i in tap.ids(p)]
     assert len(reached) == len(set(reached)) == n
+
+
+def test_session_keep_alives_go_in_groups(srv, crowd):
+    """Idle streams cost few messages: what is due at about the same time shares a packet, so
+    that their number follows the clock (about ten a second to a peer) and not the streams."""
+    crowd.open_many(1500, srv.http_port, '/stream?topic=idle', until=FIRST)
+    srv.take()
+    srv.take_all()
+    seconds = 8
+    crowd.quiet(seconds)
+    alive = [m for messages in srv.take_all().values() for m in messages if is_keep_alive(m)]
+    reached = sum(len(tap.ids(p)) for m in alive for p in tap.packets(m[1]))
+    assert reached >= 100, 'too few keep-alives: %d' % reached
+    assert len(alive) <= 2 * 12 * seconds, '%d keep-alives in %d messages' % (reached, len(alive))
+
+
+def test_credits_go_in_groups(srv, crowd):
+    """After a publish to many the connection manager gives its credits back together."""
+    crowd.open_many(1000, srv.http_port, '/stream?topic=credits', until=FIRST)
+    srv.take()
+    for n in range(20):
+        srv.publish(H.stream_item('credits', 'x' * 90 + ' %d.\n' % n))
+    crowd.wait_text(b' 19.\n')
+    back = [m for m in srv.take()['connmgr-out-stream'] if not m[0]]
+    credits = [p for m in back for p in tap.packets(m[1]) if p.get('type') == b'credit']
+    assert len(back) <= 400, '%d messages with %d credit packets for 20 publishes to 1,000' % (len(back), len(credits))

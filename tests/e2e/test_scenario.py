@@ -142,11 +142,14 @@ def test_thousands_held(scenario):
                 scenario.publish('group-%d' % group, EVENT)
             crowd.wait_text(EVENT.encode(), 20)
             assert not crowd.lost()
-            report = monitor.wait(lambda r: r['connections'] >= HELD)
+            # Of an interval in which nothing came and went: exact.
+            report = monitor.wait(lambda r: r['connections'] == HELD)
+            highest = max(r['connections'] for r in monitor.reports())
         finally:
             monitor.stop()
-        # The plain requests before may have been open at the same moment.
-        assert HELD <= report['connections'] <= HELD + PORTS
+        # Of the interval before: plain requests were open as well, and what was being handed over
+        # may have been seen on both sides for a moment.
+        assert highest <= HELD * 1.03
         for key in ('from', 'minutes', 'http-response-sent', 'sent', 'duration', 'received'):
             assert key in report, report
 

@@ -18,7 +18,8 @@ PAIRS = {
 OWN_CLIENT = {'proxy': {'zurl_out_specs': None, 'zurl_out_stream_specs': None, 'zurl_in_specs': None}}
 
 
-@pytest.fixture(scope='module', params=list(PAIRS))
+# One worker to a pair, where pytest has several.
+@pytest.fixture(scope='module', params=[pytest.param(p, marks=pytest.mark.xdist_group(p)) for p in PAIRS])
 def mix(request):
     for name in ('condure', 'zurl', 'pushpin-proxy', 'pushpin-handler'):
         assert L.real(name), 'the Debian package with %s is not installed' % name
@@ -93,8 +94,8 @@ def test_keep_alive(mix, ep):
 
 
 def test_session_outlives_the_expiry_of_a_silent_peer(mix, ep):
-    """A held stream without any traffic lives on session keep-alives alone: half a minute here
-    covers one round of them, a minute would be the expiry."""
+    """A held stream without any traffic lives on session keep-alives alone: without them either
+    side would give it up after a minute."""
     ep.handler = H.hold_stream(ep.channel)
     with H.Http(mix.http_port) as c:
         c.request('GET', ep.path)

@@ -68,8 +68,9 @@ fn refuse(error: &clap::Error) -> ExitCode {
     let unknown = error.get(ContextKind::InvalidArg).map(ToString::to_string);
     match (error.kind(), unknown) {
         (ErrorKind::UnknownArgument, Some(arg)) => {
+            let name = arg.trim_start_matches('-').split('=').next().unwrap_or_default();
             let help = Args::command().render_help();
-            eprintln!("error: Unknown option '{}'.\n\n{help}", arg.trim_start_matches('-'));
+            eprintln!("error: Unknown option '{name}'.\n\n{help}");
         }
         // nothing to do if printing fails
         _ => drop(error.print()),

@@ -66,6 +66,22 @@ impl Handler {
         self.exchange(now);
     }
 
+    /// A packet of a proxy that answers a request of a shard.
+    pub fn internal_message(&mut self, now: u64, shard: usize, message: &[u8]) {
+        if let Some(shard) = self.shards.get_mut(shard) {
+            shard.internal_message(now, message);
+        }
+        self.exchange(now);
+    }
+
+    /// No proxy takes the request that this packet begins.
+    pub fn internal_refused(&mut self, now: u64, shard: usize, packet: &[u8]) {
+        if let Some(shard) = self.shards.get_mut(shard) {
+            shard.internal_refused(now, packet);
+        }
+        self.exchange(now);
+    }
+
     /// A connection manager is gone.
     pub fn peer_gone(&mut self, now: u64, peer: &[u8]) {
         for shard in &mut self.shards {

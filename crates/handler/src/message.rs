@@ -115,6 +115,8 @@ pub enum ToHub {
 pub struct Took {
     /// `SENDER:ID`.
     pub id: String,
+    /// Instance id of the proxy, if it says so.
+    pub proxy: Option<Arc<str>>,
     /// Explicit route id.
     pub route: Route,
     /// Logical address of the client.
@@ -177,6 +179,15 @@ pub enum Output {
         /// Instance id of the proxy; empty if it never said.
         proxy: Arc<[u8]>,
         /// Payload.
+        packet: Vec<u8>,
+    },
+    /// Send a packet of a request of our own.
+    Internal {
+        /// Which shard's sockets.
+        shard: usize,
+        /// Instance id of the proxy; none yet for the first packet, which any may take.
+        proxy: Option<Arc<[u8]>>,
+        /// One packet.
         packet: Vec<u8>,
     },
     /// Answer a command.

@@ -240,8 +240,8 @@ fn bad_instructions_are_refused_with_their_text() {
     let mut b = Bench::new();
     b.accept(hold("sometimes").session("1"));
     assert_eq!(b.replies(), ["bad-format: Grip-Hold must be set to either 'response' or 'stream'"]);
-    b.accept(hold("stream").session("1").header("Grip-Link", "</n>; rel=next"));
-    assert!(b.replies()[0].starts_with("bad-format: Grip-Link is not supported"));
+    b.accept(hold("stream").session("1").channel("c; filter=http-check"));
+    assert!(b.replies()[0].starts_with("bad-format: http-check is not supported"));
     assert_eq!(b.handler.sessions(), 0);
     b.handler.call(b.now, 0, vec![], b"nonsense");
     assert_eq!(b.handler.shards()[0].drops().bad_calls, 1);
@@ -365,4 +365,25 @@ fn a_report_of_zeros_ends_the_reports() {
     });
     b.run_to(60_000);
     assert_eq!(b.stats().len(), 2);
+}
+
+#[test]
+fn a_connection_is_counted_once_while_it_changes_hands() {
+    let max = |b: &mut Bench, max| {
+        let body = stats::Body::ConnMax { max, ttl: 60, retry_seq: None };
+        let packet = stats::Packet { from: "proxy_1", route: None, body };
+        b.handler.proxy_stats(b.now, &packet.encode(stats::Format::Tnetstring));
+    };
+    // The proxy's figure comes after the hand-over of one, before that of another.
+    let mut b = Bench::new();
+    b.handler.stats_subscription(b.now, b"\x01report ");
+    b.accept(hold("stream").session("1").minute_counted());
+    max(&mut b, 2);
+    b.accept(hold("stream").session("2").minute_counted());
+    max(&mut b, 0);
+    b.run_to(10_100);
+    let packets = b.stats();
+    let packet = stats::Packet::parse(&packets[0]).unwrap();
+    let stats::Body::Report(report) = packet.body else { panic!("no report") };
+    assert_eq!((report.connections, report.minutes), (2, 0));
 }

@@ -6,13 +6,15 @@
 //! the time and asked what is due.
 
 mod activity;
+mod counters;
 mod maxima;
 mod packet;
 mod report;
 
 pub use activity::Activity;
+pub use counters::{Counters, Report};
 pub use maxima::Maxima;
-pub use packet::{Body, ConnKind, Counters, Error, Format, Mode, Packet, Report, Transport};
+pub use packet::{Body, ConnKind, Error, Format, Mode, Packet, Transport};
 pub use report::Reports;
 
 /// A route's explicit id; none for everything without one.

@@ -31,6 +31,19 @@ impl Maxima {
         signed(max) - signed(before)
     }
 
+    /// One connection of a sender is somebody else's from now on; false if its figure has none
+    /// to give.
+    pub fn give_one(&mut self, from: &str, route: &Route) -> bool {
+        let entry = self.entries.get_mut(&(from.to_owned(), route.clone()));
+        match entry.filter(|entry| entry.max > 0) {
+            Some(entry) => {
+                entry.max -= 1;
+                true
+            }
+            None => false,
+        }
+    }
+
     /// Drops what expired; gives the changes by route.
     pub fn expire(&mut self, now: u64) -> Vec<(Route, i64)> {
         let mut changes = Vec::new();

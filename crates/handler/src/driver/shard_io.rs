@@ -26,6 +26,10 @@ pub(super) enum ShardInput {
     Call(Envelope, zmq::Message),
     /// A message of a connection manager.
     Client(zmq::Message),
+    /// A packet of a proxy that answers a request of ours.
+    Internal(zmq::Message),
+    /// No proxy takes the request that this packet begins.
+    InternalRefused(Vec<u8>),
     /// A connection manager is gone.
     PeerGone(Vec<u8>),
     /// A connection to some connection manager broke: see who is gone.
@@ -38,9 +42,15 @@ pub(super) struct ShardIo {
     monitor: Monitor,
     probes: Vec<u64>,
     publisher: PubSide,
-    accept: Socket,
-    inspect: Socket,
+    accept: PeerRouter,
+    inspect: PeerRouter,
     retry: PeerRouter,
+    requests: Socket,
+    request_stream: PeerRouter,
+    responses: Socket,
+    id: String,
+    /// Requests that no proxy took.
+    refused: Vec<Vec<u8>>,
     /// Answers of accept and inspect calls go back to where the call came from.
     frames: Vec<zmq::Message>,
 }
@@ -70,10 +80,26 @@ impl ShardIo {
         let stream = Socket::new(context, zmq::ROUTER, &router)?;
         let monitor = Monitor::new(context, &stream)?;
         let retry = Socket::new(context, zmq::ROUTER, &router)?;
-        let calls = Options { hwm: 100, linger_ms: 100, ..Options::default() };
+        // Mandatory, and what does not fit is parked: a plain ROUTER drops answers at its mark
+        // without an error, and the client of a lost answer is ended by two owners.
+        let calls = Options { hwm: 1_000, mandatory: true, ..Options::default() };
         let accept = Socket::new(context, zmq::ROUTER, &calls)?;
         let inspect = Socket::new(context, zmq::ROUTER, &calls)?;
+        let push = Options { hwm: 100, linger_ms: 0, immediate: true, ..Options::default() };
+        let requests = Socket::new(context, zmq::PUSH, &push)?;
+        let request_stream = Socket::new(context, zmq::ROUTER, &router)?;
+        let topic = format!("{id} ");
+        let sub = Options {
+            hwm: 101_000,
+            linger_ms: 0,
+            subscribe: Some(topic.as_bytes()),
+            ..Options::default()
+        };
+        let responses = Socket::new(context, zmq::SUB, &sub)?;
         for (socket, specs) in [
+            (&requests, &specs.proxy_intreq_out),
+            (&request_stream, &specs.proxy_intreq_out_stream),
+            (&responses, &specs.proxy_intreq_in),
             (&stream, &specs.connmgr_in_stream),
             (&retry, &specs.proxy_retry_out),
             (&accept, &specs.proxy_accept),
@@ -88,9 +114,14 @@ impl ShardIo {
             monitor,
             probes: Vec::new(),
             publisher: PubSide::new(context, &specs.connmgr_out)?,
-            accept,
-            inspect,
+            accept: PeerRouter::new(accept),
+            inspect: PeerRouter::new(inspect),
             retry: PeerRouter::new(retry),
+            requests,
+            request_stream: PeerRouter::new(request_stream),
+            responses,
+            id: id.to_owned(),
+            refused: Vec::new(),
             frames: Vec::new(),
         })
     }
@@ -100,9 +131,12 @@ impl ShardIo {
         for socket in [
             self.stream.socket(),
             self.publisher.socket(),
-            &self.accept,
-            &self.inspect,
+            self.accept.socket(),
+            self.inspect.socket(),
             self.retry.socket(),
+            &self.requests,
+            self.request_stream.socket(),
+            &self.responses,
         ] {
             socket.register(registry, token)?;
         }
@@ -111,7 +145,8 @@ impl ShardIo {
 
     /// When [`ShardIo::receive`] is to be called though nothing came in.
     pub(super) fn next_deadline(&self, now: u64) -> Option<u64> {
-        let parked = self.stream.has_parked() || self.retry.has_parked() || self.publisher.waits();
+        let routers = [&self.stream, &self.retry, &self.accept, &self.inspect];
+        let parked = routers.iter().any(|r| r.has_parked()) || self.publisher.waits();
         let soon = parked.then_some(now + 20);
         self.probes.iter().copied().chain(soon).min()
     }
@@ -121,13 +156,16 @@ impl ShardIo {
         let before = inputs.len();
         self.receive_stream(inputs);
         self.receive_calls(inputs);
+        self.receive_internal(now, inputs);
         while self.retry.socket().recv(&mut self.frames) {}
         inputs.extend(self.publisher.turn(now).into_iter().map(ShardInput::PeerGone));
         if self.stream.has_parked() {
             inputs.extend(self.stream.retry(now).into_iter().map(ShardInput::PeerGone));
         }
-        if self.retry.has_parked() {
-            self.retry.retry(now);
+        for router in [&mut self.retry, &mut self.accept, &mut self.inspect] {
+            if router.has_parked() {
+                router.retry(now);
+            }
         }
         if self.monitor.disconnected() > 0 {
             self.probes.extend(PROBES_MS.map(|after| now + after));
@@ -161,10 +199,47 @@ impl ShardIo {
         }
     }
 
+    fn receive_internal(&mut self, now: u64, inputs: &mut Vec<ShardInput>) {
+        for _ in 0..BUDGET {
+            if !self.request_stream.socket().recv(&mut self.frames) {
+                break;
+            }
+            if let [peer, _, _] = self.frames.as_slice() {
+                self.request_stream.heard_of(peer);
+                inputs.extend(self.frames.pop().map(ShardInput::Internal));
+            }
+        }
+        for _ in 0..BUDGET {
+            if !self.responses.recv(&mut self.frames) {
+                break;
+            }
+            let packet = self.frames.first();
+            match packet.map(|message| zhttp::route::published(self.id.as_bytes(), message)) {
+                Some(Ok(packet)) => inputs.push(ShardInput::Internal(packet.into())),
+                _ => log::warn!("packet not for us"),
+            }
+        }
+        if self.request_stream.has_parked() {
+            self.request_stream.retry(now);
+        }
+        inputs.extend(self.refused.drain(..).map(ShardInput::InternalRefused));
+    }
+
+    fn send_internal(&mut self, now: u64, proxy: Option<Arc<[u8]>>, packet: Vec<u8>) {
+        match proxy {
+            Some(proxy) => drop(self.request_stream.send(now, &proxy, packet)),
+            None => {
+                if self.requests.send(&[&packet]) != Sent::Ok {
+                    self.refused.push(packet);
+                }
+            }
+        }
+    }
+
     fn receive_calls(&mut self, inputs: &mut Vec<ShardInput>) {
-        for (socket, mark) in [(&self.accept, ACCEPT), (&self.inspect, INSPECT)] {
+        for (router, mark) in [(&self.accept, ACCEPT), (&self.inspect, INSPECT)] {
             for _ in 0..BUDGET {
-                if !socket.recv(&mut self.frames) {
+                if !router.socket().recv(&mut self.frames) {
                     break;
                 }
                 let Some(payload) = self.frames.pop() else { continue };
@@ -185,7 +260,8 @@ impl ShardIo {
             Output::ToClient { peer, router, message, .. } => {
                 return self.send_to_client(now, peer, router, message);
             }
-            Output::Reply { envelope, payload, .. } => self.reply(&envelope, &payload),
+            Output::Reply { envelope, payload, .. } => self.reply(now, &envelope, payload),
+            Output::Internal { proxy, packet, .. } => self.send_internal(now, proxy, packet),
             Output::Retry { proxy, packet, .. } => self.send_retry(now, &proxy, packet),
             _ => {}
         }
@@ -221,13 +297,11 @@ impl ShardIo {
         }
     }
 
-    fn reply(&self, envelope: &Envelope, payload: &[u8]) {
-        let Some((mark, envelope)) = envelope.split_last() else { return };
-        let socket = if mark == ACCEPT { &self.accept } else { &self.inspect };
-        let mut frames: Vec<&[u8]> = envelope.iter().map(Vec::as_slice).collect();
-        frames.push(payload);
-        if socket.send(&frames) != Sent::Ok {
-            log::warn!("an answer to a proxy could not be sent");
+    fn reply(&mut self, now: u64, envelope: &Envelope, payload: Vec<u8>) {
+        let (Some(peer), Some(mark)) = (envelope.first(), envelope.last()) else { return };
+        let router = if mark == ACCEPT { &mut self.accept } else { &mut self.inspect };
+        if matches!(router.send(now, peer, payload), Routed::Gone | Routed::Overflow) {
+            log::warn!("an answer to a proxy is lost: the proxy is gone or takes no more");
         }
     }
 }

@@ -129,6 +129,10 @@ impl Single {
                 }
                 ShardInput::Client(message) => self.handler.client_message(now, 0, &message),
                 ShardInput::PeerGone(peer) => self.handler.peer_gone(now, &peer),
+                ShardInput::Internal(message) => self.handler.internal_message(now, 0, &message),
+                ShardInput::InternalRefused(packet) => {
+                    self.handler.internal_refused(now, 0, &packet);
+                }
                 ShardInput::Probe => self.handler.probe(),
             }
         }
@@ -153,7 +157,10 @@ impl Single {
         while let Some(output) = self.handler.poll_output() {
             any = true;
             match output {
-                Output::ToClient { .. } | Output::Reply { .. } | Output::Retry { .. } => {
+                Output::ToClient { .. }
+                | Output::Reply { .. }
+                | Output::Retry { .. }
+                | Output::Internal { .. } => {
                     if let Some(peer) = self.shard_io.send(now, output) {
                         self.handler.peer_gone(now, &peer);
                     }

@@ -276,6 +276,10 @@ impl ShardLoop {
                 ShardInput::Call(envelope, payload) => self.shard.call(now, envelope, &payload),
                 ShardInput::Client(message) => self.shard.client_message(now, &message),
                 ShardInput::PeerGone(peer) => self.shard.peer_gone(now, &peer),
+                ShardInput::Internal(message) => self.shard.internal_message(now, &message),
+                ShardInput::InternalRefused(packet) => {
+                    self.shard.internal_refused(now, &packet);
+                }
                 ShardInput::Probe => self.shard.probe(),
             }
         }

@@ -41,6 +41,8 @@ pub(super) struct Sums {
     /// Connections that were taken over from proxies that speak of each one.
     own: HashSet<String>,
     topics: Vec<Box<[u8]>>,
+    /// Connections taken over since the last figure of their proxy and route.
+    taken: HashMap<(String, Route), u64>,
     /// Packets of proxies that have not told a maximum since.
     strangers: HashMap<String, u32>,
     /// A proxy tells only of single connections.
@@ -65,6 +67,7 @@ impl Sums {
             expiry: VecDeque::new(),
             own: HashSet::new(),
             topics: Vec::new(),
+            taken: HashMap::new(),
             strangers: HashMap::new(),
             single_conns: false,
             settings: settings.clone(),
@@ -140,6 +143,10 @@ impl Sums {
     }
 
     pub(super) fn conn_max(&mut self, now: u64, from: &str, route: &Route, max: u64, ttl_s: u64) {
+        // A maximum tells of the time since the last one: what was taken over since then is
+        // counted here already.
+        let key = (from.to_owned(), route.clone());
+        let max = max.saturating_sub(self.taken.remove(&key).unwrap_or_default());
         let change = self.maxima.set(now, from, route, max, ttl_s);
         self.reports.connections(now, route, change);
     }
@@ -150,7 +157,9 @@ impl Sums {
         let known = external.is_some();
         if let Some(external) = external {
             self.reports.connections(now, &external.route, -1);
-        } else if !took.minute_counted {
+        } else if took.minute_counted {
+            self.taken_from_proxy(now, took);
+        } else {
             self.reports.count(now, &took.route, |report| report.minutes += 1);
         }
         if !took.minute_counted && self.maxima.is_empty() && self.own.len() < EXTERNALS_MAX {
@@ -168,6 +177,16 @@ impl Sums {
             ttl: self.settings.stats_connection_ttl_s,
         };
         Some(self.encode(&took.route, body))
+    }
+
+    /// A connection leaves the figure of its proxy, or the next figure that comes.
+    fn taken_from_proxy(&mut self, now: u64, took: &Took) {
+        let Some(proxy) = &took.proxy else { return };
+        if self.maxima.give_one(proxy, &took.route) {
+            self.reports.connections(now, &took.route, -1);
+        } else if self.taken.len() < STRANGERS_MAX {
+            *self.taken.entry((proxy.to_string(), took.route.clone())).or_default() += 1;
+        }
     }
 
     /// A connection of a shard ended, or went back to the proxy, which then speaks for it.

@@ -11,7 +11,9 @@ use tnetstring::Writer;
 use zrpc::{Request, accept, inspect, write_error, write_success};
 
 use super::Shard;
-use super::session::{Extra, ExtraChannel, Flags, Hold, NEVER, Origin, Session, SessionId, Subs};
+use super::session::{
+    Extra, ExtraChannel, Flags, Hold, Links, NEVER, Origin, Session, SessionId, Subs,
+};
 use super::timers::tenths;
 use crate::intern::NONE;
 use crate::message::{Envelope, Output, ToHub};
@@ -28,6 +30,14 @@ struct Plan {
     origin: Option<Arc<Origin>>,
     route: stats::Route,
     response_sent: bool,
+    /// Instance id of the proxy.
+    proxy: Option<Arc<str>>,
+    /// What links need.
+    base: String,
+    route_id: Box<str>,
+    prefix: Box<str>,
+    implicit: Vec<String>,
+    trusted: bool,
 }
 
 /// Why a call is refused: condition and text.
@@ -137,17 +147,20 @@ impl Shard {
                 return Err(("bad-request", "invalid peer address".to_owned()));
             }
         }
-        let instruct = parse_instruct(args).map_err(|text| ("bad-format", text))?;
-        let Some(mode) = instruct.hold else {
-            return match instruct.next {
-                Some(_) => Err(unsupported("Grip-Link")),
-                None => Ok(None),
-            };
+        let mut instruct = parse_instruct(args).map_err(|text| ("bad-format", text))?;
+        let mode = match (instruct.hold, &instruct.next) {
+            (Some(mode), _) => mode,
+            (None, Some(_)) => HoldMode::Stream,
+            (None, None) => return Ok(None),
         };
-        if instruct.next.is_some() || instruct.gone.is_some() {
-            return Err(unsupported("Grip-Link"));
+        let (channels, extras) = match instruct.hold {
+            Some(_) => self.full_channels(args, &instruct)?,
+            // Only paging: there is nothing to subscribe to yet.
+            None => (Vec::new(), Vec::new()),
+        };
+        if mode == HoldMode::Stream {
+            instruct.reply.body = filtered_body(&instruct)?;
         }
-        let (channels, extras) = self.full_channels(args, &instruct)?;
         let route = args.route.filter(|_| args.separate_stats).map(Arc::from);
         Ok(Some(Plan {
             mode,
@@ -157,6 +170,12 @@ impl Shard {
             origin: (mode == HoldMode::Response).then(|| Arc::new(origin(args, from))),
             route,
             response_sent: args.response_sent,
+            proxy: from.map(|from| String::from_utf8_lossy(from).into()),
+            base: args.request.uri.to_owned(),
+            route_id: args.route.unwrap_or_default().into(),
+            prefix: args.channel_prefix.unwrap_or_default().into(),
+            implicit: args.channels.iter().map(|channel| (*channel).to_owned()).collect(),
+            trusted: args.trusted,
             instruct,
         }))
     }
@@ -190,26 +209,12 @@ impl Shard {
     /// Without a hold the proxy sends the response itself.
     fn no_hold(&mut self, envelope: Envelope, request: &Request<'_>, args: &accept::Args<'_>) {
         let Ok(instruct) = parse_instruct(args) else { return };
-        let filters: Vec<String> = {
-            let mut seen = Vec::new();
-            for filter in instruct.channels.iter().flat_map(|channel| &channel.filters) {
-                if filter == "build-id" && !seen.contains(filter) {
-                    seen.push(filter.clone());
-                }
+        let body = match filtered_body(&instruct) {
+            Ok(body) => body,
+            Err((condition, text)) => {
+                return self.refuse(envelope, request, condition, Some(&text));
             }
-            seen
         };
-        let context = grip::filter::Context { meta: &instruct.meta, channels: &[], prev_ids: &[] };
-        let mut body = instruct.reply.body.clone();
-        if !filters.is_empty() {
-            body = match grip::filter::build_id(&body, &context) {
-                Ok(body) => body,
-                Err(error) => {
-                    let text = format!("filter error: build-id: {error}");
-                    return self.refuse(envelope, request, "bad-format", Some(&text));
-                }
-            };
-        }
         let mut payload = Vec::new();
         write_success(&mut payload, request.id, |w| {
             w.map(|w| {
@@ -230,7 +235,7 @@ impl Shard {
         }
         let session = self.new_session(now, plan, from, peer);
         let minute_counted = from.unreported_time_ms.is_some();
-        let key = self.insert(session, minute_counted);
+        let key = self.insert(session, plan.proxy.clone(), minute_counted);
         let unconfirmed = self.subscribe(key, plan.mode, &plan.channels);
         self.place_extras(key, plan);
         let Some(session) = self.sessions.get_mut(key) else { return };
@@ -261,7 +266,7 @@ impl Shard {
             (Flags::SSL, from.https),
             (Flags::DEBUG, from.debug || self.settings.debug),
             (Flags::RETRY, from.is_retry),
-            (Flags::SPECIAL, from.user_data.is_some() || !plan.extras.is_empty()),
+            (Flags::SPECIAL, plan.is_special() || from.user_data.is_some()),
             (Flags::HEAD_SENT, plan.response_sent || from.response_code.is_some()),
             (Flags::IDLE_MODE, idle),
         ] {
@@ -322,8 +327,40 @@ impl Shard {
     }
 }
 
+impl Plan {
+    /// Whether items have to be looked at for each session.
+    fn is_special(&self) -> bool {
+        !self.extras.is_empty() || (self.mode == HoldMode::Stream && self.instruct.next.is_some())
+    }
+
+    fn links(&self) -> Option<Box<Links>> {
+        let next = self.instruct.next.clone().filter(|_| self.mode == HoldMode::Stream);
+        if next.is_none() && self.instruct.gone.is_none() {
+            return None;
+        }
+        Some(Box::new(Links {
+            next,
+            gone: self.instruct.gone.as_deref().map(Box::from),
+            uri: self.uri.clone(),
+            base: self.base.clone(),
+            route: self.route_id.clone(),
+            prefix: self.prefix.clone(),
+            implicit: self.implicit.clone(),
+            trusted: self.trusted,
+            paging: self.instruct.hold.is_none(),
+            due: NEVER,
+            fetch: None,
+            updating: false,
+            again: false,
+            tries: 0,
+            paused: Vec::new(),
+        }))
+    }
+}
+
 fn extra(plan: &Plan, from: &zrpc::Session<'_>) -> Option<Box<Extra>> {
-    if from.user_data.is_none() && plan.extras.is_empty() {
+    let links = plan.links();
+    if from.user_data.is_none() && plan.extras.is_empty() && links.is_none() {
         return None;
     }
     Some(Box::new(Extra {
@@ -331,7 +368,20 @@ fn extra(plan: &Plan, from: &zrpc::Session<'_>) -> Option<Box<Extra>> {
         meta: plan.instruct.meta.clone(),
         names: plan.instruct.channels.iter().map(|channel| channel.name.clone()).collect(),
         channels: Vec::new(),
+        links,
     }))
+}
+
+/// The backend's body after the filters of the channels that are for responses
+/// (spec/grip.md §9).
+fn filtered_body(instruct: &Instruct) -> Result<Vec<u8>, Refusal> {
+    let mut filters = instruct.channels.iter().flat_map(|channel| &channel.filters);
+    if !filters.any(|filter| filter == "build-id") {
+        return Ok(instruct.reply.body.clone());
+    }
+    let context = grip::filter::Context { meta: &instruct.meta, channels: &[], prev_ids: &[] };
+    grip::filter::build_id(&instruct.reply.body, &context)
+        .map_err(|error| ("bad-format", format!("filter error: build-id: {error}")))
 }
 
 fn unsupported(what: &str) -> Refusal {

@@ -16,8 +16,12 @@ impl Shard {
     /// All channels of a new session are confirmed: from now on nothing is missed.
     pub(super) fn begin(&mut self, now: u64, key: Key) {
         self.log_subscribed(key);
-        if self.conflicts(key) {
+        let conflict = self.conflicts(key);
+        if conflict && self.sessions.get(key).is_some_and(|s| s.flags.has(Flags::RESPONSE)) {
             return self.retry_unclaimed(now, key);
+        }
+        if conflict {
+            self.update_stream(now, key);
         }
         let Some(session) = self.sessions.get_mut(key) else { return };
         if session.flags.has(Flags::RESPONSE) {
@@ -56,7 +60,10 @@ impl Shard {
     /// A stream that counts on ids needs a way to catch up.
     fn refuse_prev_ids(&mut self, now: u64, key: Key) {
         let Some(session) = self.sessions.get(key) else { return };
-        let extra = session.extra.as_ref();
+        let extra = session
+            .extra
+            .as_ref()
+            .filter(|extra| extra.links.as_ref().is_none_or(|links| links.next.is_none()));
         let name = extra.and_then(|e| e.channels.iter().find(|c| c.prev_id.is_some()));
         if let Some(channel) = name {
             let name = &channel.name;
@@ -106,6 +113,7 @@ impl Shard {
         self.drop_hold(key);
         self.restart_keep_alive(now, key.index);
         self.flush(now, key);
+        self.follow(now, key);
     }
 
     fn drop_hold(&mut self, key: Key) -> Option<Box<Hold>> {

@@ -249,10 +249,9 @@ mod tests {
                     }
                     Step::Leave(pick) if !expected.is_empty() => {
                         let session = pick % expected.len();
-                        if expected[session].take().is_some() {
-                            if let Some(moved) = list.remove(at[session]) {
-                                at[moved as usize] = at[session];
-                            }
+                        let stayed = expected[session].take();
+                        if let Some(moved) = stayed.and_then(|_| list.remove(at[session])) {
+                            at[moved as usize] = at[session];
                         }
                     }
                     Step::Publish if list.live > 0 => {

@@ -125,6 +125,7 @@ impl Shard {
         if session.flags.has(Flags::IDLE_MODE) || session.deadline == NEVER {
             self.restart_keep_alive(now, key.index);
         }
+        self.restart_next(now, key);
     }
 
     /// Sends what waits as far as credits allow.

@@ -38,10 +38,8 @@ impl Shard {
         }
         let seq = channel.next_seq;
         channel.next_seq = channel.next_seq.wrapping_add(1);
-        let for_streams = item
-            .stream
-            .as_ref()
-            .is_some_and(|format| matches!(format.action, Action::Send | Action::Close));
+        let for_streams =
+            item.stream.as_ref().is_some_and(|format| format.action != Action::Refresh);
         for (mode, wanted) in
             [(HoldMode::Stream, for_streams), (HoldMode::Response, item.response.is_some())]
         {

@@ -8,8 +8,10 @@ mod answer;
 mod channel;
 mod client;
 mod deliver;
+mod fetch;
 mod group;
 mod life;
+mod links;
 mod peers;
 mod retry;
 mod session;
@@ -69,11 +71,14 @@ struct RouteState {
 pub struct Shard {
     settings: Arc<Settings>,
     number: usize,
+    /// The shard's instance id.
+    from: String,
     sessions: Arena<Session>,
     by_id: HashTable<u32>,
     hasher: RandomState,
     peers: Peers,
     channels: Arena<Channel>,
+    fetches: fetch::Fetches,
     by_name: HashTable<u32>,
     keep_alives: Interner<KeepAlive>,
     header_sets: Interner<Headers>,
@@ -105,7 +110,9 @@ impl Shard {
             by_id: HashTable::new(),
             hasher: RandomState::default(),
             peers: Peers::new(number, &from),
+            from,
             channels: Arena::new(),
+            fetches: Arena::new(),
             by_name: HashTable::new(),
             keep_alives: Interner::new(),
             header_sets: Interner::new(),
@@ -149,7 +156,7 @@ impl Shard {
                 self.subscribed(now, channel, hub, last_id);
             }
             ToShard::Publish { channel, item } => self.publish(channel, &item),
-            ToShard::Update { channel } => self.update(channel),
+            ToShard::Update { channel } => self.update(now, channel),
             ToShard::Listening(listening) => self.listening = listening,
             ToShard::ConnCheck { call, ids } => {
                 let found = ids.iter().filter(|id| self.knows(id)).cloned().collect();

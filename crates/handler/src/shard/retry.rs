@@ -2,6 +2,7 @@
 //! spec/internal-rpc.md §5).
 
 use evloop::arena::Key;
+use grip::HoldMode;
 use zhttp::Kind;
 use zrpc::{HttpRequest, Rid, inspect, retry};
 
@@ -14,8 +15,9 @@ impl Shard {
     /// remembered ones are forgotten then.
     pub(super) fn conflicts(&mut self, key: Key) -> bool {
         let Some(session) = self.sessions.get(key) else { return false };
-        let able = session.hold.as_ref().and_then(|hold| hold.origin.as_ref());
-        let able = able.is_some_and(|origin| !origin.proxy.is_empty());
+        let origin = session.hold.as_ref().and_then(|hold| hold.origin.as_ref());
+        let able = origin.is_some_and(|origin| !origin.proxy.is_empty());
+        let able = able || !session.flags.has(Flags::RESPONSE);
         let Some(extra) = session.extra.as_ref().filter(|_| able) else { return false };
         let mut conflict = false;
         for own in &extra.channels {
@@ -77,20 +79,25 @@ impl Shard {
         self.remove(now, key, true);
     }
 
-    /// Response holds ask the backend again; streams have no link to follow.
-    pub(super) fn update(&mut self, channel: Option<Key>) {
+    /// Sessions ask the backend again: response holds by a retry, streams by their next link.
+    pub(super) fn update(&mut self, now: u64, channel: Option<Key>) {
         let keys: Vec<Key> = match channel {
             None => self.sessions.iter().map(|(key, _)| key).collect(),
             Some(key) => {
                 let Some(channel) = self.channels.get_mut(key) else { return };
-                let list = channel.list(grip::HoldMode::Response);
-                let indexes: Vec<u32> = list.subscribers.iter().map(|s| s.session).collect();
+                let mut indexes = Vec::new();
+                for mode in [HoldMode::Response, HoldMode::Stream] {
+                    indexes.extend(channel.list(mode).subscribers.iter().map(|s| s.session));
+                }
                 indexes.into_iter().filter_map(|index| self.sessions.key_at(index)).collect()
             }
         };
         for key in keys {
-            if self.sessions.get(key).is_some_and(|s| s.flags.has(Flags::RESPONSE)) {
+            let Some(session) = self.sessions.get(key) else { continue };
+            if session.flags.has(Flags::RESPONSE) {
                 self.retry(key);
+            } else if session.extra.is_some() {
+                self.update_stream(now, key);
             }
         }
     }

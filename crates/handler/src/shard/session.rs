@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use grip::HoldMode;
+use evloop::arena::Key;
+use grip::{HoldMode, Item, NextLink};
 
 use crate::intern::NONE;
 
@@ -169,6 +170,35 @@ pub(crate) struct Extra {
     /// Names of all channels, without the route's prefix.
     pub(crate) names: Vec<String>,
     pub(crate) channels: Vec<ExtraChannel>,
+    pub(crate) links: Option<Box<Links>>,
+}
+
+/// Where a stream goes on and who is told of its end.
+#[derive(Debug)]
+pub(crate) struct Links {
+    pub(crate) next: Option<NextLink>,
+    pub(crate) gone: Option<Box<str>>,
+    /// URI of the client's request.
+    pub(crate) uri: Box<str>,
+    /// Where relative links start.
+    pub(crate) base: String,
+    pub(crate) route: Box<str>,
+    /// Put before channel names.
+    pub(crate) prefix: Box<str>,
+    pub(crate) implicit: Vec<String>,
+    pub(crate) trusted: bool,
+    /// There is no hold: the next link follows at once.
+    pub(crate) paging: bool,
+    /// When the next link is to be followed.
+    pub(crate) due: u32,
+    pub(crate) fetch: Option<Key>,
+    /// The link is being followed, or will be tried again.
+    pub(crate) updating: bool,
+    /// Follow it once more afterwards.
+    pub(crate) again: bool,
+    pub(crate) tries: u8,
+    /// Items that came meanwhile, with their channel.
+    pub(crate) paused: Vec<(u32, Arc<Item>)>,
 }
 
 /// Filters and prev-id of one subscription.

@@ -37,8 +37,11 @@ impl Shard {
         self.flush(now, key);
     }
 
-    fn stream_item(&mut self, now: u64, key: Key, channel: u32, item: &Item) {
+    fn stream_item(&mut self, now: u64, key: Key, channel: u32, item: &Arc<Item>) {
         let Some(format) = &item.stream else { return };
+        if self.pause_item(key, channel, item) {
+            return;
+        }
         let Some(session) = self.sessions.get_mut(key) else { return };
         let filters = format.content_filters.as_deref();
         let verdict = judge(session, channel, item, format.content.clone(), filters);
@@ -48,6 +51,8 @@ impl Shard {
                 session.flags.set(Flags::FINISHING, true);
                 self.flush(now, key);
             }
+            Verdict::Content(_) if format.action == Action::Hint => self.follow_conflict(now, key),
+            Verdict::Content(_) if format.action == Action::Refresh => {}
             Verdict::Content(content) => {
                 self.count(route, |sums| sums.sent += 1);
                 let Some(session) = self.sessions.get_mut(key) else { return };
@@ -59,7 +64,18 @@ impl Shard {
                 }
             }
             Verdict::Fail(text) => self.fail_stream(now, key, &text),
-            Verdict::Nothing | Verdict::Conflict => {}
+            Verdict::Conflict => {
+                self.forget_last_id(channel);
+                self.follow_conflict(now, key);
+            }
+            Verdict::Nothing => {}
+        }
+    }
+
+    fn forget_last_id(&mut self, channel: u32) {
+        if let Some(channel) = self.channels.at_mut(channel) {
+            channel.last_id = None;
+            self.to_hub.push(crate::message::ToHub::Forget { hub: channel.hub });
         }
     }
 
@@ -99,10 +115,7 @@ impl Shard {
             },
             Verdict::Fail(text) => self.fail_response(now, key, &text),
             Verdict::Conflict => {
-                if let Some(channel) = self.channels.at_mut(channel) {
-                    channel.last_id = None;
-                    self.to_hub.push(crate::message::ToHub::Forget { hub: channel.hub });
-                }
+                self.forget_last_id(channel);
                 self.retry(key);
             }
             Verdict::Nothing => {}

@@ -9,7 +9,7 @@ use stats::Mode;
 
 use super::Shard;
 use super::channel::Channel;
-use super::session::{Sub, Subs};
+use super::session::{Session, Sub, Subs};
 use crate::intern::NONE;
 use crate::message::ToHub;
 
@@ -44,29 +44,31 @@ impl Shard {
         key
     }
 
-    /// Puts the session onto the channels `names`, each once; gives on how many of them it
-    /// waits for the hub.
+    /// Puts the session onto the channels `names`, each once, and takes it off all others;
+    /// gives on how many new ones it waits for the hub.
     pub(super) fn subscribe(&mut self, key: Key, mode: HoldMode, names: &[String]) -> u16 {
+        let Some(session) = self.sessions.get_mut(key) else { return 0 };
+        let old = std::mem::replace(&mut session.subs, Subs::NONE);
         let mut subs: Vec<Sub> = Vec::with_capacity(names.len());
         let mut unconfirmed = 0;
         for name in names {
-            let channel_key = self.channel(name);
-            if subs.iter().any(|sub| sub.channel == channel_key.index) {
+            let channel = self.channel(name);
+            let is_it = |sub: &&Sub| sub.channel == channel.index;
+            if subs.iter().any(|sub| is_it(&sub)) {
                 continue;
             }
-            let Some(channel) = self.channels.get_mut(channel_key) else { continue };
-            let join = channel.next_seq;
-            let list = channel.list(mode);
-            let position = list.add(key.index, join);
-            let count = list.live;
-            if channel.hub == NONE {
-                channel.waiting.push(key);
-                unconfirmed += 1;
-            } else {
-                let hub = channel.hub;
-                self.to_hub.push(ToHub::Count { hub, mode: stats_mode(mode), count });
+            if let Some(kept) = old.as_slice().iter().find(is_it) {
+                subs.push(*kept);
+                continue;
             }
-            subs.push(Sub { channel: channel_key.index, position });
+            let (position, confirmed) = self.join(key, mode, channel);
+            unconfirmed += u16::from(!confirmed);
+            subs.push(Sub { channel: channel.index, position });
+        }
+        for sub in old.as_slice() {
+            if !subs.iter().any(|kept| kept.channel == sub.channel) {
+                self.leave(mode, *sub);
+            }
         }
         if let Some(session) = self.sessions.get_mut(key) {
             session.subs = Subs::from_vec(subs);
@@ -74,23 +76,42 @@ impl Shard {
         unconfirmed
     }
 
+    /// Adds the session to a channel's list; gives its position, and whether the hub knows of
+    /// the channel.
+    fn join(&mut self, key: Key, mode: HoldMode, channel: Key) -> (u32, bool) {
+        let Some(channel) = self.channels.get_mut(channel) else { return (0, true) };
+        let join = channel.next_seq;
+        let list = channel.list(mode);
+        let position = list.add(key.index, join);
+        let count = list.live;
+        if channel.hub == NONE {
+            channel.waiting.push(key);
+            return (position, false);
+        }
+        let hub = channel.hub;
+        self.to_hub.push(ToHub::Count { hub, mode: stats_mode(mode), count });
+        (position, true)
+    }
+
     /// Takes the session off its channels; channels without sessions go.
     pub(super) fn unsubscribe(&mut self, key: Key) {
-        let Some(session) = self.sessions.get_mut(key) else { return };
-        let mode = session.mode();
-        let subs = std::mem::replace(&mut session.subs, Subs::NONE);
-        for sub in subs.as_slice() {
-            let Some(channel) = self.channels.at_mut(sub.channel) else { continue };
-            let list = channel.list(mode);
-            let moved = list.remove(sub.position);
-            let (count, hub) = (list.live, channel.hub);
-            if let Some(session) = moved.and_then(|moved| self.sessions.at_mut(moved)) {
-                session.subs.moved(sub.channel, sub.position);
-            }
-            if hub != NONE {
-                self.to_hub.push(ToHub::Count { hub, mode: stats_mode(mode), count });
-                self.drop_if_empty(sub.channel);
-            }
+        let mode = self.sessions.get(key).map(Session::mode);
+        if let Some(mode) = mode {
+            self.subscribe(key, mode, &[]);
+        }
+    }
+
+    fn leave(&mut self, mode: HoldMode, sub: Sub) {
+        let Some(channel) = self.channels.at_mut(sub.channel) else { return };
+        let list = channel.list(mode);
+        let moved = list.remove(sub.position);
+        let (count, hub) = (list.live, channel.hub);
+        if let Some(session) = moved.and_then(|moved| self.sessions.at_mut(moved)) {
+            session.subs.moved(sub.channel, sub.position);
+        }
+        if hub != NONE {
+            self.to_hub.push(ToHub::Count { hub, mode: stats_mode(mode), count });
+            self.drop_if_empty(sub.channel);
         }
     }
 

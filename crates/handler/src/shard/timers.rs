@@ -46,7 +46,7 @@ fn places(tick: u64, steps: u64, capacity: u32) -> impl Iterator<Item = u32> {
 impl Shard {
     /// When [`Shard::timeout`] is due.
     pub fn next_deadline(&self) -> Option<u64> {
-        if self.sessions.is_empty() {
+        if self.sessions.is_empty() && self.fetches.is_empty() {
             return None;
         }
         Some(self.wheel.next().map_or(self.walks.next, |next| next.min(self.walks.next)))
@@ -66,6 +66,7 @@ impl Shard {
             // After a long pause every place is visited once, not more.
             let last = self.walks.tick.max(tick.saturating_sub(KEEP_ALIVE_STEPS));
             (last + 1..=tick).for_each(|tick| self.walk(now, tick));
+            self.expire_fetches(now);
             self.walks = Walks { next: (tick + 1) * TICK_MS, tick };
         }
     }
@@ -73,7 +74,9 @@ impl Shard {
     /// Enters the session's next deadline into the wheel, unless an earlier entry is there.
     pub(super) fn schedule(&mut self, key: Key) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        let target = session.deadline.min(session.heard.saturating_add(EXPIRY));
+        let links = session.extra.as_ref().and_then(|extra| extra.links.as_ref());
+        let next = links.map_or(NEVER, |links| links.due);
+        let target = session.deadline.min(next).min(session.heard.saturating_add(EXPIRY));
         if target < session.wheel {
             session.wheel = target;
             self.wheel.schedule(u64::from(target) * TICK_MS, key);
@@ -100,6 +103,7 @@ impl Shard {
             }
             self.keep_alive_due(now, key);
         }
+        self.look_at_next(now, key);
         self.schedule(key);
     }
 

@@ -13,6 +13,7 @@ pub struct Call {
     id: String,
     credits: u32,
     old: bool,
+    minute_counted: bool,
     channel: String,
 }
 
@@ -24,6 +25,7 @@ pub fn hold(mode: &str) -> Call {
         id: String::new(),
         credits: 8192,
         old: false,
+        minute_counted: false,
         channel: "c".to_owned(),
     }
 }
@@ -51,6 +53,11 @@ impl Call {
 
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub fn minute_counted(mut self) -> Self {
+        self.minute_counted = true;
         self
     }
 
@@ -83,6 +90,7 @@ impl Call {
             router_resp: !self.old,
             multi: !self.old,
             batch: !self.old,
+            unreported_time_ms: self.minute_counted.then_some(0),
             ..zrpc::Session::default()
         };
         let args = accept::Args {

@@ -1,5 +1,6 @@
 //! The program around the engines: settings, workers, signals, the routes file.
 
+mod calls;
 mod load;
 mod routes_file;
 mod sockets;

@@ -14,6 +14,7 @@ use mio::{Events, Poll, Token, Waker};
 use origin::{Client, Limits};
 
 use super::Order;
+use super::calls::Calls;
 use super::sockets::{COUNT, FIRST, Sockets, Watched};
 use crate::{Output, Proxy, Routes, Settings};
 
@@ -54,6 +55,8 @@ pub(crate) struct Loop {
     engine: Proxy,
     client: Client,
     sockets: Sockets,
+    accepts: Calls,
+    inspects: Calls,
     topics: Vec<Vec<u8>>,
     frames: Vec<zmq::Message>,
     stats_lost: u64,
@@ -92,6 +95,8 @@ impl Loop {
             engine: Proxy::new(plan.settings, plan.routes),
             client,
             sockets,
+            accepts: Calls::default(),
+            inspects: Calls::default(),
             topics: Vec::new(),
             frames: Vec::new(),
             stats_lost: 0,
@@ -121,6 +126,7 @@ impl Loop {
             }
             self.monitors(now);
             self.drain(now);
+            self.retry_calls(now);
             self.engine.timeout(now);
             let engine = &mut self.engine;
             self.client.turn(now, &mut |key, event| engine.origin_event(now, key, event));
@@ -134,7 +140,10 @@ impl Loop {
             return Some(Duration::ZERO);
         }
         let now = self.clock.now_ms();
-        let parked = self.sockets.stream.has_parked() || self.sockets.int_stream.has_parked();
+        let parked = self.sockets.stream.has_parked()
+            || self.sockets.int_stream.has_parked()
+            || self.accepts.is_waiting()
+            || self.inspects.is_waiting();
         let next = [
             self.engine.next_deadline(),
             self.client.next_deadline(),
@@ -226,9 +235,28 @@ impl Loop {
             engine.stats_listeners(conn, conn_max);
         }
         drain_commands(&mut sockets.command, frames, engine);
-        for (router, internal) in [(&mut sockets.stream, false), (&mut sockets.int_stream, true)] {
-            let gone = if router.has_parked() { router.retry(now) } else { Vec::new() };
-            gone.iter().for_each(|peer| engine.peer_gone(now, peer, internal));
+        let streams = [
+            (&mut sockets.stream, &mut sockets.stream_check, false),
+            (&mut sockets.int_stream, &mut sockets.int_stream_check, true),
+        ];
+        for (router, check, internal) in streams {
+            if router.has_parked() {
+                *check = true;
+                let gone = router.retry(now);
+                gone.iter().for_each(|peer| engine.peer_gone(now, peer, internal));
+            }
+        }
+    }
+
+    /// Calls that wait for the handler.
+    fn retry_calls(&mut self, now: u64) {
+        if self.accepts.is_waiting() {
+            let late = self.accepts.retry(now, &mut self.sockets.accept);
+            late.into_iter().for_each(|key| self.engine.accept_failed(now, key));
+        }
+        if self.inspects.is_waiting() {
+            let late = self.inspects.retry(now, &mut self.sockets.inspect);
+            late.into_iter().for_each(|key| self.engine.inspect_failed(now, key));
         }
     }
 
@@ -242,16 +270,10 @@ impl Loop {
                     self.send_to_client(now, &peer, internal, router, message);
                 }
                 Output::Accept { key, payload } => {
-                    self.sockets.accept.check = true;
-                    if self.sockets.accept.socket.send(&[b"", &payload]) != Sent::Ok {
-                        engine.accept_failed(now, key);
-                    }
+                    self.accepts.send(now, &mut self.sockets.accept, key, payload);
                 }
                 Output::Inspect { key, payload } => {
-                    self.sockets.inspect.check = true;
-                    if self.sockets.inspect.socket.send(&[b"", &payload]) != Sent::Ok {
-                        engine.inspect_failed(now, key);
-                    }
+                    self.inspects.send(now, &mut self.sockets.inspect, key, payload);
                 }
                 Output::Stats(packet) => {
                     self.sockets.stats.check = true;

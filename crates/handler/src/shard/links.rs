@@ -1,0 +1,312 @@
+//! Next and gone links of sessions (spec/grip.md §8.3, §8.4): when they are followed, and what
+//! comes of it.
+
+use bytes::Bytes;
+use evloop::arena::Key;
+use grip::{HoldMode, Instruct, KeepAliveMode, NextLink};
+use std::sync::Arc;
+
+use super::Shard;
+use super::fetch::Ask;
+use super::session::{Extra, ExtraChannel, Flags, Links, NEVER, QUEUE_MAX, Session};
+use super::timers::tenths;
+use crate::intern::NONE;
+
+/// Tries of a next link after the first one.
+const TRIES_MAX: u8 = 5;
+
+impl Shard {
+    fn links(&mut self, key: Key) -> Option<&mut Links> {
+        self.sessions.get_mut(key)?.extra.as_mut()?.links.as_deref_mut()
+    }
+
+    /// A stream runs: its timer starts, or the next part is fetched at once.
+    pub(super) fn follow(&mut self, now: u64, key: Key) {
+        let Some(links) = self.links(key) else { return };
+        if links.paging {
+            return self.start_next(now, key);
+        }
+        self.arm_next(now, key);
+    }
+
+    fn arm_next(&mut self, now: u64, key: Key) {
+        let Some(links) = self.links(key) else { return };
+        let Some(NextLink { timeout_s, .. }) = &links.next else { return };
+        links.due = tenths(now).saturating_add(timeout_s.saturating_mul(10)).min(NEVER - 1);
+        self.schedule(key);
+    }
+
+    /// Looks whether the next link is due; it is put off while the client takes nothing.
+    pub(super) fn look_at_next(&mut self, now: u64, key: Key) {
+        let blocked = self.sessions.get(key).is_some_and(|session| session.queue.is_some());
+        let Some(links) = self.links(key) else { return };
+        if links.due > tenths(now) {
+            return;
+        }
+        links.due = NEVER;
+        if !blocked || links.updating {
+            self.start_next(now, key);
+        }
+    }
+
+    /// The client takes data again.
+    pub(super) fn restart_next(&mut self, now: u64, key: Key) {
+        let Some(links) = self.links(key) else { return };
+        if links.due == NEVER && !links.updating {
+            self.arm_next(now, key);
+        }
+    }
+
+    /// Something may have been missed: the next link is followed, if there is one.
+    pub(super) fn update_stream(&mut self, now: u64, key: Key) {
+        let live = self.sessions.get(key).is_some_and(|session| session.hold.is_none());
+        let Some(links) = self.links(key) else { return };
+        match links.updating || !live {
+            true => links.again = true,
+            false => self.start_next(now, key),
+        }
+    }
+
+    fn start_next(&mut self, now: u64, key: Key) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let Some(extra) = session.extra.as_deref_mut() else { return };
+        let last: Vec<String> = extra
+            .channels
+            .iter()
+            .filter_map(|c| Some(format!("{}; last-id={}", c.name, c.prev_id.as_deref()?)))
+            .collect();
+        let Some(links) = extra.links.as_deref_mut() else { return };
+        let Some(next) = links.next.clone() else { return };
+        links.due = NEVER;
+        links.updating = true;
+        log::debug!("httpsession: next: {}", next.url);
+        let (route, uri, trusted) = (links.route.clone(), links.uri.clone(), links.trusted);
+        let fetch = self.fetch(
+            now,
+            &Ask {
+                session: Some(key),
+                method: "GET",
+                url: &next.url,
+                last,
+                route: &route,
+                prefer_internal: same_origin(&uri, &next.url),
+                trusted,
+                auto_share: true,
+            },
+        );
+        if let Some(links) = self.links(key) {
+            links.fetch = Some(fetch);
+        }
+    }
+
+    /// A part of the next link's body goes to the client.
+    pub(super) fn relay(&mut self, now: u64, key: Key, body: Bytes) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        session.deadline = NEVER;
+        // Not bounded by items: the proxy sends no more than it was granted.
+        session.queue.get_or_insert_default().items.push_back(body);
+        self.flush(now, key);
+    }
+
+    /// No fetch runs for the session any more.
+    pub(super) fn next_over(&mut self, key: Key) {
+        if let Some(links) = self.links(key) {
+            links.fetch = None;
+            links.updating = false;
+        }
+    }
+
+    /// A next link could not be fetched: again a little later, or the stream ends.
+    pub(super) fn next_failed(&mut self, now: u64, key: Key, relayed: bool) {
+        let random = self.random(10);
+        let Some(links) = self.links(key) else { return };
+        links.fetch = None;
+        log::debug!("httpsession: failed to retrieve next link");
+        if relayed || links.tries >= TRIES_MAX {
+            self.next_over(key);
+            return self.fail_stream(now, key, "Failed to retrieve next link.");
+        }
+        let wait = 10 * (1 << links.tries) + random;
+        links.tries += 1;
+        links.due = tenths(now) + wait;
+        log::debug!("httpsession: trying again in {}ms", wait * 100);
+        self.schedule(key);
+    }
+
+    /// A next link was fetched whole: its instruction replaces the old one.
+    pub(super) fn next_done(&mut self, now: u64, key: Key, url: &str, instruct: Instruct) {
+        self.next_over(key);
+        let Some(links) = self.links(key) else { return };
+        links.tries = 0;
+        links.next = instruct.next.clone();
+        links.paging = instruct.hold.is_none();
+        url.clone_into(&mut links.base);
+        match (instruct.hold, links.paging && links.next.is_some()) {
+            (Some(HoldMode::Stream), _) => self.hold_anew(now, key, instruct),
+            (_, true) => self.start_next(now, key),
+            _ => {
+                if let Some(session) = self.sessions.get_mut(key) {
+                    session.flags.set(Flags::FINISHING, true);
+                }
+                self.flush(now, key);
+            }
+        }
+    }
+
+    /// Channels, filters, keep-alive and timers of the new instruction.
+    fn hold_anew(&mut self, now: u64, key: Key, instruct: Instruct) {
+        let Some(links) = self.links(key) else { return };
+        let (prefix, uri, mut names) =
+            (links.prefix.clone(), links.uri.clone(), links.implicit.clone());
+        let used =
+            &instruct.channels[..instruct.channels.len().min(self.settings.subscriptions_max)];
+        names.extend(used.iter().map(|channel| [&*prefix, &channel.name].concat()));
+        let before = self.channels_of(key);
+        self.subscribe(key, HoldMode::Stream, &names);
+        let after = self.channels_of(key);
+        for (index, name) in &after {
+            if !before.iter().any(|(known, _)| known == index) {
+                log::info!("subscribe {uri} channel={name}");
+            }
+        }
+        let channels = after
+            .iter()
+            .filter_map(|(index, name)| {
+                let given = used.iter().rev().find(|c| [&*prefix, &c.name].concat() == **name)?;
+                Some(ExtraChannel {
+                    channel: *index,
+                    name: given.name.as_str().into(),
+                    filters: given.filters.clone(),
+                    prev_id: given.prev_id.as_deref().map(Box::from),
+                })
+            })
+            .collect();
+        self.take_instruct(key, &instruct, channels);
+        self.restart_keep_alive(now, key.index);
+        self.arm_next(now, key);
+        self.examine_paused(now, key);
+    }
+
+    fn channels_of(&self, key: Key) -> Vec<(u32, Arc<str>)> {
+        let subs = self.sessions.get(key).map_or(&[][..], |session| session.subs.as_slice());
+        let named = |index| self.channels.at(index).map(|channel| (index, channel.name.clone()));
+        subs.iter().filter_map(|sub| named(sub.channel)).collect()
+    }
+
+    fn take_instruct(&mut self, key: Key, instruct: &Instruct, channels: Vec<ExtraChannel>) {
+        let keep_alive = instruct.keep_alive.clone();
+        let idle = keep_alive.as_ref().is_some_and(|k| k.mode == KeepAliveMode::Idle);
+        let number = keep_alive.map_or(NONE, |keep_alive| self.keep_alives.acquire(keep_alive));
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let old = std::mem::replace(&mut session.keep_alive, number);
+        session.deadline = NEVER;
+        session.flags.set(Flags::IDLE_MODE, idle);
+        if let Some(extra) = &mut session.extra {
+            extra.meta = instruct.meta.clone();
+            extra.names = instruct.channels.iter().map(|channel| channel.name.clone()).collect();
+            extra.channels = channels;
+        }
+        self.keep_alives.release(old);
+    }
+
+    /// Items that came while the link was followed: those that its content covers are left
+    /// out, then they go the ordinary way.
+    fn examine_paused(&mut self, now: u64, key: Key) {
+        let Some(links) = self.links(key) else { return };
+        let again = std::mem::take(&mut links.again);
+        let mut paused = std::mem::take(&mut links.paused);
+        if again {
+            return self.start_next(now, key);
+        }
+        let Some(session) = self.sessions.get(key) else { return };
+        let follows = paused.iter().position(|(channel, item)| follows(session, *channel, item));
+        paused.drain(..follows.unwrap_or(paused.len()));
+        for (channel, item) in paused {
+            self.deliver_alone(now, key, channel, &[item]);
+        }
+    }
+
+    /// Puts an item aside while a link is followed; false if none is.
+    pub(super) fn pause_item(&mut self, key: Key, channel: u32, item: &Arc<grip::Item>) -> bool {
+        let Some(links) = self.links(key).filter(|links| links.updating) else { return false };
+        if links.paused.len() < QUEUE_MAX {
+            links.paused.push((channel, item.clone()));
+        } else {
+            self.drops.queue_full += 1;
+            log::debug!("httpsession: publish queue at max, dropping");
+        }
+        true
+    }
+
+    /// Forgets what waits in the session: it will be fetched.
+    pub(super) fn follow_conflict(&mut self, now: u64, key: Key) {
+        if let Some(links) = self.links(key) {
+            links.paused.clear();
+        }
+        self.update_stream(now, key);
+    }
+
+    /// The session is over: its fetch is given up, and the gone link told.
+    pub(super) fn end_links(&mut self, now: u64, session: &mut Session) {
+        let extra = session.extra.as_deref_mut();
+        let Some(links) = extra.and_then(|extra: &mut Extra| extra.links.take()) else { return };
+        if let Some(fetch) = links.fetch {
+            self.drop_fetch(fetch);
+        }
+        let Some(gone) = &links.gone else { return };
+        self.fetch(
+            now,
+            &Ask {
+                session: None,
+                method: "POST",
+                url: gone,
+                last: Vec::new(),
+                route: &links.route,
+                prefer_internal: same_origin(&links.uri, gone),
+                trusted: links.trusted,
+                auto_share: false,
+            },
+        );
+    }
+}
+
+/// Whether an item goes on where the channel's content ends.
+fn follows(session: &Session, channel: u32, item: &grip::Item) -> bool {
+    if !session.subs.as_slice().iter().any(|sub| sub.channel == channel) {
+        return false;
+    }
+    let channels = session.extra.iter().flat_map(|extra| &extra.channels);
+    let own = channels.filter(|own| own.channel == channel).find_map(|own| own.prev_id.as_deref());
+    own.is_none_or(|id| item.prev_id.as_deref() == Some(id))
+}
+
+/// Whether two URLs have scheme, host and port in common.
+fn same_origin(a: &str, b: &str) -> bool {
+    origin(a).is_some_and(|a| Some(a) == origin(b))
+}
+
+fn origin(url: &str) -> Option<(String, String, u16)> {
+    let (scheme, rest) = url.split_once("://")?;
+    let scheme = scheme.to_ascii_lowercase();
+    let authority = rest.split(['/', '?', '#']).next()?;
+    let default = if scheme == "https" { 443 } else { 80 };
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()?),
+        _ => (authority, default),
+    };
+    Some((scheme, host.to_ascii_lowercase(), port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn origins_are_compared_with_their_default_ports() {
+        assert!(same_origin("http://H:80/a", "http://h/b?c"));
+        assert!(same_origin("http://[::1]/a", "http://[::1]:80/"));
+        assert!(!same_origin("http://h/a", "https://h/a"));
+        assert!(!same_origin("http://h/a", "http://h:8080/a"));
+        assert!(!same_origin("nothing", "nothing"));
+    }
+}
