@@ -203,19 +203,13 @@ impl Sockets {
         (self.stream_monitor.disconnected(), self.accept_monitor.disconnected())
     }
 
-    /// Whether any socket is to be looked at.
-    pub fn any_check(&self) -> bool {
-        let watched = [
-            &self.requests,
-            &self.inspect,
-            &self.accept,
-            &self.retry,
-            &self.stats,
-            &self.command,
-            &self.int_requests,
-            &self.ws_stream,
-        ];
-        self.stream_check
+    /// Whether any socket is to be looked at; those with requests only if these are wanted.
+    pub fn any_check(&self, wants_requests: bool) -> bool {
+        let requests = self.requests.check || self.int_requests.check;
+        let watched =
+            [&self.inspect, &self.accept, &self.retry, &self.stats, &self.command, &self.ws_stream];
+        (requests && wants_requests)
+            || self.stream_check
             || self.int_stream_check
             || self.monitors_check
             || watched.iter().any(|w| w.check)

@@ -122,7 +122,7 @@ impl Loop {
             }
             let now = self.clock.now_ms();
             if self.take_events(now, &events) {
-                return;
+                return self.tell_losses();
             }
             self.monitors(now);
             self.drain(now);
@@ -134,9 +134,16 @@ impl Loop {
         }
     }
 
+    /// Says at the end what was lost on the way, by cause.
+    fn tell_losses(&self) {
+        let (packets, stream) = (self.engine.drops(), self.sockets.stream.drops());
+        log::debug!("packets not used: {packets:?}; not delivered: {stream:?}");
+        log::debug!("stats packets lost: {}", self.stats_lost);
+    }
+
     /// How long nothing needs to be done.
     fn timeout(&mut self) -> Option<Duration> {
-        if self.sockets.any_check() {
+        if self.sockets.any_check(self.engine.wants_requests()) {
             return Some(Duration::ZERO);
         }
         let now = self.clock.now_ms();
