@@ -72,7 +72,7 @@ pub struct Client {
     pool: Pool,
     conns: Slab<Conn>,
     /// By the index of the key.
-    jobs: Vec<Option<Job>>,
+    jobs: Vec<Option<Box<Job>>>,
     waiting: HashMap<String, Vec<Key>>,
     unread: VecDeque<usize>,
     preferred: HashMap<String, IpAddr>,
@@ -129,7 +129,9 @@ impl Client {
         if self.jobs.len() <= index {
             self.jobs.resize_with(index + 1, || None);
         }
-        self.jobs[index] = Some(job);
+        // The caller reuses a key's index only after its request has ended.
+        debug_assert!(self.jobs[index].is_none());
+        self.jobs[index] = Some(Box::new(job));
         self.begin(now_ms, key, true, sink);
     }
 
@@ -166,10 +168,10 @@ impl Client {
     }
 
     fn job(&mut self, key: Key) -> Option<&mut Job> {
-        self.jobs.get_mut(key.index as usize)?.as_mut().filter(|job| job.key == key)
+        self.jobs.get_mut(key.index as usize)?.as_deref_mut().filter(|job| job.key == key)
     }
 
-    fn remove_job(&mut self, key: Key) -> Option<Job> {
+    fn remove_job(&mut self, key: Key) -> Option<Box<Job>> {
         self.job(key)?;
         self.jobs[key.index as usize].take()
     }
@@ -254,7 +256,8 @@ impl Client {
     fn write(&mut self, now_ms: u64, index: usize, sink: &mut Sink<'_>) -> Option<Error> {
         let conn = self.conns.get_mut(index)?;
         let key = conn.job?;
-        let job = self.jobs.get_mut(key.index as usize)?.as_mut().filter(|job| job.key == key)?;
+        let job = self.jobs.get_mut(key.index as usize)?.as_deref_mut();
+        let job = job.filter(|job| job.key == key)?;
         if !conn.connected || !conn.writable {
             return None;
         }
@@ -297,7 +300,7 @@ impl Client {
         for _ in 0..READS_PER_TURN {
             let Some(conn) = self.conns.get_mut(index) else { return false };
             let Some(key) = conn.job else { return false };
-            let job = self.jobs.get_mut(key.index as usize).and_then(Option::as_mut);
+            let job = self.jobs.get_mut(key.index as usize).and_then(Option::as_deref_mut);
             let Some(job) = job.filter(|job| job.key == key) else { return false };
             if !conn.connected || job.paused {
                 return true;

@@ -103,7 +103,7 @@ impl Conn {
     pub fn error(&self, cause: &io::Error) -> Error {
         let handshaking = self.tls.as_ref().is_some_and(|tls| tls.is_handshaking());
         if handshaking || (self.tls.is_some() && tls::is_protocol(cause)) {
-            log::debug!("TLS with {}: {cause}", self.endpoint.host);
+            log::warn!("TLS with {}:{} failed: {cause}", self.endpoint.host, self.endpoint.port);
             Error::Tls
         } else {
             Error::Closed

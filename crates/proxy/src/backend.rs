@@ -294,7 +294,9 @@ fn shorten<'t>(target: &'t str, path_beg: &str) -> &'t str {
     target.get(cut..).filter(|rest| rest.starts_with('/')).unwrap_or("/")
 }
 
+/// The target that is tried, or the last one that was.
 pub(crate) fn target_name(session: &Session) -> String {
-    let target = session.entry.as_ref().and_then(|entry| entry.route.targets.get(session.target));
+    let targets = session.entry.as_ref().map_or(&[][..], |entry| &entry.route.targets);
+    let target = targets.get(session.target).or(targets.last());
     target.map(|target| target.destination.to_string()).unwrap_or_default()
 }

@@ -81,7 +81,7 @@ impl Proxy {
 
     /// Tells which stats are listened to: single connections, and their maxima.
     pub fn stats_listeners(&mut self, conn: bool, conn_max: bool) {
-        self.sums.set_listeners(conn, conn_max);
+        self.sums.set_listeners(conn && self.settings.connection_send, conn_max);
     }
 
     /// The next thing to do; nothing once all of this turn is done.

@@ -73,6 +73,8 @@ pub struct Settings {
     pub upstream_key: Option<SigKey>,
     /// Ask the handler about every request (`share_all`).
     pub inspect_all: bool,
+    /// `stats_connection_send`: single connections may be told.
+    pub connection_send: bool,
     /// `stats_connection_ttl`, seconds.
     pub connection_ttl_s: u64,
     /// `stats_connections_max_ttl`, seconds.
@@ -99,6 +101,7 @@ impl Default for Settings {
             log_user_agent: false,
             upstream_key: None,
             inspect_all: false,
+            connection_send: true,
             connection_ttl_s: 120,
             connections_max_ttl_s: 60,
             report_interval_ms: 10_000,

@@ -162,6 +162,10 @@ impl Proxy {
         let next = self.timers.next_tick_ms.map(|due| due + TICK_MS).filter(|_| !late);
         self.timers.next_tick_ms =
             (!self.sessions.is_empty()).then_some(next.unwrap_or(now + TICK_MS));
+        // After a crowd has left, its room is given back.
+        if self.names.capacity() > 1_024 && self.names.len() < self.names.capacity() / 8 {
+            self.names.shrink_to(self.names.len() * 2);
+        }
         let ticks = (KEEP_ALIVE_MS / TICK_MS) as u32;
         let range = walk(&mut self.timers.keep_alive_step, capacity, ticks);
         self.keep_alive(range);

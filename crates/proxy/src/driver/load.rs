@@ -34,6 +34,7 @@ pub(crate) fn settings(config: &config::Settings, n: usize, count: usize) -> Set
         log_user_agent: truth("log_user_agent"),
         upstream_key: SigKey::load(&text("upstream_key"), config.dir()),
         inspect_all: config.bool("handler", "share_all", false),
+        connection_send: config.bool("global", "stats_connection_send", true),
         connection_ttl_s: at_least_one(config.int("global", "stats_connection_ttl", 120)),
         connections_max_ttl_s: at_least_one(config.int("proxy", "stats_connections_max_ttl", 60)),
         report_interval_ms: report_interval_ms(config),

@@ -45,6 +45,8 @@ pub(crate) struct Sockets {
     pub ws_stream: Watched,
     pub stream_monitor: Monitor,
     pub accept_monitor: Monitor,
+    /// A socket whose descriptor is waited for must have been found empty once before.
+    pub monitors_check: bool,
 }
 
 /// How many tokens the sockets take.
@@ -112,6 +114,8 @@ impl Sockets {
         let identity = Some(instance_id.as_bytes());
         let plain = Options::default();
         let router = Options { identity, mandatory: true, heartbeat: true, ..plain.clone() };
+        // Without this a connecting socket keeps what is sent to a peer that is gone.
+        let connecting = Options { immediate: true, ..router.clone() };
         let calls = Options { hwm: CALLS_HWM, linger_ms: 0, ..plain.clone() };
         let requests = Options { hwm: REQUESTS_HWM, linger_ms: 0, ..plain.clone() };
 
@@ -131,7 +135,7 @@ impl Sockets {
             make.bound(zmq::ROUTER, &router, &specs.handler_ws_control_stream).map_err(text)?;
         let pull = make.connected(zmq::PULL, &requests, &specs.connmgr_in).map_err(text)?;
         let stream =
-            make.connected(zmq::ROUTER, &router, &specs.connmgr_in_stream).map_err(text)?;
+            make.connected(zmq::ROUTER, &connecting, &specs.connmgr_in_stream).map_err(text)?;
         let publish = make.connected(zmq::PUB, &plain, &specs.connmgr_out).map_err(text)?;
 
         let stream_monitor = Monitor::new(context, &stream).map_err(text)?;
@@ -168,11 +172,12 @@ impl Sockets {
             ws_stream,
             stream_monitor,
             accept_monitor,
+            monitors_check: true,
         })
     }
 
-    /// Notes that the loop reported a socket. Gives false for tokens of others.
-    pub fn event(&mut self, token: Token) -> bool {
+    /// Notes that the loop reported a socket.
+    pub fn event(&mut self, token: Token) {
         let check = match token.0.wrapping_sub(FIRST) {
             0 => &mut self.requests.check,
             1 => &mut self.stream_check,
@@ -184,26 +189,87 @@ impl Sockets {
             7 => &mut self.int_requests.check,
             8 => &mut self.int_stream_check,
             9 => &mut self.ws_stream.check,
-            // The monitors are read in every turn that had one of their events.
-            10 | 11 => return true,
-            _ => return false,
+            10 | 11 => &mut self.monitors_check,
+            _ => return,
         };
         *check = true;
-        true
     }
 
-    /// Whether any socket is to be looked at.
-    pub fn any_check(&self) -> bool {
-        let watched = [
-            &self.requests,
-            &self.inspect,
-            &self.accept,
-            &self.retry,
-            &self.stats,
-            &self.command,
-            &self.int_requests,
-            &self.ws_stream,
-        ];
-        self.stream_check || self.int_stream_check || watched.iter().any(|w| w.check)
+    /// How many links of connection managers and of handlers were lost since the last call.
+    pub fn lost_links(&mut self) -> (usize, usize) {
+        if !std::mem::take(&mut self.monitors_check) {
+            return (0, 0);
+        }
+        (self.stream_monitor.disconnected(), self.accept_monitor.disconnected())
+    }
+
+    /// Whether any socket is to be looked at; those with requests only if these are wanted.
+    pub fn any_check(&self, wants_requests: bool) -> bool {
+        let requests = self.requests.check || self.int_requests.check;
+        let watched =
+            [&self.inspect, &self.accept, &self.retry, &self.stats, &self.command, &self.ws_stream];
+        (requests && wants_requests)
+            || self.stream_check
+            || self.int_stream_check
+            || self.monitors_check
+            || watched.iter().any(|w| w.check)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use mio::{Events, Poll};
+
+    use super::*;
+
+    /// Addresses in a folder of their own.
+    fn specs(dir: &std::path::Path) -> ProxySpecs {
+        let spec = |name: &str| format!("ipc://{}/{name}", dir.display());
+        ProxySpecs {
+            connmgr_in: vec![spec("out")],
+            connmgr_in_stream: vec![spec("out-stream")],
+            connmgr_out: vec![spec("in")],
+            handler_inspect: spec("inspect"),
+            handler_accept: spec("accept"),
+            handler_retry_in: spec("retry"),
+            handler_ws_control_init: spec("ws-init"),
+            handler_ws_control_stream: spec("ws-stream"),
+            stats: spec("stats"),
+            command: spec("command"),
+            intreq_in: spec("intreq-in"),
+            intreq_in_stream: spec("intreq-in-stream"),
+            intreq_out: spec("intreq-out"),
+        }
+    }
+
+    #[test]
+    fn a_handler_that_leaves_is_noticed() {
+        let dir = std::env::temp_dir().join(format!("proxy-sockets-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let specs = specs(&dir);
+        let mut poll = Poll::new().unwrap();
+        let context = zmq::Context::new();
+        let mut sockets = Sockets::new(&context, poll.registry(), &specs, "px", None).unwrap();
+        let handler = zmq::Context::new();
+        let peer = Socket::new(&handler, zmq::ROUTER, &Options::default()).unwrap();
+        peer.connect(&specs.handler_accept).unwrap();
+        let until = Instant::now() + Duration::from_secs(20);
+        while sockets.accept.socket.send(&[b"", b"call"]) != evloop::zsock::Sent::Ok {
+            assert!(Instant::now() < until);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        drop(peer);
+        let mut events = Events::with_capacity(16);
+        let mut lost = 0;
+        while lost == 0 {
+            assert!(Instant::now() < until, "nothing said that the peer left");
+            let wait = if sockets.monitors_check { 0 } else { 100 };
+            poll.poll(&mut events, Some(Duration::from_millis(wait))).unwrap();
+            events.iter().for_each(|event| sockets.event(event.token()));
+            lost += sockets.lost_links().1;
+        }
+        std::fs::remove_dir_all(&dir).unwrap();
     }
 }

@@ -1,5 +1,6 @@
 //! The loop of one worker: sockets and backends on one side, the engine on the other.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
@@ -25,6 +26,10 @@ const PARKED_MS: u64 = 20;
 
 /// How long the handler may take to answer calls after one of its links was lost.
 const HANDLER_GONE_MS: u64 = 1_000;
+
+/// When peers are probed after a link was lost: the kernel, ZeroMQ and this loop learn of an end
+/// in any order.
+const PROBES_MS: [u64; 3] = [5, 100, 800];
 
 const WAKE: Token = Token(0);
 const FIRST_ORIGIN: usize = FIRST + COUNT;
@@ -55,6 +60,7 @@ pub(crate) struct Loop {
     topics: Vec<Vec<u8>>,
     frames: Vec<zmq::Message>,
     stats_lost: u64,
+    probes: VecDeque<u64>,
 }
 
 impl Drop for Loop {
@@ -94,6 +100,7 @@ impl Loop {
             topics: Vec::new(),
             frames: Vec::new(),
             stats_lost: 0,
+            probes: VecDeque::new(),
         })
     }
 
@@ -115,8 +122,9 @@ impl Loop {
             }
             let now = self.clock.now_ms();
             if self.take_events(now, &events) {
-                return;
+                return self.tell_losses();
             }
+            self.monitors(now);
             self.drain(now);
             self.retry_calls(now);
             self.engine.timeout(now);
@@ -126,9 +134,16 @@ impl Loop {
         }
     }
 
+    /// Says at the end what was lost on the way, by cause.
+    fn tell_losses(&self) {
+        let (packets, stream) = (self.engine.drops(), self.sockets.stream.drops());
+        log::debug!("packets not used: {packets:?}; not delivered: {stream:?}");
+        log::debug!("stats packets lost: {}", self.stats_lost);
+    }
+
     /// How long nothing needs to be done.
     fn timeout(&mut self) -> Option<Duration> {
-        if self.sockets.any_check() {
+        if self.sockets.any_check(self.engine.wants_requests()) {
             return Some(Duration::ZERO);
         }
         let now = self.clock.now_ms();
@@ -140,6 +155,7 @@ impl Loop {
             self.engine.next_deadline(),
             self.client.next_deadline(),
             parked.then_some(now + PARKED_MS),
+            self.probes.front().copied(),
         ];
         let next = next.into_iter().flatten().min()?;
         Some(Duration::from_millis(next.saturating_sub(now)))
@@ -162,12 +178,7 @@ impl Loop {
                     self.client
                         .handle(now, event, &mut |key, event| engine.origin_event(now, key, event));
                 }
-                token => {
-                    self.sockets.event(token);
-                    if token.0 >= FIRST + 10 {
-                        self.monitors(now);
-                    }
-                }
+                token => self.sockets.event(token),
             }
         }
         false
@@ -175,10 +186,15 @@ impl Loop {
 
     /// Peers that left.
     fn monitors(&mut self, now: u64) {
-        if self.sockets.stream_monitor.disconnected() > 0 {
+        let (clients, handlers) = self.sockets.lost_links();
+        if clients > 0 {
+            self.probes = PROBES_MS.iter().map(|wait| now + wait).collect();
+        }
+        if self.probes.front().is_some_and(|due| *due <= now) {
+            self.probes.pop_front();
             self.engine.probe_peers(now);
         }
-        if self.sockets.accept_monitor.disconnected() > 0 {
+        if handlers > 0 {
             self.engine.handler_gone(now, HANDLER_GONE_MS);
         }
     }
