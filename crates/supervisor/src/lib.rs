@@ -1,8 +1,8 @@
 //! The supervisor: reads the configuration, starts connmgr, proxy and handler, gathers their
 //! logs, and stops them all when asked to or when one of them dies (spec/programs.md §2).
 //!
-//! [`run`] is the whole program behind its command line. [`plan`] says from the settings what to
-//! start, [`lifecycle`] is the state machine of running and stopping; both do no I/O. The rest
+//! [`run`] is the whole program behind its command line. `plan` says from the settings what to
+//! start, `lifecycle` is the state machine of running and stopping; both do no I/O. The rest
 //! is processes, files and signals.
 
 mod child;
