@@ -43,6 +43,8 @@ pub fn init(options: Options) -> io::Result<()> {
     let module_tag = options.module_tag;
     Builder::new()
         .filter_level(level(options.level))
+        // Of its own loop the library would say more than everything else together.
+        .filter_module("mio", LevelFilter::Info)
         .write_style(WriteStyle::Never)
         .target(Target::Pipe(Box::new(writer)))
         .format(move |out, record| format(out, record, module_tag))
