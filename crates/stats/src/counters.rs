@@ -1,6 +1,6 @@
 //! The figures of a report (spec/stats.md §5).
 
-/// The twelve sums of bytes and messages of a report, in [`Counters::NAMES`] order.
+/// The twelve sums of bytes and messages of a report, in `Counters::NAMES` order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names are those of spec/stats.md §5")]
 pub struct Counters {

@@ -1,6 +1,6 @@
 //! ZHTTP packets (spec/zhttp.md): what connection manager, proxy and handler say to each other.
 //!
-//! [`Packet::parse`] reads both directions without copying; [`write`] appends a packet to a
+//! [`Packet::parse`] reads both directions without copying; [`write()`] appends a packet to a
 //! buffer. [`split`] takes a ZeroMQ message apart that holds several packets. Nothing here
 //! knows of sockets: [`route`] only names the frames around a packet.
 
