@@ -92,6 +92,11 @@ impl Maker<'_> {
         socket.register(self.registry, token).map_err(|cause| cause.to_string())?;
         Ok(Watched { socket, check: true })
     }
+
+    fn watch_monitor(&mut self, monitor: &Monitor) -> Result<(), String> {
+        let token = self.token();
+        monitor.register(self.registry, token).map_err(|cause| cause.to_string())
+    }
 }
 
 fn text(error: Error) -> String {
@@ -150,10 +155,8 @@ impl Sockets {
         let int_requests = make.watch(int_requests)?;
         let int_stream = make.watch(int_stream)?.socket;
         let ws_stream = make.watch(ws_stream)?;
-        for monitor in [&stream_monitor, &accept_monitor] {
-            let token = make.token();
-            monitor.register(registry, token).map_err(|cause| cause.to_string())?;
-        }
+        make.watch_monitor(&stream_monitor)?;
+        make.watch_monitor(&accept_monitor)?;
         Ok(Self {
             requests,
             stream: PeerRouter::new(stream),
