@@ -11,6 +11,9 @@ use crate::zsock::{Sent, Socket};
 const QUEUE_PACKETS_MAX: usize = 200_000;
 const QUEUE_BYTES_MAX: usize = 256 << 20;
 
+/// Peers that are remembered. Those of anonymous sockets get a new name with each connection.
+const PEERS_MAX: usize = 10_000;
+
 /// How long packets wait for a peer that was never heard of.
 const FIRST_CONTACT_MS: u64 = 2_000;
 
@@ -76,6 +79,7 @@ impl PeerRouter {
 
     /// Sends `[peer][empty][packet]`, or lets it wait.
     pub fn send(&mut self, now_ms: u64, peer: &[u8], packet: Vec<u8>) -> Routed {
+        self.make_room();
         let entry = match self.peers.get_mut(peer) {
             Some(entry) => entry,
             None => self.peers.entry(peer.to_vec()).or_default(),
@@ -102,6 +106,13 @@ impl PeerRouter {
         Routed::Parked
     }
 
+    /// Forgets peers for which nothing waits; they are known again when they are next heard of.
+    fn make_room(&mut self) {
+        if self.peers.len() >= PEERS_MAX {
+            self.peers.retain(|_, entry| !entry.parked.is_empty());
+        }
+    }
+
     /// Forgets a peer that left.
     fn lose(&mut self, peer: &[u8]) -> Routed {
         let parked = self.peers.remove(peer).map_or(0, |entry| entry.parked.len());
@@ -113,6 +124,7 @@ impl PeerRouter {
     /// Notes that something came from `peer`: it has been reached.
     pub fn heard_of(&mut self, peer: &[u8]) {
         if !self.peers.get(peer).is_some_and(|entry| entry.reached) {
+            self.make_room();
             self.peers.entry(peer.to_vec()).or_default().reached = true;
         }
     }
@@ -152,5 +164,24 @@ impl Peer {
         }
         self.parked.shrink_to(64);
         Sent::Ok
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::zsock::Options;
+
+    #[test]
+    fn names_without_packets_are_forgotten_in_time() {
+        let options = Options { mandatory: true, ..Options::default() };
+        let socket = Socket::new(&zmq::Context::new(), zmq::ROUTER, &options).unwrap();
+        let mut router = PeerRouter::new(socket);
+        assert_eq!(router.send(0, b"waits", b"one".to_vec()), Routed::Parked);
+        for n in 0..3 * PEERS_MAX {
+            router.heard_of(format!("peer-{n}").as_bytes());
+            assert!(router.peers.len() <= PEERS_MAX);
+        }
+        assert!(router.has_parked() && router.peers.contains_key(&b"waits"[..]));
     }
 }
