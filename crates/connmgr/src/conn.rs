@@ -25,7 +25,7 @@ pub(crate) enum State {
 
 /// One bit of a connection's [`Flags`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Flag(u16);
+pub(crate) struct Flag(u32);
 
 /// The socket may have bytes that were not read.
 pub(crate) const UNREAD: Flag = Flag(1);
@@ -61,7 +61,7 @@ pub(crate) const UNTAKEN: Flag = Flag(1 << 14);
 pub(crate) const LOST: Flag = Flag(1 << 15);
 
 /// The flags of one request; the others belong to the connection.
-const REQUEST_FLAGS: u16 = V10.0
+const REQUEST_FLAGS: u32 = V10.0
     | PERSIST.0
     | HEAD.0
     | EXPECT.0
@@ -75,7 +75,7 @@ const REQUEST_FLAGS: u16 = V10.0
 
 /// A set of [`Flag`]s.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Flags(u16);
+pub(crate) struct Flags(u32);
 
 impl Flags {
     pub(crate) fn has(self, flag: Flag) -> bool {
