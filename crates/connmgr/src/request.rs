@@ -6,12 +6,15 @@ use std::fmt::Write as _;
 use zhttp::{Ext, Head, Id};
 
 use crate::answer::Answer;
-use crate::conn::{BODY, EXPECT, HEAD, PERSIST, State, UNTAKEN, V10};
+use crate::conn::{BODY, EXPECT, HEAD, PERSIST, SECURE, State, UNTAKEN, V10};
 use crate::session::Session;
 use crate::worker::{Output, Worker};
 
 /// Longest URI that is passed on.
 const URI_MAX: usize = 4096;
+
+/// First byte of a TLS client's hello (RFC 8446 §5.1); no method starts with it.
+const TLS_HANDSHAKE: u8 = 0x16;
 
 impl Worker {
     /// Reads a head from the start of `bytes` and sends the request on. Gives the bytes dealt
@@ -19,6 +22,9 @@ impl Worker {
     pub(crate) fn head(&mut self, slot: u32, bytes: &[u8]) -> usize {
         let blank = blank_lines(bytes);
         let (bytes, full) = (&bytes[blank..], bytes.len() >= self.config.buffer_size as usize);
+        if bytes.first() == Some(&TLS_HANDSHAKE) {
+            return self.refuse_tls(slot, blank + bytes.len());
+        }
         let mut slots = HeaderSlots::new();
         match parse_request(bytes, &mut slots) {
             Ok(Some(head)) => {
@@ -32,12 +38,25 @@ impl Worker {
     }
 
     /// Answers something that is no request; as HTTP/1.0, for its version is not known.
-    fn refuse(&mut self, slot: u32, answer: &Answer, used: usize) -> usize {
+    pub(crate) fn refuse(&mut self, slot: u32, answer: &Answer, used: usize) -> usize {
         if let Some(conn) = self.conns.at_mut(slot) {
             conn.set(V10, true);
         }
         self.answer(slot, answer);
         used
+    }
+
+    /// The client speaks TLS. The answer is for who looks at the bytes; the log line, once, for
+    /// the operator.
+    fn refuse_tls(&mut self, slot: u32, used: usize) -> usize {
+        if self.counters.tls_on_plain == 0 {
+            log::info!(
+                "a client spoke TLS on a plain HTTP port: is a port missing in https_ports, or is \
+                 an https URL wrong?"
+            );
+        }
+        self.counters.tls_on_plain += 1;
+        self.refuse(slot, &Answer::TLS_ON_PLAIN, used)
     }
 
     fn request(&mut self, slot: u32, head: &RequestHead<'_, '_>) {
@@ -46,7 +65,8 @@ impl Worker {
         conn.set(V10, head.version == Version::V10);
         conn.set(PERSIST, head.persistent);
         conn.set(HEAD, head.method == "HEAD");
-        let answer = match uri(head) {
+        let secure = conn.has(SECURE);
+        let answer = match uri(head, secure) {
             _ if wants_websocket(head) => websocket_answer(head),
             Ok(uri) if uri.len() <= URI_MAX => return self.start(slot, head, &uri),
             Ok(_) => Answer::FAILED,
@@ -119,7 +139,7 @@ fn first_packet(
 
 /// The absolute URI of a request: scheme of the connection, host of the target or of the Host
 /// header, path and query as sent.
-fn uri(head: &RequestHead<'_, '_>) -> Result<String, Reason> {
+fn uri(head: &RequestHead<'_, '_>, secure: bool) -> Result<String, Reason> {
     let (host, path) = match split_absolute(head.target) {
         Some(parts) => parts,
         None if head.target.starts_with('/') => (host_header(head), head.target),
@@ -131,7 +151,8 @@ fn uri(head: &RequestHead<'_, '_>) -> Result<String, Reason> {
         return Err(Reason::HeaderValue);
     }
     let slash = if path.starts_with('/') { "" } else { "/" };
-    Ok(["http://", host, slash, path].concat())
+    let scheme = if secure { "https://" } else { "http://" };
+    Ok([scheme, host, slash, path].concat())
 }
 
 /// Host, and path with query, of a target in absolute form (RFC 9112 §3.2.2).
@@ -186,7 +207,7 @@ mod tests {
 
     fn uri_of(text: &str) -> Result<String, Reason> {
         let mut slots = HeaderSlots::new();
-        uri(&parse_request(text.as_bytes(), &mut slots).unwrap().unwrap())
+        uri(&parse_request(text.as_bytes(), &mut slots).unwrap().unwrap(), false)
     }
 
     #[test]
