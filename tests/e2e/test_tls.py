@@ -284,3 +284,43 @@ def test_sessions_are_resumed(srv):
     raw = socket.create_connection((kit.HOST, srv.https_port), 5)
     with ctx.wrap_socket(raw, server_hostname='a.test', session=session) as s:
         assert s.session_reused
+
+
+def pss(pid):
+    with open('/proc/%d/smaps_rollup' % pid) as f:
+        return next(int(line.split()[1]) for line in f if line.startswith('Pss:')) * 1024
+
+
+def test_memory_of_idle_connections(started):
+    """2,000 silent TLS clients cost at most 12 KB each, and nothing once they have left."""
+    count = 2000
+    s = Server(conf={'runner': {'client_maxconn': '5000'}})
+    started.append(s)
+    pid = kit.child(s, 'pushpin-connmgr')
+    ctx = context('1.3')
+    ep = s.origin.endpoint(H.R('fine'))
+
+    def crowd(n):
+        made = []
+        for _ in range(n):
+            c = connect(s, ctx=ctx)
+            ask(c, ep.path, host='any.test')
+            made.append(c)
+        for c in made:
+            read_until(c, b'fine')
+        return made
+
+    for c in crowd(100):
+        c.close()
+    time.sleep(1)
+    before = pss(pid)
+    held = crowd(count)
+    each = (pss(pid) - before) / count
+    for c in held:
+        c.close()
+    limit = before + 0.2 * each * count
+    try:
+        H.eventually(lambda: pss(pid) <= limit, 10)
+    finally:
+        print('idle TLS connection: %d bytes; before %d, after %d' % (each, before, pss(pid)))
+    assert each <= 12 * 1024, each

@@ -3,12 +3,12 @@
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use evloop::local::{FileOwner, SocketFile};
 use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use mio::{Interest, Registry, Token, event::Source};
 use socket2::{Domain, Protocol, TcpKeepalive, Type};
@@ -49,19 +49,27 @@ impl ListenSpec {
     pub(crate) fn tls(&self) -> Option<&TlsSpec> {
         self.tls.as_ref()
     }
+
+    /// The file of a Unix socket that has just been bound, to be removed at the end.
+    pub(crate) fn file(&self) -> Option<SocketFile> {
+        match &self.address {
+            Address::Local(path, _) => SocketFile::of(path),
+            Address::Tcp(_) => None,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Address {
     Tcp(SocketAddr),
-    Local { path: PathBuf, mode: Option<u32>, user: Option<String>, group: Option<String> },
+    Local(PathBuf, FileOwner),
 }
 
 impl fmt::Display for ListenSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.address {
             Address::Tcp(address) => address.fmt(f),
-            Address::Local { path, .. } => path.display().fmt(f),
+            Address::Local(path, _) => path.display().fmt(f),
         }
     }
 }
@@ -74,9 +82,7 @@ struct Params {
     stream: bool,
     tls: bool,
     reuse_port: bool,
-    mode: Option<u32>,
-    user: Option<String>,
-    group: Option<String>,
+    owner: FileOwner,
     default_cert: Option<String>,
     tcp_only: Option<String>,
     local_only: Option<String>,
@@ -95,14 +101,14 @@ impl Params {
             }
             ("mode", mode) => {
                 let mode = u32::from_str_radix(mode, 8);
-                self.mode = Some(mode.map_err(|e| format!("failed to parse mode: {e}"))?);
+                self.owner.mode = Some(mode.map_err(|e| format!("failed to parse mode: {e}"))?);
                 self.local_only = Some(param.into());
             }
             ("user", name) => {
-                (self.user, self.local_only) = (Some(name.into()), Some(param.into()));
+                (self.owner.user, self.local_only) = (Some(name.into()), Some(param.into()));
             }
             ("group", name) => {
-                (self.group, self.local_only) = (Some(name.into()), Some(param.into()));
+                (self.owner.group, self.local_only) = (Some(name.into()), Some(param.into()));
             }
             _ => return Err(format!("invalid param: {param}")),
         }
@@ -127,10 +133,10 @@ impl FromStr for ListenSpec {
         if params.req && !params.stream {
             return Err(format!("req mode is not part of this build: {text}"));
         }
-        let Params { local, mode, user, group, reuse_port, default_cert, .. } = params;
+        let Params { local, owner, reuse_port, default_cert, .. } = params;
         let tls = params.tls.then_some(TlsSpec { default_cert });
         let address = if local {
-            Address::Local { path: first.into(), mode, user, group }
+            Address::Local(first.into(), owner)
         } else {
             Address::Tcp(tcp_address(first)?)
         };
@@ -173,8 +179,8 @@ impl Listener {
     pub(crate) fn bind(spec: &ListenSpec, options: &TcpOptions) -> io::Result<Self> {
         let socket = match &spec.address {
             Address::Tcp(address) => bind_tcp(*address, spec.reuse_port, options).map(Socket::Tcp),
-            Address::Local { path, mode, user, group } => {
-                bind_local(path, *mode, user.as_deref(), group.as_deref()).map(Socket::Local)
+            Address::Local(path, owner) => {
+                evloop::local::bind(path, owner).map(UnixListener::from_std).map(Socket::Local)
             }
         };
         Ok(Self { socket: socket?, tls: None })
@@ -296,80 +302,6 @@ fn bind_tcp(
     Ok(TcpListener::from_std(socket.into()))
 }
 
-fn bind_local(
-    path: &Path,
-    mode: Option<u32>,
-    user: Option<&str>,
-    group: Option<&str>,
-) -> io::Result<UnixListener> {
-    remove_old(path)?;
-    let listener = UnixListener::bind(path)?;
-    if let Some(mode) = mode {
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
-    }
-    if let Some(user) = user {
-        chown(path, Some(find_id("/etc/passwd", "user", user)?), None)?;
-    }
-    if let Some(group) = group {
-        chown(path, None, Some(find_id("/etc/group", "group", group)?))?;
-    }
-    Ok(listener)
-}
-
-/// Removes what an earlier process left; anything but a socket is somebody's file.
-fn remove_old(path: &Path) -> io::Result<()> {
-    match std::fs::symlink_metadata(path) {
-        Ok(meta) if meta.file_type().is_socket() => std::fs::remove_file(path),
-        Ok(_) => Err(io::Error::other("there is a file of that name that is no socket")),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
-    }
-}
-
-/// A socket file that was made here; removed at the end, unless another process has put its own
-/// in that place.
-#[derive(Debug)]
-pub(crate) struct SocketFile {
-    path: PathBuf,
-    id: (u64, u64),
-}
-
-impl SocketFile {
-    /// The file of a spec that has just been bound.
-    pub(crate) fn of(spec: &ListenSpec) -> Option<Self> {
-        let Address::Local { path, .. } = &spec.address else { return None };
-        let id = file_id(path)?;
-        Some(Self { path: path.clone(), id })
-    }
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        if file_id(&self.path) == Some(self.id)
-            && let Err(error) = std::fs::remove_file(&self.path)
-        {
-            log::debug!("{}: {error}", self.path.display());
-        }
-    }
-}
-
-fn file_id(path: &Path) -> Option<(u64, u64)> {
-    let meta = std::fs::symlink_metadata(path).ok()?;
-    meta.file_type().is_socket().then(|| (meta.dev(), meta.ino()))
-}
-
-/// The number of a user or group: third field of its line.
-fn find_id(file: &str, what: &str, name: &str) -> io::Result<u32> {
-    let text = std::fs::read_to_string(file)?;
-    let mut lines = text.lines().map(|line| line.split(':'));
-    let found = lines.find_map(|mut fields| {
-        (fields.next() == Some(name))
-            .then(|| fields.nth(1).and_then(|id| id.parse().ok()))
-            .flatten()
-    });
-    found.ok_or_else(|| io::Error::other(format!("unknown {what}: {name}")))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -432,33 +364,5 @@ mod tests {
             assert_eq!(socket.tcp_keepalive_retries().unwrap(), 4);
             assert_eq!(socket.tcp_user_timeout().unwrap(), options.user_timeout);
         }
-    }
-
-    #[test]
-    fn socket_files_have_their_mode_and_owner_and_end_with_us() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("s");
-        let root = rustix::process::getuid().is_root();
-        let owner = if root { ",user=nobody,group=nogroup" } else { "" };
-        let spec: ListenSpec = format!("{},local,mode=640{owner}", path.display()).parse().unwrap();
-        let bind = || Listener::bind(&spec, &TcpOptions::default());
-        let _first = bind().unwrap();
-        let first_file = SocketFile::of(&spec).unwrap();
-        let meta = path.metadata().unwrap();
-        assert_eq!(meta.permissions().mode() & 0o777, 0o640);
-        assert!(!root || (meta.uid() != 0 && meta.gid() != 0));
-        // A later process takes the place over; its file is not ours to remove.
-        let _second = bind().unwrap();
-        let second_file = SocketFile::of(&spec).unwrap();
-        drop(first_file);
-        assert!(path.exists());
-        drop(second_file);
-        assert!(!path.exists());
-        std::fs::write(&path, "precious").unwrap();
-        assert!(bind().unwrap_err().to_string().contains("is no socket"));
-        let spec: ListenSpec =
-            format!("{}2,local,user=no-such-user", path.display()).parse().unwrap();
-        let error = Listener::bind(&spec, &TcpOptions::default()).unwrap_err();
-        assert_eq!(error.to_string(), "unknown user: no-such-user");
     }
 }

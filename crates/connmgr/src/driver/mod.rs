@@ -21,7 +21,7 @@ use crate::options::{Options, Words};
 use crate::{Config, Worker};
 use between::Middle;
 use limit::Limit;
-use listen::{Listener, SocketFile};
+use listen::{ListenSpec, Listener};
 use tls::Shared;
 use workloop::{Direct, WAKE, WorkLoop};
 use zmqside::ZmqSide;
@@ -70,7 +70,7 @@ fn run(options: &Options) -> Result<(), String> {
     let limit = Arc::new(Limit::new(open_files(options)));
     let context = zmq::Context::new();
     let listeners = bind(options)?;
-    let _files: Vec<SocketFile> = options.listen.iter().filter_map(SocketFile::of).collect();
+    let _files: Vec<_> = options.listen.iter().filter_map(ListenSpec::file).collect();
     let zmq = if listeners.is_empty() { None } else { Some(ZmqSide::new(&context, options)?) };
     let poll = Poll::new().map_err(loop_error)?;
     let waker = Arc::new(Waker::new(poll.registry(), WAKE).map_err(loop_error)?);

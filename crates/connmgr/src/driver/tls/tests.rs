@@ -428,7 +428,7 @@ proptest! {
         let version = if tls13 { &TLS13 } else { &TLS12 };
         let mut pair = site.client(version, "a.test");
         if running {
-            pair.until(|pair| pair.server.phase == Phase::Running);
+            pair = Pair::running(&site, version);
             pair.client.writer().write_all(&pattern(500)).unwrap();
         }
         pair.client.write_tls(&mut pair.outgoing).unwrap();
