@@ -179,7 +179,7 @@ impl Worker {
             return self.read_on(net, slot);
         }
         let unread = conn.has(LINGER) || conn.has(UNREAD) || conn.inbuf.is_some();
-        if unread && !conn.has(HUP) { self.linger(net, slot) } else { self.close(net, slot) }
+        if unread && !conn.has(HUP) { self.linger(net, slot) } else { self.end(net, slot) }
     }
 
     /// Ends our side and reads on until the client has seen it, so that what it still sends does

@@ -6,13 +6,16 @@ use std::fmt::Write as _;
 use zhttp::{Ext, Head, Id};
 
 use crate::answer::Answer;
-use crate::conn::{BODY, EXPECT, HEAD, PERSIST, State, UNTAKEN, V10};
+use crate::conn::{BODY, EXPECT, HEAD, PERSIST, SECURE, State, UNTAKEN, V10};
 use crate::session::Session;
 use crate::target;
 use crate::worker::{Output, Worker};
 
 /// Longest URI that is passed on.
 const URI_MAX: usize = 4096;
+
+/// First byte of a TLS client's hello (RFC 8446 §5.1); no method starts with it.
+const TLS_HANDSHAKE: u8 = 0x16;
 
 impl Worker {
     /// Reads a head from the start of `bytes` and sends the request on. Gives the bytes dealt
@@ -23,6 +26,9 @@ impl Worker {
             return self.refuse(slot, &Answer::too_large(self.config.buffer_size), bytes.len());
         }
         let (bytes, full) = (&bytes[blank..], bytes.len() >= self.config.buffer_size as usize);
+        if bytes.first() == Some(&TLS_HANDSHAKE) {
+            return self.refuse_tls(slot, blank + bytes.len());
+        }
         let mut slots = HeaderSlots::new();
         match parse_request(bytes, &mut slots) {
             Ok(Some(head)) => {
@@ -44,12 +50,25 @@ impl Worker {
     }
 
     /// Answers something that is no request; as HTTP/1.0, for its version is not known.
-    fn refuse(&mut self, slot: u32, answer: &Answer, used: usize) -> usize {
+    pub(crate) fn refuse(&mut self, slot: u32, answer: &Answer, used: usize) -> usize {
         if let Some(conn) = self.conns.at_mut(slot) {
             conn.set(V10, true);
         }
         self.answer(slot, answer);
         used
+    }
+
+    /// The client speaks TLS. The answer is for who looks at the bytes; the log line, once, for
+    /// the operator.
+    fn refuse_tls(&mut self, slot: u32, used: usize) -> usize {
+        if self.counters.tls_on_plain == 0 {
+            log::info!(
+                "a client spoke TLS on a plain HTTP port: is a port missing in https_ports, or is \
+                 an https URL wrong?"
+            );
+        }
+        self.counters.tls_on_plain += 1;
+        self.refuse(slot, &Answer::TLS_ON_PLAIN, used)
     }
 
     fn request(&mut self, slot: u32, head: &RequestHead<'_, '_>) {
@@ -58,7 +77,8 @@ impl Worker {
         conn.set(V10, head.version == Version::V10);
         conn.set(PERSIST, head.persistent);
         conn.set(HEAD, head.method == "HEAD");
-        let answer = match target::uri(head, "http") {
+        let scheme = if conn.has(SECURE) { "https" } else { "http" };
+        let answer = match target::uri(head, scheme) {
             _ if wants_websocket(head) => websocket_answer(head),
             Ok(uri) if uri.len() <= URI_MAX => return self.start(slot, head, &uri),
             Ok(_) => Answer::FAILED,
