@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use zhttp::{Ext, Head, Id};
 
 use crate::answer::Answer;
-use crate::conn::{BODY, EXPECT, HEAD, PERSIST, State, UNTAKEN, V10};
+use crate::conn::{BODY, EXPECT, HEAD, PERSIST, REQ, State, UNTAKEN, V10};
 use crate::session::Session;
 use crate::worker::{Output, Worker};
 
@@ -18,7 +18,8 @@ impl Worker {
     /// with: 0 while the head is incomplete.
     pub(crate) fn head(&mut self, slot: u32, bytes: &[u8]) -> usize {
         let blank = blank_lines(bytes);
-        let (bytes, full) = (&bytes[blank..], bytes.len() >= self.config.buffer_size as usize);
+        let capacity = self.head_capacity(slot);
+        let (bytes, full) = (&bytes[blank..], bytes.len() >= capacity);
         let mut slots = HeaderSlots::new();
         match parse_request(bytes, &mut slots) {
             Ok(Some(head)) => {
@@ -26,7 +27,8 @@ impl Worker {
                 blank + head.size
             }
             Ok(None) if blank > 0 || !full => blank,
-            Ok(None) => self.refuse(slot, &Answer::too_large(self.config.buffer_size), bytes.len()),
+            Ok(None) if self.grow(slot) => 0,
+            Ok(None) => self.refuse(slot, &Answer::too_large(capacity), bytes.len()),
             Err(reason) => self.refuse(slot, &Answer::unreadable(reason), blank + bytes.len()),
         }
     }
@@ -42,12 +44,16 @@ impl Worker {
 
     fn request(&mut self, slot: u32, head: &RequestHead<'_, '_>) {
         self.counters.requests += 1;
+        self.shrink(slot);
         let Some(conn) = self.conns.at_mut(slot) else { return };
         conn.set(V10, head.version == Version::V10);
         conn.set(PERSIST, head.persistent);
         conn.set(HEAD, head.method == "HEAD");
+        let req = conn.has(REQ);
         let answer = match uri(head) {
+            _ if wants_websocket(head) && req => Answer::REQ_WEBSOCKET,
             _ if wants_websocket(head) => websocket_answer(head),
+            Ok(uri) if uri.len() <= URI_MAX && req => return self.start_req(slot, head, uri),
             Ok(uri) if uri.len() <= URI_MAX => return self.start(slot, head, &uri),
             Ok(_) => Answer::FAILED,
             Err(reason) => Answer::unreadable(reason),
@@ -73,7 +79,18 @@ impl Worker {
         self.counters.packets_out += 1;
         self.outputs.push_back(Output::First { session, packet });
         self.request_waits(slot);
-        log::debug!("server-conn {}: request: {} {uri}", self.name(session), head.method);
+        self.log_request(session, head.method, uri);
+    }
+
+    pub(crate) fn log_request(&self, session: Session, method: &str, uri: &str) {
+        log::debug!("server-conn {}: assigning id", self.name(session));
+        log::debug!("server-conn {}: request: {method} {uri}", self.name(session));
+    }
+
+    /// Bytes of a head that this connection may keep now.
+    pub(crate) fn head_capacity(&self, slot: u32) -> usize {
+        let blocks = self.conns.at(slot).map_or(0, |conn| usize::from(conn.blocks));
+        self.config.buffer_size as usize * (1 + blocks)
     }
 
     /// A session's id for the log.

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::unix::fs::{PermissionsExt, chown};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 
+use evloop::local::FileOwner;
 use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use mio::{Interest, Registry, Token, event::Source};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -19,19 +19,27 @@ const BACKLOG: i32 = 8192;
 pub struct ListenSpec {
     address: Address,
     reuse_port: bool,
+    req: bool,
+}
+
+impl ListenSpec {
+    /// Whether its connections are of req mode.
+    pub fn is_req(&self) -> bool {
+        self.req
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Address {
     Tcp(SocketAddr),
-    Local { path: PathBuf, mode: Option<u32>, user: Option<String>, group: Option<String> },
+    Local(PathBuf, FileOwner),
 }
 
 impl fmt::Display for ListenSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.address {
             Address::Tcp(address) => address.fmt(f),
-            Address::Local { path, .. } => path.display().fmt(f),
+            Address::Local(path, _) => path.display().fmt(f),
         }
     }
 }
@@ -44,9 +52,7 @@ struct Params {
     stream: bool,
     tls: bool,
     reuse_port: bool,
-    mode: Option<u32>,
-    user: Option<String>,
-    group: Option<String>,
+    owner: FileOwner,
     tcp_only: Option<String>,
     local_only: Option<String>,
 }
@@ -62,14 +68,14 @@ impl Params {
             ("default-cert", _) => self.tcp_only = Some(param.into()),
             ("mode", mode) => {
                 let mode = u32::from_str_radix(mode, 8);
-                self.mode = Some(mode.map_err(|e| format!("failed to parse mode: {e}"))?);
+                self.owner.mode = Some(mode.map_err(|e| format!("failed to parse mode: {e}"))?);
                 self.local_only = Some(param.into());
             }
             ("user", name) => {
-                (self.user, self.local_only) = (Some(name.into()), Some(param.into()));
+                (self.owner.user, self.local_only) = (Some(name.into()), Some(param.into()));
             }
             ("group", name) => {
-                (self.group, self.local_only) = (Some(name.into()), Some(param.into()));
+                (self.owner.group, self.local_only) = (Some(name.into()), Some(param.into()));
             }
             _ => return Err(format!("invalid param: {param}")),
         }
@@ -91,19 +97,17 @@ impl FromStr for ListenSpec {
         if let Some(param) = stray {
             return Err(format!("invalid param: {param}"));
         }
-        if params.req && !params.stream {
-            return Err(format!("req mode is not part of this build: {text}"));
-        }
         if params.tls {
             return Err(format!("TLS is not part of this build: {text}"));
         }
-        let Params { local, mode, user, group, reuse_port, .. } = params;
+        let req = params.req && !params.stream;
+        let Params { local, owner, reuse_port, .. } = params;
         let address = if local {
-            Address::Local { path: first.into(), mode, user, group }
+            Address::Local(first.into(), owner)
         } else {
             Address::Tcp(tcp_address(first)?)
         };
-        Ok(Self { address, reuse_port })
+        Ok(Self { address, reuse_port, req })
     }
 }
 
@@ -134,8 +138,8 @@ impl Listener {
     pub(crate) fn bind(spec: &ListenSpec) -> io::Result<Self> {
         match &spec.address {
             Address::Tcp(address) => bind_tcp(*address, spec.reuse_port).map(Self::Tcp),
-            Address::Local { path, mode, user, group } => {
-                bind_local(path, *mode, user.as_deref(), group.as_deref()).map(Self::Local)
+            Address::Local(path, owner) => {
+                evloop::local::bind(path, owner).map(UnixListener::from_std).map(Self::Local)
             }
         }
     }
@@ -212,41 +216,6 @@ fn bind_tcp(address: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
     Ok(TcpListener::from_std(socket.into()))
 }
 
-fn bind_local(
-    path: &Path,
-    mode: Option<u32>,
-    user: Option<&str>,
-    group: Option<&str>,
-) -> io::Result<UnixListener> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let listener = UnixListener::bind(path)?;
-    if let Some(mode) = mode {
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
-    }
-    if let Some(user) = user {
-        chown(path, Some(find_id("/etc/passwd", "user", user)?), None)?;
-    }
-    if let Some(group) = group {
-        chown(path, None, Some(find_id("/etc/group", "group", group)?))?;
-    }
-    Ok(listener)
-}
-
-/// The number of a user or group: third field of its line.
-fn find_id(file: &str, what: &str, name: &str) -> io::Result<u32> {
-    let text = std::fs::read_to_string(file)?;
-    let mut lines = text.lines().map(|line| line.split(':'));
-    let found = lines.find_map(|mut fields| {
-        (fields.next() == Some(name))
-            .then(|| fields.nth(1).and_then(|id| id.parse().ok()))
-            .flatten()
-    });
-    found.ok_or_else(|| io::Error::other(format!("unknown {what}: {name}")))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -274,7 +243,6 @@ mod tests {
             ("80,nonsense", "invalid param: nonsense"),
             ("x,local,mode=8", "failed to parse mode: invalid digit found in string"),
             ("80,tls", "TLS is not part of this build: 80,tls"),
-            ("80,req", "req mode is not part of this build: 80,req"),
         ] {
             assert_eq!(text.parse::<ListenSpec>(), Err(reason.to_string()));
         }
