@@ -2,9 +2,8 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use connmgr::options::Words;
 
 fn main() -> ExitCode {
-    connmgr::driver::main(&Words::parse()).into()
+    connmgr::driver::main(&Words::of_process()).into()
 }
