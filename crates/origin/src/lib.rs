@@ -2,8 +2,9 @@
 //!
 //! [`Exchange`] is one request and its response as a pure state machine: bytes in, bytes and
 //! events out. [`Client`] drives many of them over non-blocking sockets in its caller's loop:
-//! pool, names, connects, TLS. The proxy's driver owns one; its engine knows only [`Endpoint`],
-//! [`Request`], [`Event`] and [`Error`].
+//! pool, names, connects, TLS. The proxy's driver and the connection manager's client side own
+//! one each; their engines know only [`Endpoint`], [`Request`], [`Event`], [`Error`] and
+//! [`Target`].
 
 mod client;
 mod conn;
@@ -11,6 +12,7 @@ mod exchange;
 mod names;
 mod policy;
 mod pool;
+mod target;
 mod tls;
 
 use std::fmt;
@@ -18,8 +20,10 @@ use std::sync::Arc;
 
 pub use client::{Client, Limits};
 pub use evloop::arena::Key;
+use http1::{BodyKind, ChunkHead};
 pub use exchange::Exchange;
 pub use policy::is_internal;
+pub use target::{REDIRECTS_MAX, Target, becomes_get};
 
 /// Where a request goes. Requests of equal endpoints share their idle connections.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -63,6 +67,38 @@ pub struct Request {
     pub idempotent: bool,
 }
 
+/// Whether a request may be sent again if a kept connection was closed (RFC 9110 §9.2.2).
+pub fn is_idempotent(method: &str) -> bool {
+    matches!(method, "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE" | "TRACE")
+}
+
+impl Request {
+    /// A request of this encoded head, whose framing is `framing`, and of the body that is there;
+    /// `complete`: nothing follows.
+    pub fn new(
+        method: &str,
+        head: Vec<u8>,
+        framing: BodyKind,
+        body: &[u8],
+        complete: bool,
+    ) -> Self {
+        let chunked = framing == BodyKind::Chunked;
+        let mut bytes = head;
+        if chunked && !body.is_empty() {
+            bytes.extend_from_slice(ChunkHead::new(body.len() as u32).as_bytes());
+        }
+        bytes.extend_from_slice(body);
+        if chunked && !body.is_empty() {
+            bytes.extend_from_slice(http1::CHUNK_END);
+        }
+        if chunked && complete {
+            bytes.extend_from_slice(http1::LAST_CHUNK);
+        }
+        let (to_head, idempotent) = (method == "HEAD", is_idempotent(method));
+        Self { bytes, chunked, complete, to_head, idempotent }
+    }
+}
+
 /// What becomes of a request.
 #[derive(Debug)]
 pub enum Event<'a> {
@@ -92,8 +128,10 @@ pub enum Event<'a> {
 pub enum Error {
     /// The name has no address.
     Name,
-    /// No address took the connection.
+    /// The last address that was tried refused the connection.
     Connect,
+    /// The last address that was tried could not be reached.
+    Unreachable,
     /// Connecting, or waiting for bytes, took too long.
     Timeout,
     /// The handshake failed, or the certificate is not good.
@@ -112,7 +150,8 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Name => "name not found",
-            Self::Connect => "connection failed",
+            Self::Connect => "connection refused",
+            Self::Unreachable => "no way to the address",
             Self::Timeout => "timed out",
             Self::Tls => "TLS failed",
             Self::Policy => "address refused",
@@ -128,6 +167,6 @@ impl std::error::Error for Error {}
 impl Error {
     /// Whether the next target may be tried (`spec/routes.md §6.3`): nothing was received.
     pub fn try_next_target(self) -> bool {
-        matches!(self, Self::Name | Self::Connect | Self::Timeout | Self::Tls)
+        matches!(self, Self::Name | Self::Connect | Self::Unreachable | Self::Timeout | Self::Tls)
     }
 }

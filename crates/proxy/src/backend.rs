@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use evloop::arena::Key;
 use http1::BodyKind;
-use origin::{Endpoint, Error, Event};
+use origin::{Endpoint, Error, Event, Request};
 use routes::Destination;
 
 use crate::response::{self, Head};
@@ -78,7 +78,7 @@ impl Proxy {
             return self.answer_plain(key, 400, "Request cannot be sent on.");
         };
         let complete = !session.request_more;
-        let request = forward::request(session.method(), head, framing, &session.body, complete);
+        let request = Request::new(session.method(), head, framing, &session.body, complete);
         session.counters.server_header_bytes_sent += request_size(session, place);
         session.counters.server_content_bytes_sent += session.body.len() as u64;
         session.backend = true;
