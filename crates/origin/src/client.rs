@@ -1,11 +1,12 @@
 //! Requests on connections, driven in the caller's loop. Every socket is registered once, for
 //! both directions and edge-triggered; a request on a kept connection is one write and one read.
 //! Here are the caller's verbs; `connecting` makes connections, `io` moves bytes, `late` ends
-//! what takes too long.
+//! what takes too long, `sockets` has the verbs for WebSockets.
 
 mod connecting;
 mod io;
 mod late;
+mod sockets;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -15,10 +16,12 @@ use evloop::arena::Key;
 use hashbrown::HashMap;
 use mio::{Registry, Waker};
 use slab::Slab;
+use websocket::Deflater;
 
 use crate::conn::Conn;
 use crate::names::{Addresses, Lookup, Names};
 use crate::pool::Pool;
+use crate::talk::Talk;
 use crate::tls::Tls;
 use crate::{Endpoint, Error, Event, Exchange, Request};
 
@@ -58,7 +61,7 @@ impl Default for Limits {
 /// A request under way.
 struct Job {
     key: Key,
-    exchange: Exchange,
+    talk: Talk,
     endpoint: Arc<Endpoint>,
     conn: Option<usize>,
     addresses: Addresses,
@@ -91,6 +94,7 @@ pub struct Client {
     /// Connections that may have more to read.
     unread: VecDeque<usize>,
     preferred: HashMap<String, IpAddr>,
+    deflater: Deflater,
     buffer: Box<[u8]>,
     next_sweep_ms: u64,
 }
@@ -111,6 +115,7 @@ impl Client {
             roomy: VecDeque::new(),
             unread: VecDeque::new(),
             preferred: HashMap::new(),
+            deflater: Deflater::default(),
             buffer: vec![0; READ_BYTES].into(),
             next_sweep_ms: 0,
         }
@@ -131,7 +136,7 @@ impl Client {
         sink: &mut Sink<'_>,
     ) {
         let streams_body = !request.complete;
-        self.add(now_ms, key, endpoint, Exchange::new(request), streams_body, sink);
+        self.add(now_ms, key, endpoint, Talk::Http(Exchange::new(request)), streams_body, sink);
     }
 
     /// Like [`Client::start`], for a caller that takes `window` bytes of the response's body, and
@@ -148,7 +153,7 @@ impl Client {
         let streams_body = !request.complete;
         let mut exchange = Exchange::new(request);
         exchange.set_window(window);
-        self.add(now_ms, key, endpoint, exchange, streams_body, sink);
+        self.add(now_ms, key, endpoint, Talk::Http(exchange), streams_body, sink);
     }
 
     fn add(
@@ -156,13 +161,13 @@ impl Client {
         now_ms: u64,
         key: Key,
         endpoint: Arc<Endpoint>,
-        exchange: Exchange,
+        talk: Talk,
         streams_body: bool,
         sink: &mut Sink<'_>,
     ) {
         let job = Job {
             key,
-            exchange,
+            talk,
             endpoint,
             conn: None,
             addresses: Arc::new([]),
@@ -185,16 +190,17 @@ impl Client {
     /// More body of the request.
     pub fn body(&mut self, now_ms: u64, key: Key, data: &[u8], last: bool, sink: &mut Sink<'_>) {
         let Some(job) = self.job(key) else { return };
-        job.exchange.body(data, last);
+        let Talk::Http(exchange) = &mut job.talk else { return };
+        exchange.body(data, last);
         if let Some(conn) = job.conn {
             self.pump(now_ms, conn, sink);
         }
     }
 
-    /// The caller takes `bytes` more of the response's body.
+    /// The caller takes `bytes` more of the response's body, or of a WebSocket's messages.
     pub fn grant(&mut self, now_ms: u64, key: Key, bytes: usize, sink: &mut Sink<'_>) {
         let Some(job) = self.job(key) else { return };
-        let taken = job.exchange.grant(bytes, &mut |event| sink(key, event));
+        let taken = job.talk.grant(bytes, &mut |event| sink(key, event));
         let Some(conn) = job.conn else { return };
         if self.took(now_ms, conn, key, taken, sink) {
             self.pump(now_ms, conn, sink);
@@ -248,7 +254,7 @@ impl Client {
     /// Takes an idle connection or makes one.
     fn begin(&mut self, now_ms: u64, key: Key, reuse: bool, sink: &mut Sink<'_>) {
         let Some(job) = self.job(key) else { return };
-        let (endpoint, may_restart) = (Arc::clone(&job.endpoint), job.exchange.may_restart());
+        let (endpoint, may_restart) = (Arc::clone(&job.endpoint), job.talk.may_restart());
         while let Some(index) = reuse.then(|| self.pool.take(&endpoint)).flatten() {
             // What cannot be sent twice goes to no connection whose end is there to be read.
             if !may_restart && !self.is_quiet(index) {

@@ -3,15 +3,30 @@
 //! [`Exchange`] is one request and its response as a pure state machine: bytes in, bytes and
 //! events out. [`Client`] drives many of them over non-blocking sockets in its caller's loop:
 //! pool, names, connects, TLS. The proxy's driver and the connection manager's client side own
-//! one each; their engines know only [`Endpoint`], [`Request`], [`Event`], [`Error`] and
-//! [`Target`].
+//! one each; their engines know only [`Endpoint`], [`Request`], [`Opening`], [`Event`],
+//! [`Error`] and [`Target`].
+//!
+//! # WebSockets
+//!
+//! [`Opening::new`] encodes the handshake, [`Client::open_websocket`] starts it under a key like
+//! a request. The backend takes it ([`WebSocketEvent::Open`]) or answers otherwise
+//! ([`WebSocketEvent::Refused`], the end). Messages pass in pieces: what comes is limited by the
+//! window that the caller gave and extends by [`Client::grant`]; what goes ([`Client::message`])
+//! is queued here, so a caller that lets its own peer send on looks at [`Event::Queued`] first.
+//! Pings and pongs are passed on both ways and never answered here. Each side closes once
+//! ([`WebSocketEvent::Close`], [`Client::close_websocket`]); [`Event::End`] follows when both
+//! have. [`Client::cancel`] ends it without a close frame, [`Event::Failed`] tells that the
+//! connection ended without one. Masks and keys are drawn by the client.
 
 mod client;
 mod conn;
 mod exchange;
 mod names;
+mod opening;
 mod policy;
 mod pool;
+mod socket;
+mod talk;
 mod target;
 mod tls;
 
@@ -22,6 +37,7 @@ pub use client::{Client, Limits};
 pub use evloop::arena::Key;
 use http1::{BodyKind, ChunkHead};
 pub use exchange::Exchange;
+pub use opening::Opening;
 pub use policy::is_internal;
 pub use target::{REDIRECTS_MAX, Target, becomes_get};
 
@@ -117,10 +133,58 @@ pub enum Event<'a> {
     Body(&'a [u8]),
     /// The response is complete. Nothing follows.
     End,
-    /// So many bytes of the request have not left yet.
+    /// So many bytes of the request, or for the WebSocket, have not left yet.
     Queued(usize),
     /// The request failed. Nothing follows.
     Failed(Error),
+    /// Something on a WebSocket. [`Event::End`] follows when both sides have closed.
+    WebSocket(WebSocketEvent<'a>),
+}
+
+/// What comes of [`Client::open_websocket`], besides [`Event::Queued`], [`Event::End`] and
+/// [`Event::Failed`].
+#[derive(Debug)]
+pub enum WebSocketEvent<'a> {
+    /// The backend took the handshake (101): messages may be sent.
+    Open {
+        /// Reason phrase.
+        reason: &'a str,
+        /// In order, as sent.
+        headers: &'a [http1::Header<'a>],
+        /// permessage-deflate was agreed upon.
+        compressed: bool,
+    },
+    /// The backend answered with a response of its own. Nothing follows.
+    Refused {
+        /// Status.
+        code: u16,
+        /// Reason phrase.
+        reason: &'a str,
+        /// In order, as sent.
+        headers: &'a [http1::Header<'a>],
+        /// All of it.
+        body: &'a [u8],
+    },
+    /// Part of a message, in the order of the message.
+    Piece {
+        /// Type of the message, in each piece.
+        kind: websocket::Type,
+        /// Bytes, perhaps none. A piece of text may end inside a character.
+        data: &'a [u8],
+        /// The message is complete.
+        last: bool,
+    },
+    /// A ping, which the caller is to answer.
+    Ping(&'a [u8]),
+    /// A pong.
+    Pong(&'a [u8]),
+    /// The backend sends nothing more; the caller is to close too.
+    Close {
+        /// Code, unless the frame was empty.
+        code: Option<u16>,
+        /// Reason.
+        reason: &'a str,
+    },
 }
 
 /// Why a request failed.
@@ -140,8 +204,12 @@ pub enum Error {
     Policy,
     /// The connection ended before the response was complete.
     Closed,
-    /// What came is no HTTP response.
+    /// What came is no HTTP response, or no answer to a WebSocket's handshake.
     BadResponse,
+    /// The backend broke the WebSocket protocol.
+    Protocol,
+    /// The body of a WebSocket's refusal is larger than the caller allows.
+    RejectionTooLarge,
     /// Too much is going on here: files or queue entries ran out.
     Overload,
 }
@@ -157,6 +225,8 @@ impl fmt::Display for Error {
             Self::Policy => "address refused",
             Self::Closed => "connection closed before the response was complete",
             Self::BadResponse => "malformed response",
+            Self::Protocol => "WebSocket protocol violated",
+            Self::RejectionTooLarge => "body of the refusal too large",
             Self::Overload => "out of resources",
         })
     }

@@ -137,6 +137,8 @@ impl Proxy {
                 self.on_end(key);
             }
             Event::Queued(left) => self.return_credits(key, left),
+            // Nothing here opens one.
+            Event::WebSocket(_) => {}
             Event::Failed(error) => {
                 if let Some(session) = self.sessions.get_mut(key) {
                     session.backend = false;

@@ -49,7 +49,20 @@ impl Client {
             }
             return;
         }
-        self.read(now_ms, index, sink);
+        if !self.said_all(now_ms, index, sink) {
+            self.read(now_ms, index, sink);
+        }
+    }
+
+    /// Whether what was written was the last of a WebSocket.
+    fn said_all(&mut self, now_ms: u64, index: usize, sink: &mut Sink<'_>) -> bool {
+        let Some(key) = self.conns.get(index).and_then(|conn| conn.job) else { return false };
+        let over = self.job(key).is_some_and(|job| job.talk.is_done());
+        if over {
+            self.finish(now_ms, index, key);
+            sink(key, Event::End);
+        }
+        over
     }
 
     /// Writes the request. Gives the error if the connection is dead.
@@ -61,12 +74,12 @@ impl Client {
         if !conn.connected || !conn.writable {
             return None;
         }
-        let before = job.exchange.output().len();
-        while !job.exchange.output().is_empty() {
-            let whole = job.exchange.output().len();
-            match conn.write(job.exchange.output()) {
+        let before = job.talk.output().len();
+        while !job.talk.output().is_empty() {
+            let whole = job.talk.output().len();
+            match conn.write(job.talk.output()) {
                 Ok(size) => {
-                    job.exchange.advance(size);
+                    job.talk.advance(size);
                     conn.since_ms = now_ms;
                     // A short write means that the kernel is full; the next edge tells.
                     if size < whole && conn.tls.is_none() {
@@ -88,7 +101,7 @@ impl Client {
             }
             _ => {}
         }
-        let after = job.exchange.output().len();
+        let after = job.talk.output().len();
         if job.streams_body && after < before {
             sink(key, Event::Queued(after));
         }
@@ -102,7 +115,7 @@ impl Client {
             let Some(key) = conn.job else { return false };
             let job = self.jobs.get_mut(key.index as usize).and_then(Option::as_deref_mut);
             let Some(job) = job.filter(|job| job.key == key) else { return false };
-            let limit = job.exchange.wants().min(READ_BYTES);
+            let limit = job.talk.wants().min(READ_BYTES);
             if !conn.connected || job.paused || limit == 0 {
                 return true;
             }
@@ -119,8 +132,8 @@ impl Client {
             conn.since_ms = now_ms;
             let mut sink_one = |event: Event<'_>| sink(key, event);
             let taken = match size {
-                0 => job.exchange.end_of_input(&mut sink_one),
-                size => job.exchange.receive(&self.buffer[..size], &mut sink_one),
+                0 => job.talk.end_of_input(&mut sink_one),
+                size => job.talk.receive(&self.buffer[..size], &mut sink_one),
             };
             // A short read emptied the socket: the next bytes bring a new edge.
             let emptied = size < limit && !conn.read_closed && conn.tls.is_none();
@@ -145,20 +158,32 @@ impl Client {
         sink: &mut Sink<'_>,
     ) -> bool {
         if let Err(error) = taken {
+            if error == Error::Protocol {
+                self.say_last(index, key);
+            }
             self.broken(now_ms, index, error, sink);
             return false;
         }
         let Some(job) = self.job(key) else { return false };
-        if job.exchange.is_done() {
+        if job.talk.is_done() {
             self.finish(now_ms, index, key);
             return false;
         }
-        if job.exchange.has_head_only()
+        if job.talk.has_head_only()
             && let Some(conn) = self.conns.get(index)
         {
             conn.acknowledge_at_once();
         }
         true
+    }
+
+    /// Tells a backend that broke the protocol so, if its connection takes it at once.
+    fn say_last(&mut self, index: usize, key: Key) {
+        let job = self.jobs.get(key.index as usize).and_then(Option::as_deref);
+        let (Some(job), Some(conn)) = (job, self.conns.get_mut(index)) else { return };
+        if let Err(cause) = conn.write(job.talk.output()) {
+            log::debug!("a last word to a backend: {cause}");
+        }
     }
 
     /// The response is complete: keeps the connection if it can be used again.
@@ -167,7 +192,7 @@ impl Client {
         let Some(conn) = self.conns.get_mut(index) else { return };
         let full = self.pool.idle() >= self.limits.idle_max
             || self.pool.idle_of(&conn.endpoint) >= self.limits.idle_per_endpoint_max;
-        if full || conn.read_closed || !job.exchange.is_reusable() {
+        if full || conn.read_closed || !job.talk.is_reusable() {
             return self.close(index);
         }
         (conn.job, conn.since_ms) = (None, now_ms);
@@ -189,8 +214,8 @@ impl Client {
         self.close(index);
         let Some(job) = self.job(key) else { return };
         job.conn = None;
-        if reused && job.exchange.may_restart() {
-            job.exchange.restart();
+        if reused && job.talk.may_restart() {
+            job.talk.restart();
             self.begin(now_ms, key, false, sink);
         } else {
             self.fail(key, error, sink);

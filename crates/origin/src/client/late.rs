@@ -12,6 +12,9 @@ use crate::conn::Conn;
 /// Milliseconds between two looks at what is late.
 const SWEEP_MS: u64 = 1_000;
 
+/// How long a backend may take to answer a close frame.
+const CLOSE_MS: u64 = 30_000;
+
 impl Client {
     /// Does what is due; to be called once per turn of the loop.
     pub fn turn(&mut self, now_ms: u64, sink: &mut Sink<'_>) {
@@ -88,7 +91,8 @@ impl Client {
             None => self.limits.idle_ms,
             Some(_) if !conn.connected || handshaking => self.limits.connect_ms,
             // The client is slow, not the backend.
-            Some(job) if job.paused || job.exchange.wants() == 0 => u64::MAX,
+            Some(job) if job.paused || job.talk.wants() == 0 => u64::MAX,
+            Some(job) if job.talk.is_closing() => CLOSE_MS.min(self.limits.response_ms),
             Some(_) => self.limits.response_ms,
         }
     }
