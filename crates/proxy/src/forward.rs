@@ -80,6 +80,9 @@ pub(crate) fn headers(original: Headers<'_>, context: &Context<'_>) -> HeaderBuf
     }
     set_forwarded_proto(&mut list, context);
     set_forwarded_for(&mut list, context);
+    if context.uri.proto == routes::Proto::Ws {
+        offer_grip(&mut list, context);
+    }
     let mut out = HeaderBuf::new();
     for (name, value) in &list {
         out.push(name, value);
@@ -162,6 +165,14 @@ fn add_grip<'a>(list: &mut List<'a>, context: &Context<'a>) {
         let mut value = format!("{channel}; last-id=").into_bytes();
         value.extend_from_slice(id);
         list.push(("Grip-Last".into(), value.into()));
+    }
+}
+
+/// The only extension that a WebSocket backend may use (spec §11.1).
+fn offer_grip(list: &mut List<'_>, context: &Context<'_>) {
+    remove(list, "sec-websocket-extensions");
+    if context.entry.route.grip {
+        list.push(("Sec-WebSocket-Extensions".into(), b"grip".into()));
     }
 }
 

@@ -13,8 +13,10 @@ mod command;
 pub mod driver;
 mod engine;
 mod forward;
+mod json;
 mod log_line;
 mod peers;
+mod random;
 mod response;
 mod retry;
 mod routing;
@@ -25,6 +27,7 @@ mod sums;
 mod test_target;
 mod timers;
 mod uri;
+mod ws;
 
 use std::sync::Arc;
 
@@ -61,6 +64,14 @@ pub enum Output {
         /// Session that waits for the reply.
         key: Key,
         /// The call.
+        payload: Vec<u8>,
+    },
+    /// Say something about WebSockets to a handler; if it cannot be reached, say
+    /// [`Proxy::control_gone`].
+    Control {
+        /// Instance id; none for whichever handler takes a new session.
+        handler: Option<Arc<[u8]>>,
+        /// The packet.
         payload: Vec<u8>,
     },
     /// Publish a stats packet.

@@ -129,6 +129,11 @@ impl Link {
         self.running.is_some()
     }
 
+    /// Whether the client's close still has to reach the backend.
+    pub fn is_closing(&self) -> bool {
+        self.open && self.close == Close::Waiting
+    }
+
     /// `Meta-*` headers of requests: name behind `Meta-`, and value.
     pub fn meta(&self) -> &[(String, Vec<u8>)] {
         &self.meta
@@ -259,9 +264,7 @@ impl Link {
                 Kind::Open => return Err(Failure::Broken("OPEN came twice")),
                 Kind::Disconnect => return Err(Failure::Broken("the backend disconnected")),
                 Kind::Close => {
-                    if self.close == Close::No {
-                        reply.events.push(*event);
-                    }
+                    reply.events.push(*event);
                     self.peer_closed = true;
                     break;
                 }

@@ -67,11 +67,6 @@ impl Waiting {
         self.messages.get(self.offered).is_some_and(|message| message.complete)
     }
 
-    /// Whether no complete message waits.
-    pub fn is_empty(&self) -> bool {
-        !self.messages.front().is_some_and(|message| message.complete)
-    }
-
     /// Appends the events of a request, and notes that their messages were offered.
     /// `messages_max`: most messages.
     pub fn offer(&mut self, out: &mut Vec<u8>, messages_max: usize) -> Offer {
@@ -112,6 +107,10 @@ impl Waiting {
 mod tests {
     use super::*;
 
+    fn is_empty(waiting: &Waiting) -> bool {
+        !waiting.messages.front().is_some_and(|message| message.complete)
+    }
+
     fn offer(waiting: &mut Waiting, max: usize) -> (String, Offer) {
         let mut out = Vec::new();
         let offer = waiting.offer(&mut out, max);
@@ -122,7 +121,7 @@ mod tests {
     fn only_complete_messages_are_offered() {
         let mut waiting = Waiting::default();
         waiting.push(Kind::Text, b"a", true).unwrap();
-        assert!(waiting.is_empty() && !waiting.has_new());
+        assert!(is_empty(&waiting) && !waiting.has_new());
         waiting.push(Kind::Ping, b"p", false).unwrap();
         waiting.push(Kind::Text, b"b", false).unwrap();
         waiting.push(Kind::Binary, b"c", true).unwrap();
@@ -156,10 +155,10 @@ mod tests {
         waiting.accepted(all, 0);
         assert_eq!(offer(&mut waiting, usize::MAX).1.messages, 2);
         waiting.accepted(all, 2);
-        assert!(waiting.is_empty());
+        assert!(is_empty(&waiting));
         waiting.push(Kind::Text, b"", false).unwrap();
         let (_, empty) = offer(&mut waiting, usize::MAX);
         waiting.accepted(empty, 0);
-        assert!(waiting.is_empty());
+        assert!(is_empty(&waiting));
     }
 }

@@ -163,7 +163,7 @@ fn closes_are_answered() {
     t.link.push_close(b"");
     assert_eq!(t.ask(), "CLOSE|");
     let reply = t.answer(&[], b"TEXT 1\r\nx\r\nCLOSE\r\nTEXT 1\r\ny\r\n").unwrap();
-    assert_eq!((reply.events.len(), reply.finished), (1, true));
+    assert_eq!((reply.events.len(), reply.finished), (2, true));
     assert!(t.link.disconnect().is_none());
 
     let mut t = opened(&[]);
