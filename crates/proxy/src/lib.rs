@@ -27,6 +27,7 @@ mod sums;
 mod test_target;
 mod timers;
 mod uri;
+pub mod words;
 mod ws;
 
 use std::sync::Arc;
