@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use evloop::arena::Key;
 use http1::BodyKind;
-use origin::{Endpoint, Error, Event};
+use origin::{Endpoint, Error, Event, Request};
 use routes::Destination;
 
 use crate::response::{self, Head};
@@ -73,7 +73,7 @@ impl Proxy {
             return self.answer_plain(key, 400, "Request cannot be sent on.");
         };
         let complete = !session.request_more;
-        let request = forward::request(session.method(), head, framing, &session.body, complete);
+        let request = Request::new(session.method(), head, framing, &session.body, complete);
         session.counters.server_header_bytes_sent += request_size(session, place);
         session.counters.server_content_bytes_sent += session.body.len() as u64;
         session.backend = true;
@@ -135,6 +135,8 @@ impl Proxy {
                 self.on_end(key);
             }
             Event::Queued(left) => self.return_credits(key, left),
+            // Nothing here opens one.
+            Event::WebSocket(_) => {}
             Event::Failed(error) => {
                 if let Some(session) = self.sessions.get_mut(key) {
                     session.backend = false;

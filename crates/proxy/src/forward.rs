@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 
 use http1::BodyKind;
-use origin::Request;
 use routes::Target;
 use zhttp::{HeaderBuf, Headers};
 
@@ -300,43 +299,6 @@ fn without_default_port(authority: &str, ssl: bool) -> &str {
         (_, Some(_)) => authority.strip_suffix(default).unwrap_or(authority),
         _ => authority.trim_end_matches(':'),
     }
-}
-
-/// A request that may be sent again if a kept connection was closed (RFC 9110 §9.2.2).
-pub(crate) fn is_idempotent(method: &str) -> bool {
-    matches!(method, "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE" | "TRACE")
-}
-
-/// The request for `origin`, with the body that is there.
-pub(crate) fn request(
-    method: &str,
-    head: Vec<u8>,
-    framing: BodyKind,
-    body: &[u8],
-    complete: bool,
-) -> Request {
-    let chunked = framing == BodyKind::Chunked;
-    let mut request = Request {
-        bytes: head,
-        chunked,
-        complete,
-        to_head: method == "HEAD",
-        idempotent: is_idempotent(method),
-    };
-    if chunked {
-        if !body.is_empty() {
-            let size = http1::ChunkHead::new(body.len() as u32);
-            request.bytes.extend_from_slice(size.as_bytes());
-            request.bytes.extend_from_slice(body);
-            request.bytes.extend_from_slice(http1::CHUNK_END);
-        }
-        if complete {
-            request.bytes.extend_from_slice(http1::LAST_CHUNK);
-        }
-    } else {
-        request.bytes.extend_from_slice(body);
-    }
-    request
 }
 
 #[cfg(test)]
