@@ -10,6 +10,7 @@ use routes::Destination;
 use crate::response::{self, Head};
 use crate::session::{Held, Session, Stage};
 use crate::timers::COMPANY_MS;
+use crate::ws::Back;
 use crate::{Output, Proxy, forward, routing, test_target, uri};
 
 /// Largest request body that is kept for `accept` and for the next target, bytes.
@@ -120,8 +121,11 @@ impl Proxy {
         let Some(session) = self.sessions.get(key).filter(|session| session.backend) else {
             return;
         };
-        if session.ws.is_some() {
-            return self.over_http_event(key, event);
+        if let Some(ws) = &session.ws {
+            return match ws.back {
+                Back::Socket => self.socket_event(key, event),
+                _ => self.over_http_event(key, event),
+            };
         }
         match event {
             Event::Head { code, reason, headers, length } => {
@@ -135,7 +139,7 @@ impl Proxy {
                 self.on_end(key);
             }
             Event::Queued(left) => self.return_credits(key, left),
-            // Nothing here opens one.
+            // Those are not for requests.
             Event::WebSocket(_) => {}
             Event::Failed(error) => {
                 if let Some(session) = self.sessions.get_mut(key) {

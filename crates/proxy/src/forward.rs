@@ -279,17 +279,22 @@ pub(crate) fn encode(
     headers: Headers<'_>,
     framing: BodyKind,
 ) -> Result<Vec<u8>, http1::Reason> {
-    let authority = if target.host.is_empty() { &place.authority } else { &target.host };
     let parts = http1::write::Request {
         method: method.as_bytes(),
         target: place.target.as_bytes(),
-        host: without_default_port(authority, target.ssl).as_bytes(),
+        host: host(place, target).as_bytes(),
         body: framing,
     };
     let mut out = Vec::with_capacity(512);
     let list = headers.iter().map(|(name, value)| (name.as_bytes(), value));
     http1::write::request(&mut out, &parts, list)?;
     Ok(out)
+}
+
+/// The Host header for a target.
+pub(crate) fn host<'p>(place: &'p Place, target: &'p Target) -> &'p str {
+    let authority = if target.host.is_empty() { &place.authority } else { &target.host };
+    without_default_port(authority, target.ssl)
 }
 
 /// The Host header has a port only if it is not the scheme's default.

@@ -4,7 +4,7 @@
 
 mod world;
 
-use origin::{Error, Event};
+use origin::{Error, Event, WebSocketEvent};
 use world::*;
 use zhttp::{Kind, Packet};
 use zrpc::control::{self, Item, Kind as ItemKind};
@@ -428,4 +428,125 @@ fn stats_of_websockets() {
         f.kind(Kind::Cancel);
     });
     assert!(w.stats.last().unwrap().contains("unavailable"), "{:?}", w.stats);
+}
+
+/// An event of the WebSocket to the backend.
+fn socket(w: &mut World, event: Event<'_>) {
+    let key = *w.openings.last().expect("a WebSocket to a backend");
+    w.engine.origin_event(w.now, key, event);
+    w.pull();
+}
+
+fn piece(data: &[u8], last: bool) -> Event<'_> {
+    Event::WebSocket(WebSocketEvent::Piece { kind: websocket::Type::Text, data, last })
+}
+
+fn socket_opened(lines: &str, headers: &[(&str, &str)]) -> World {
+    let mut w = world(lines);
+    open(&mut w, "0-0-0", "ws://h/a");
+    let headers: Vec<http1::Header<'_>> = headers
+        .iter()
+        .map(|(name, value)| http1::Header { name, value: value.as_bytes() })
+        .collect();
+    let event = WebSocketEvent::Open { reason: "Up", headers: &headers, compressed: false };
+    socket(&mut w, Event::WebSocket(event));
+    w
+}
+
+#[test]
+fn a_backend_that_speaks_websocket() {
+    let mut w = socket_opened("* b:1", &[("Sec-WebSocket-Protocol", "p")]);
+    assert_eq!(w.sent(), ["0 101 "]);
+    text(&mut w, 1, "hello");
+    w.client("0-0-0", 2, |f| {
+        f.kind(Kind::Ping).body(b"p");
+    });
+    assert_eq!(w.to_socket, ["hello.", "ping p"]);
+    socket(&mut w, piece(b"one ", false));
+    socket(&mut w, piece(b"two", true));
+    socket(&mut w, Event::WebSocket(WebSocketEvent::Pong(b"p")));
+    assert_eq!(w.sent()[1..], ["1 - one ...", "2 - two", "3 pong p"]);
+    w.client("0-0-0", 3, |f| {
+        f.kind(Kind::Close).code(1001).body(b"bye");
+    });
+    assert_eq!(w.to_socket[2..], ["close Some(1001) bye"]);
+    socket(&mut w, Event::WebSocket(WebSocketEvent::Close { code: Some(1001), reason: "bye" }));
+    assert_eq!(w.sent()[4..], ["4 close bye"]);
+    socket(&mut w, Event::End);
+    assert_eq!((w.engine.sessions(), w.controls.len()), (0, 0));
+}
+
+#[test]
+fn a_backend_that_closes_first_is_answered() {
+    let mut w = socket_opened("* b:1", &[]);
+    socket(&mut w, piece(b"x", true));
+    socket(&mut w, Event::WebSocket(WebSocketEvent::Close { code: Some(4001), reason: "r" }));
+    assert_eq!(w.sent()[1..], ["1 - x", "2 close r"]);
+    w.client("0-0-0", 1, |f| {
+        f.kind(Kind::Close).code(4001);
+    });
+    assert_eq!((w.to_socket.clone(), w.engine.sessions()), (vec!["close Some(4001) ".into()], 1));
+    socket(&mut w, Event::End);
+    assert_eq!((w.engine.sessions(), w.cancels), (0, 0));
+}
+
+#[test]
+fn the_backends_window_follows_the_client() {
+    let mut w = socket_opened("* b:1", &[]);
+    for _ in 0..10 {
+        socket(&mut w, piece(&[b'x'; 16_384], true));
+    }
+    assert_eq!(w.to_socket, ["grant 32768", "grant 32768"]);
+    w.client("0-0-0", 1, |f| {
+        f.kind(Kind::Credit).credits(150_000);
+    });
+    assert_eq!(w.to_socket[2..], ["grant 98304"]);
+}
+
+#[test]
+fn grip_over_a_websocket() {
+    let mut w = socket_opened("* b:1", &[("Sec-WebSocket-Extensions", "grip; message-prefix=z")]);
+    let packet = Packet::parse(&w.packets[0]).unwrap();
+    assert!(packet.headers.is_empty());
+    socket(&mut w, piece(b"c:{\"a\"", false));
+    socket(&mut w, piece(b":1}", true));
+    socket(&mut w, piece(b"zhey", true));
+    assert_eq!(w.sent()[1..], ["1 - hey"]);
+    let cid = cid(&w);
+    say(&mut w, &Item { req_id: Some(b"0"), ..Item::new(&cid, ItemKind::Ack) });
+    assert_eq!(items(&w)[1..], [r#"grip 1 {"a":1}"#]);
+    socket(&mut w, piece(b"zpart", false));
+    say(&mut w, &Item { message: b"pushed", ..Item::new(&cid, ItemKind::Send) });
+    socket(&mut w, piece(b"end", true));
+    assert_eq!(w.sent()[2..], ["2 - part...", "3 - end", "4 - pushed"]);
+    say(&mut w, &Item::new(&cid, ItemKind::Detach));
+    assert_eq!(w.to_socket, ["close None "]);
+    socket(&mut w, Event::Failed(Error::Closed));
+    say(&mut w, &Item { message: b"still", ..Item::new(&cid, ItemKind::Send) });
+    assert_eq!(w.sent().last().unwrap(), "5 - still");
+}
+
+#[test]
+fn sockets_that_fail() {
+    let mut w = world("* b:1 c:2");
+    open(&mut w, "0-0-0", "ws://h/a");
+    socket(&mut w, Event::Failed(Error::Connect));
+    assert_eq!(w.openings.len(), 2);
+    let headers = [http1::Header { name: "X-Why", value: b"w" }];
+    let refused =
+        WebSocketEvent::Refused { code: 403, reason: "No", headers: &headers, body: b"not here" };
+    socket(&mut w, Event::WebSocket(refused));
+    assert_eq!((w.sent(), w.engine.sessions()), (vec!["0 error rejected 403 not here".into()], 0));
+    let mut w = socket_opened("* b:1", &[]);
+    socket(&mut w, piece(b"half", false));
+    socket(&mut w, Event::Failed(Error::Closed));
+    assert_eq!(
+        (w.sent()[1..].to_vec(), w.cancels),
+        (vec!["1 - half...".into(), "2 cancel ".to_owned()], 0)
+    );
+    let mut w = socket_opened("* b:1", &[]);
+    w.client("0-0-0", 1, |f| {
+        f.kind(Kind::Cancel);
+    });
+    assert_eq!((w.engine.sessions(), w.cancels), (0, 1));
 }

@@ -290,8 +290,6 @@ impl Loop {
     /// Does what the engine wants.
     fn outputs(&mut self, now: u64) {
         while let Some(output) = self.engine.poll_output() {
-            let engine = &mut self.engine;
-            let client = &mut self.client;
             match output {
                 Output::Client { peer, internal, router, message } => {
                     self.send_to_client(now, &peer, internal, router, message);
@@ -313,23 +311,40 @@ impl Loop {
                     self.stats_lost +=
                         u64::from(self.sockets.stats.socket.send(&[&packet]) != Sent::Ok);
                 }
-                Output::Start { key, endpoint, request } => {
-                    let sink = &mut |key, event: origin::Event<'_>| {
-                        engine.origin_event(now, key, event);
-                    };
-                    client.start(now, key, endpoint, request, sink);
-                }
-                Output::Body { key, data, last } => {
-                    client.body(now, key, &data, last, &mut |key, event| {
-                        engine.origin_event(now, key, event);
-                    });
-                }
-                Output::Pause(key) => client.pause(key),
-                Output::Resume(key) => {
-                    client.resume(now, key, &mut |key, event| engine.origin_event(now, key, event));
-                }
-                Output::Cancel(key) => client.cancel(key),
+                output => self.ask_backend(now, output),
             }
+        }
+    }
+
+    /// What is for backends.
+    fn ask_backend(&mut self, now: u64, output: Output) {
+        let Self { engine, client, .. } = self;
+        let sink = &mut |key, event: origin::Event<'_>| engine.origin_event(now, key, event);
+        match output {
+            Output::Start { key, endpoint, request } => {
+                client.start(now, key, endpoint, request, sink);
+            }
+            Output::Body { key, data, last } => client.body(now, key, &data, last, sink),
+            Output::Pause(key) => client.pause(key),
+            Output::Resume(key) => client.resume(now, key, sink),
+            Output::Cancel(key) => client.cancel(key),
+            Output::OpenWebSocket { key, endpoint, opening, window } => {
+                client.open_websocket(now, key, endpoint, opening, window, sink);
+            }
+            Output::Message { key, kind, data, last } => {
+                client.message(now, key, kind, &data, last, sink);
+            }
+            Output::Ping { key, data } => client.ping(now, key, &data, sink),
+            Output::Pong { key, data } => client.pong(now, key, &data, sink),
+            Output::Close { key, code, reason } => {
+                client.close_websocket(now, key, code, &reason, sink);
+            }
+            Output::Grant { key, bytes } => client.grant(now, key, bytes, sink),
+            Output::Client { .. }
+            | Output::Accept { .. }
+            | Output::Inspect { .. }
+            | Output::Control { .. }
+            | Output::Stats(_) => debug_assert!(false, "is for others"),
         }
     }
 

@@ -47,9 +47,16 @@ impl Proxy {
         if std::mem::replace(&mut ws.back_told, true) {
             return;
         }
-        if let Back::OverHttp(over_http) = &mut ws.back {
-            over_http.link.push_close(&close_content(code, reason));
-            self.ask(key);
+        match &mut ws.back {
+            Back::OverHttp(over_http) => {
+                over_http.link.push_close(&close_content(code, reason));
+                self.ask(key);
+            }
+            Back::Socket => {
+                let reason = String::from_utf8_lossy(reason).into_owned();
+                self.outputs.push_back(Output::Close { key, code, reason });
+            }
+            Back::None | Back::Test => {}
         }
     }
 
@@ -197,15 +204,12 @@ impl Proxy {
         ws.detached = true;
         ws.filter = None;
         ws.out.end_message();
-        if ws.paused {
-            ws.paused = false;
-            self.outputs.push_back(Output::Resume(key));
-        }
         if matches!(ws.back, Back::Test) {
             ws.back = Back::None;
         }
         self.tell_back_of_close(key, None, b"");
         self.return_ws_credits(key, 0);
+        self.extend_window(key);
     }
 }
 

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! `open` asks the targets, `relay` moves messages both ways, `closing` ends it, `control` talks
-//! with the handler, `over_http` is for backends that are asked by requests.
+//! with the handler; `socket` is for backends that speak WebSocket, `over_http` for those that are
+//! asked by requests.
 
 mod cid;
 mod closing;
@@ -18,6 +19,7 @@ mod outgoing;
 mod over_http;
 mod relay;
 mod session;
+mod socket;
 mod test_target;
 mod timer;
 

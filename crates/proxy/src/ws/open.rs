@@ -27,6 +27,7 @@ impl Proxy {
         match &target.destination {
             Destination::Test => self.open_test(key),
             Destination::Host(..) if target.over_http => self.open_over_http(key, target.one_event),
+            Destination::Host(..) => self.open_socket(key),
             Destination::ZhttpReq(_) if !target.over_http => {
                 let debug = "WebSockets cannot be used with zhttpreq target";
                 self.answer_error(key, 502, ORIGIN_ERROR, debug);

@@ -2,7 +2,7 @@
 
 use evloop::arena::Key;
 use http1::BodyKind;
-use origin::{Error, Event};
+use origin::{Error, Event, Request};
 use wsoverhttp::{Failure, Link, Outcome, Reply, Trouble};
 use zhttp::{HeaderBuf, Headers};
 
@@ -72,7 +72,7 @@ impl Proxy {
             return self.ws_fail_or_refuse(key);
         };
         session.counters.server_header_bytes_sent += head.len() as u64;
-        let request = forward::request("POST", head, framing, &body, true);
+        let request = Request::new("POST", head, framing, &body, true);
         session.backend = true;
         self.outputs.push_back(Output::Start { key, endpoint, request });
     }
@@ -113,7 +113,7 @@ impl Proxy {
                 session.backend = false;
                 self.over_http_failed(key, error);
             }
-            Event::Queued(_) => {}
+            Event::Queued(_) | Event::WebSocket(_) => {}
         }
     }
 

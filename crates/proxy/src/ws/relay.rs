@@ -7,14 +7,11 @@ use super::filter::Verdict;
 use super::outgoing::{Frame, Piece, WAITING_MAX};
 use super::session::{End, event_kind};
 use super::{Back, Kind};
+use crate::Proxy;
 use crate::answer::PACKET_BODY_MAX;
-use crate::{Output, Proxy};
 
 /// Credits for messages go back in steps of this size, bytes.
 const CREDIT_STEP: u32 = 32 * 1024;
-
-/// Bytes for the client below which a backend that was told to wait goes on.
-const RESUME_BELOW: usize = 64 * 1024;
 
 /// One stats activity for every so many milliseconds in which data passed.
 const ACTIVITY_MS: u64 = 60_000;
@@ -55,7 +52,7 @@ impl Proxy {
         match &mut ws.back {
             Back::None => self.return_ws_credits(key, 0),
             Back::Test => self.echo(key, kind, data, more),
-            Back::Socket => {}
+            Back::Socket => self.to_socket(key, kind, data, more),
             Back::OverHttp(over_http) => match over_http.link.push(event_kind(kind), data, more) {
                 Ok(()) => self.ask(key),
                 Err(why) => {
@@ -112,10 +109,6 @@ impl Proxy {
             Verdict::Control(message) => self.say_grip(key, message),
             Verdict::Forward(data) => {
                 ws.out.push(Frame { more, ..Frame::new(kind, data) });
-                if ws.out.is_full() && !ws.paused && matches!(ws.back, Back::Socket) {
-                    ws.paused = true;
-                    self.outputs.push_back(Output::Pause(key));
-                }
                 self.dirty.push(key);
             }
         }
@@ -160,12 +153,7 @@ impl Proxy {
             }
         }
         self.flush_close(key);
-        let Some(session) = self.sessions.get_mut(key) else { return };
-        let Some(ws) = &mut session.ws else { return };
-        if ws.paused && ws.out.waiting() < RESUME_BELOW {
-            ws.paused = false;
-            self.outputs.push_back(Output::Resume(key));
-        }
+        self.extend_window(key);
         self.ask(key);
     }
 

@@ -102,8 +102,8 @@ pub(crate) struct Ws {
     pub back_told: bool,
     /// The handler let the backend go: what the client sends is read and thrown away.
     pub detached: bool,
-    /// The backend was told to wait.
-    pub paused: bool,
+    /// Bytes of the backend's messages for which its window was not extended yet.
+    pub owed_window: usize,
     pub keep_alive: Option<KeepAlive>,
     /// By when the other side must have answered a close.
     pub close_by_ms: Option<u64>,
@@ -130,7 +130,7 @@ impl Ws {
             back_closed: false,
             back_told: false,
             detached: false,
-            paused: false,
+            owed_window: 0,
             keep_alive: None,
             close_by_ms: None,
             timer_ms: None,

@@ -28,6 +28,10 @@ pub struct World {
     pub pauses: Vec<bool>,
     pub stats: Vec<String>,
     pub controls: Vec<Vec<u8>>,
+    /// WebSockets that were opened to backends.
+    pub openings: Vec<Key>,
+    /// What went to them.
+    pub to_socket: Vec<String>,
 }
 
 pub fn world_with(lines: &str, settings: Settings) -> World {
@@ -46,6 +50,8 @@ pub fn world_with(lines: &str, settings: Settings) -> World {
         pauses: Vec::new(),
         stats: Vec::new(),
         controls: Vec::new(),
+        openings: Vec::new(),
+        to_socket: Vec::new(),
     }
 }
 
@@ -69,6 +75,21 @@ impl World {
                 Output::Cancel(_) => self.cancels += 1,
                 Output::Pause(_) => self.pauses.push(true),
                 Output::Resume(_) => self.pauses.push(false),
+                Output::OpenWebSocket { key, .. } => self.openings.push(key),
+                Output::Message { data, last, .. } => {
+                    let end = if last { "." } else { "+" };
+                    self.to_socket.push(String::from_utf8_lossy(&data).into_owned() + end);
+                }
+                Output::Ping { data, .. } => {
+                    self.to_socket.push(format!("ping {}", String::from_utf8_lossy(&data)));
+                }
+                Output::Pong { data, .. } => {
+                    self.to_socket.push(format!("pong {}", String::from_utf8_lossy(&data)));
+                }
+                Output::Close { code, reason, .. } => {
+                    self.to_socket.push(format!("close {code:?} {reason}"));
+                }
+                Output::Grant { bytes, .. } => self.to_socket.push(format!("grant {bytes}")),
                 Output::Control { payload, .. } => self.controls.push(payload),
                 Output::Stats(packet) => self.stats.push(String::from_utf8(packet).unwrap()),
                 Output::Inspect { key, .. } => self.engine.inspect_failed(self.now, key),
