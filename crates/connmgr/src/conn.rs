@@ -59,6 +59,8 @@ pub(crate) const ABORT: Flag = Flag(1 << 13);
 pub(crate) const UNTAKEN: Flag = Flag(1 << 14);
 /// The processes that could have taken the request left: short patience.
 pub(crate) const LOST: Flag = Flag(1 << 15);
+/// The client's side of the connection is TLS.
+pub(crate) const SECURE: Flag = Flag(1 << 16);
 
 /// The flags of one request; the others belong to the connection.
 const REQUEST_FLAGS: u32 = V10.0
@@ -138,7 +140,7 @@ pub(crate) struct Conn {
     /// Bytes that the socket did not take; freed when empty.
     pub(crate) out: Option<Box<OutQueue>>,
     /// Body bytes that the announced Content-Length still asks for; while lingering, bytes that
-    /// may still be thrown away.
+    /// may still be thrown away; before a head, bytes of blank lines that were skipped.
     pub(crate) left: u64,
     /// The request body's framing.
     pub(crate) decoder: Decoder,

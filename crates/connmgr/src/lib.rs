@@ -20,6 +20,7 @@ mod reading;
 mod request;
 mod response;
 mod session;
+mod target;
 mod timeouts;
 mod turn;
 mod worker;
@@ -28,7 +29,7 @@ pub use config::Config;
 pub use counters::Counters;
 pub use net::Net;
 pub use session::Session;
-pub use worker::{Output, Worker};
+pub use worker::{Client, Output, Worker};
 
 /// Bytes of state per connection (`--sizes`).
 pub const CONNECTION_SIZE: usize = size_of::<conn::Conn>();

@@ -2,11 +2,13 @@
 //! second travel through the program.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::Parser;
 
-use crate::driver::listen::ListenSpec;
+use crate::driver::listen::{ListenSpec, TcpOptions};
 
 /// The options as words.
 #[derive(Clone, Debug, Parser)]
@@ -72,6 +74,14 @@ pub struct Words {
     /// File mode of ipc sockets, octal; 0 leaves it
     #[arg(long, value_name = "OCTAL", default_value = "0")]
     pub ipc_file_mode: String,
+    /// Ask clients that were silent for so many seconds, in the kernel, whether they are there;
+    /// 0: as the system is set
+    #[arg(long, value_name = "N", default_value = "0")]
+    pub tcp_keepalive: String,
+    /// Give up clients that have not acknowledged bytes for so many seconds; 0: as the system is
+    /// set
+    #[arg(long, value_name = "N", default_value = "0")]
+    pub tcp_user_timeout: String,
     /// Directory of certificates and keys
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub tls_identities_dir: String,
@@ -111,6 +121,10 @@ pub struct Options {
     pub zclient_stream: Vec<String>,
     /// Connect them instead of binding.
     pub zclient_connect: bool,
+    /// How the kernel finds out that a client vanished.
+    pub tcp: TcpOptions,
+    /// Directory of certificates and keys.
+    pub tls_identities_dir: PathBuf,
     /// Mode of ipc files.
     pub ipc_file_mode: Option<u32>,
     /// What was asked for and is not part of this build, for a warning each.
@@ -131,6 +145,9 @@ impl std::error::Error for Error {}
 
 /// Longest timeout: half of what the connections' wrapping clocks can tell apart.
 const TIMEOUT_MAX_S: u32 = 20 * 24 * 3600;
+
+/// Longest silence that the kernel can be told to wait for.
+const KEEPALIVE_MAX_S: u32 = 32_767;
 
 impl Words {
     /// The log level, 0 to 4.
@@ -166,6 +183,11 @@ impl Words {
             listen,
             zclient_stream: or_default(&self.zclient_stream, "ipc://client"),
             zclient_connect: self.zclient_connect,
+            tcp: TcpOptions {
+                keepalive: seconds("tcp-keepalive", &self.tcp_keepalive, KEEPALIVE_MAX_S)?,
+                user_timeout: seconds("tcp-user-timeout", &self.tcp_user_timeout, TIMEOUT_MAX_S)?,
+            },
+            tls_identities_dir: (&self.tls_identities_dir).into(),
             ipc_file_mode: octal("ipc-file-mode", &self.ipc_file_mode)?,
             left_out: self.left_out()?,
         })
@@ -255,6 +277,15 @@ where
     text.parse().map_err(|reason| Error(format!("failed to parse {name}: {reason}")))
 }
 
+/// A duration, if it is not 0.
+fn seconds(name: &str, text: &str, max: u32) -> Result<Option<Duration>, Error> {
+    match number::<u32>(name, text)? {
+        0 => Ok(None),
+        n if n <= max => Ok(Some(Duration::from_secs(n.into()))),
+        _ => Err(Error(format!("failed to parse {name}: value must be at most {max}"))),
+    }
+}
+
 fn octal(name: &str, text: &str) -> Result<Option<u32>, Error> {
     let mode = u32::from_str_radix(text, 8)
         .map_err(|reason| Error(format!("failed to parse {name}: {reason}")))?;
@@ -291,7 +322,7 @@ mod tests {
 
     #[test]
     fn names_the_option_and_the_reason() {
-        let cases: [(&[&str], &str); 14] = [
+        let cases: [(&[&str], &str); 15] = [
             (&["--workers=x"], "failed to parse workers: invalid digit found in string"),
             (&["--workers=0"], "failed to parse workers: value must be at least 1"),
             (&["--workers=1025"], "failed to parse workers: value too large"),
@@ -304,6 +335,10 @@ mod tests {
             (&["--stream-maxconn=1"], "stream maxconn must be >= workers"),
             (&["--listen=x:1"], "failed to parse listen: invalid TCP address or port: x:1"),
             (&["--listen=80,a=b"], "failed to parse listen: invalid param: a=b"),
+            (
+                &["--tcp-keepalive=32768"],
+                "failed to parse tcp-keepalive: value must be at most 32767",
+            ),
             (
                 &["--ipc-file-mode=9"],
                 "failed to parse ipc-file-mode: invalid digit found in string",

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use evloop::arena::Arena;
 use zhttp::{Ext, Head, Id};
 
-use crate::conn::{Conn, State};
+use crate::conn::{Conn, SECURE, State};
 use crate::keepalive::Cycle;
 use crate::net::Net;
 use crate::peers::{PeerId, Peers};
@@ -35,6 +35,21 @@ pub enum Output {
         /// The message: one packet, or several if the peer announced `batch`.
         packet: Vec<u8>,
     },
+}
+
+/// A new client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Client {
+    /// Where it is; none for Unix sockets.
+    pub address: Option<SocketAddr>,
+    /// Whether it speaks TLS: its requests are `https`.
+    pub secure: bool,
+}
+
+impl From<Option<SocketAddr>> for Client {
+    fn from(address: Option<SocketAddr>) -> Self {
+        Self { address, secure: false }
+    }
 }
 
 /// A packet that is put off to the end of the turn, to share it with other sessions.
@@ -134,10 +149,13 @@ impl Worker {
     }
 
     /// Takes a new connection in; gives the number by which the [`Net`] and the other verbs name
-    /// it. `address`: none for Unix sockets.
-    pub fn accept(&mut self, now: u64, address: Option<SocketAddr>) -> u32 {
+    /// it.
+    pub fn accept(&mut self, now: u64, client: impl Into<Client>) -> u32 {
         self.now = now;
-        let slot = self.conns.insert(Conn::new(address)).index;
+        let client = client.into();
+        let mut conn = Conn::new(client.address);
+        conn.set(SECURE, client.secure);
+        let slot = self.conns.insert(conn).index;
         self.ready_for_request(slot);
         log::debug!("server-worker {}: stream conn starting {slot}", self.config.worker);
         slot
@@ -201,6 +219,12 @@ impl Worker {
         if self.conns.at(slot).is_some_and(|conn| conn.state != State::Gone) {
             net.close(slot);
         }
+        self.forget(slot);
+    }
+
+    /// Closes as [`Worker::close`] does, after a regular end.
+    pub(crate) fn end(&mut self, net: &mut impl Net, slot: u32) {
+        net.end(slot);
         self.forget(slot);
     }
 

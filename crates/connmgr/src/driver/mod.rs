@@ -1,9 +1,11 @@
 //! Runs the engine on real sockets: start, threads, stop (`spec/connmgr.md §2`, §3).
 
 mod between;
+mod certs;
 mod limit;
 pub mod listen;
 mod sockets;
+mod tls;
 mod trace;
 mod workloop;
 mod zmqside;
@@ -19,7 +21,8 @@ use crate::options::{Options, Words};
 use crate::{Config, Worker};
 use between::Middle;
 use limit::Limit;
-use listen::Listener;
+use listen::{ListenSpec, Listener};
+use tls::Shared;
 use workloop::{Direct, WAKE, WorkLoop};
 use zmqside::ZmqSide;
 
@@ -67,6 +70,7 @@ fn run(options: &Options) -> Result<(), String> {
     let limit = Arc::new(Limit::new(open_files(options)));
     let context = zmq::Context::new();
     let listeners = bind(options)?;
+    let _files: Vec<_> = options.listen.iter().filter_map(ListenSpec::file).collect();
     let zmq = if listeners.is_empty() { None } else { Some(ZmqSide::new(&context, options)?) };
     let poll = Poll::new().map_err(loop_error)?;
     let waker = Arc::new(Waker::new(poll.registry(), WAKE).map_err(loop_error)?);
@@ -230,9 +234,18 @@ fn open_files(options: &Options) -> usize {
 
 fn bind(options: &Options) -> Result<Vec<Listener>, String> {
     let mut listeners = Vec::new();
+    let has_tls = options.listen.iter().any(|spec| spec.tls().is_some());
+    let shared = has_tls.then(|| Shared::new(&options.tls_identities_dir));
     for spec in &options.listen {
-        let listener = Listener::bind(spec).map_err(|e| format!("failed to bind {spec}: {e}"))?;
+        let mut listener = Listener::bind(spec, &options.tcp)
+            .map_err(|e| format!("failed to bind {spec}: {e}"))?;
+        if let Some(shared) = &shared {
+            listener = listener.with_tls(spec, shared);
+        }
         log::info!("listening on {}", listener.describe(spec));
+        if let Some(port) = listener.tls() {
+            port.check();
+        }
         listeners.push(listener);
     }
     Ok(listeners)
