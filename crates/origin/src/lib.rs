@@ -35,8 +35,8 @@ use std::sync::Arc;
 
 pub use client::{Client, Limits};
 pub use evloop::arena::Key;
-use http1::{BodyKind, ChunkHead};
 pub use exchange::Exchange;
+use http1::{BodyKind, ChunkHead};
 pub use opening::Opening;
 pub use policy::is_internal;
 pub use target::{REDIRECTS_MAX, Target, becomes_get};

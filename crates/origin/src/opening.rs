@@ -4,14 +4,8 @@
 use http1::{BodyKind, Reason, write};
 
 /// Headers of a request that the opening decides itself.
-const OWN: [&str; 6] = [
-    "host",
-    "upgrade",
-    "sec-websocket-version",
-    "sec-websocket-key",
-    "sec-websocket-extensions",
-    "sec-websocket-accept",
-];
+const OWN: [&str; 5] =
+    ["host", "upgrade", "sec-websocket-version", "sec-websocket-key", "sec-websocket-accept"];
 
 /// Characters of a key.
 const KEY_SIZE: usize = 24;
@@ -27,8 +21,8 @@ pub struct Opening {
 
 impl Opening {
     /// The handshake for `target` (path and query) at `host` (the Host header), with these
-    /// headers behind its own. `compression`: permessage-deflate is offered. `rejection_max`:
-    /// bytes of body that a refusal may have.
+    /// headers behind its own; extensions among them are the caller's affair. `compression`:
+    /// permessage-deflate is offered. `rejection_max`: bytes of body that a refusal may have.
     ///
     /// # Errors
     /// If a part has bytes that would end a line, or there are more than 64 headers.

@@ -272,11 +272,7 @@ impl Socket {
     }
 
     /// Reads the answer's head, 1xx skipped.
-    fn handshake(
-        &mut self,
-        head: Vec<u8>,
-        sink: &mut dyn FnMut(Event<'_>),
-    ) -> Result<(), Error> {
+    fn handshake(&mut self, head: Vec<u8>, sink: &mut dyn FnMut(Event<'_>)) -> Result<(), Error> {
         let mut start = 0;
         for _ in 0..=INFORMATIONAL_MAX {
             let mut slots = http1::HeaderSlots::new();
@@ -320,7 +316,9 @@ impl Socket {
         }
         let is_extensions =
             |h: &&http1::Header<'_>| h.name.eq_ignore_ascii_case("sec-websocket-extensions");
+        // Other extensions are between the caller, who asked for them, and the backend.
         let values = answer.headers.iter().filter(is_extensions).map(|h| h.value);
+        let values = values.filter(|value| mentions_deflate(value));
         let deflate = websocket::accepted(values).map_err(|_| Error::BadResponse)?;
         if deflate.is_some() && !self.offers_compression {
             return Err(Error::BadResponse);
@@ -419,6 +417,11 @@ impl Socket {
         self.close(Some(error.close_code()), "", self.last_mask);
         Err(Error::Protocol)
     }
+}
+
+fn mentions_deflate(value: &[u8]) -> bool {
+    const NAME: &[u8] = b"permessage-deflate";
+    value.windows(NAME.len()).any(|part| part.eq_ignore_ascii_case(NAME))
 }
 
 #[cfg(test)]
@@ -533,6 +536,8 @@ mod tests {
         let deflated = format!("{ACCEPTED}Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n");
         assert_eq!(answer(&deflated, true), "open Up true");
         assert_eq!(answer(&deflated, false), "Failed(BadResponse)");
+        let other = format!("{ACCEPTED}Sec-WebSocket-Extensions: grip; message-prefix=m:\r\n\r\n");
+        assert_eq!(answer(&other, true), "open Up false");
         let bad = "Failed(BadResponse)";
         assert_eq!(answer(&ok.replace("s3p", "s4p"), false), bad);
         assert_eq!(answer("HTTP/1.1 101 Up\r\n\r\n", false), bad);

@@ -79,6 +79,9 @@ pub(crate) fn headers(original: Headers<'_>, context: &Context<'_>) -> HeaderBuf
     }
     set_forwarded_proto(&mut list, context);
     set_forwarded_for(&mut list, context);
+    if context.uri.proto == routes::Proto::Ws {
+        offer_grip(&mut list, context);
+    }
     let mut out = HeaderBuf::new();
     for (name, value) in &list {
         out.push(name, value);
@@ -161,6 +164,14 @@ fn add_grip<'a>(list: &mut List<'a>, context: &Context<'a>) {
         let mut value = format!("{channel}; last-id=").into_bytes();
         value.extend_from_slice(id);
         list.push(("Grip-Last".into(), value.into()));
+    }
+}
+
+/// The only extension that a WebSocket backend may use (spec §11.1).
+fn offer_grip(list: &mut List<'_>, context: &Context<'_>) {
+    remove(list, "sec-websocket-extensions");
+    if context.entry.route.grip {
+        list.push(("Sec-WebSocket-Extensions".into(), b"grip".into()));
     }
 }
 
@@ -268,17 +279,22 @@ pub(crate) fn encode(
     headers: Headers<'_>,
     framing: BodyKind,
 ) -> Result<Vec<u8>, http1::Reason> {
-    let authority = if target.host.is_empty() { &place.authority } else { &target.host };
     let parts = http1::write::Request {
         method: method.as_bytes(),
         target: place.target.as_bytes(),
-        host: without_default_port(authority, target.ssl).as_bytes(),
+        host: host(place, target).as_bytes(),
         body: framing,
     };
     let mut out = Vec::with_capacity(512);
     let list = headers.iter().map(|(name, value)| (name.as_bytes(), value));
     http1::write::request(&mut out, &parts, list)?;
     Ok(out)
+}
+
+/// The Host header for a target.
+pub(crate) fn host<'p>(place: &'p Place, target: &'p Target) -> &'p str {
+    let authority = if target.host.is_empty() { &place.authority } else { &target.host };
+    without_default_port(authority, target.ssl)
 }
 
 /// The Host header has a port only if it is not the scheme's default.

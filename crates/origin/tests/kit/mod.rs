@@ -44,9 +44,8 @@ impl World {
 
     /// Runs until request `n` has ended, and gives what was seen of it.
     pub fn finish(&mut self, n: u32) -> String {
-        let ended = |text: &str| {
-            text == "end" || text.starts_with("failed") || text.starts_with("refused")
-        };
+        let ended =
+            |text: &str| text == "end" || text.starts_with("failed") || text.starts_with("refused");
         self.wait_for(n, ended);
         self.seen_of(n)
     }
@@ -128,4 +127,3 @@ pub fn read_head(stream: &mut TcpStream) -> String {
     }
     String::from_utf8(head).unwrap()
 }
-
