@@ -5,6 +5,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+/// Gives memory back after many clients have left, which glibc does not (docs/architecture.md).
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Where the package keeps the configuration.
 const CONFIGDIR: &str = match option_env!("CONFIGDIR") {
     Some(dir) => dir,
