@@ -1,99 +1,12 @@
 //! pushpin: the supervisor.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::error::{ContextKind, ErrorKind};
-use clap::{ArgAction, CommandFactory, Parser};
-
-/// HTTP reverse proxy server for streaming and long-polling services
-#[derive(Parser)]
-#[command(name = "pushpin", version, disable_version_flag = true)]
-#[command(override_usage = "pushpin [options]")]
-#[command(help_template = "{usage-heading} {usage}\n{about}\n\n{all-args}")]
-struct Args {
-    /// Config file
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// File to append the supervisor's log to
-    #[arg(long, value_name = "FILE")]
-    logfile: Option<PathBuf>,
-    /// Log level, N or N,service:N,... (0 error, 1 warning, 2 info, 3 debug, 4 trace)
-    #[arg(long, value_name = "X")]
-    loglevel: Option<String>,
-    /// Same as --loglevel=3
-    #[arg(long)]
-    verbose: bool,
-    /// Log of all processes on standard output instead of files
-    #[arg(short, long)]
-    merge_output: bool,
-    /// Listen on this port, or addr:port, instead of those of the config file
-    #[arg(long, value_name = "[ADDR:]PORT")]
-    port: Option<String>,
-    /// Number of this instance: socket files, log files and ports get out of each other's way
-    #[arg(long, value_name = "X", allow_negative_numbers = true, value_parser = instance)]
-    id: Option<u32>,
-    /// Add a route, instead of those of the routes file; repeatable
-    #[arg(long, value_name = "LINE")]
-    route: Vec<String>,
-    /// Print version
-    #[arg(short = 'v', short_alias = 'V', long, action = ArgAction::Version)]
-    version: (),
-}
-
-fn instance(text: &str) -> Result<u32, String> {
-    text.parse().map_err(|_| "id must be greater than or equal to 0".to_owned())
-}
-
-/// Earlier versions took long options with one dash too.
-fn with_two_dashes(arg: String) -> String {
-    const LONG: [&str; 10] = [
-        "config",
-        "logfile",
-        "loglevel",
-        "verbose",
-        "merge-output",
-        "port",
-        "id",
-        "route",
-        "help",
-        "version",
-    ];
-    let name = arg.strip_prefix('-').map(|rest| rest.split('=').next().unwrap_or(rest));
-    if name.is_some_and(|name| LONG.contains(&name)) { format!("-{arg}") } else { arg }
-}
-
-/// Help and version, or what is wrong with the command line.
-fn refuse(error: &clap::Error) -> ExitCode {
-    let unknown = error.get(ContextKind::InvalidArg).map(ToString::to_string);
-    match (error.kind(), unknown) {
-        (ErrorKind::UnknownArgument, Some(arg)) => {
-            let name = arg.trim_start_matches('-').split('=').next().unwrap_or_default();
-            let help = Args::command().render_help();
-            eprintln!("error: Unknown option '{name}'.\n\n{help}");
-        }
-        // nothing to do if printing fails
-        _ => drop(error.print()),
-    }
-    let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
-    ExitCode::from(u8::from(!asked))
-}
+use supervisor::words::{Words, refuse};
 
 fn main() -> ExitCode {
-    let args = match Args::try_parse_from(std::env::args().map(with_two_dashes)) {
-        Ok(args) => args,
-        Err(error) => {
-            return refuse(&error);
-        }
-    };
-    ExitCode::from(supervisor::run(&supervisor::Options {
-        config: args.config,
-        logfile: args.logfile,
-        loglevel: args.loglevel,
-        verbose: args.verbose,
-        merge_output: args.merge_output,
-        port: args.port,
-        id: args.id,
-        routes: args.route,
-    }))
+    match Words::read() {
+        Ok(words) => supervisor::run(&words.into()).into(),
+        Err(error) => refuse(&error),
+    }
 }

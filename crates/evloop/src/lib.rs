@@ -5,6 +5,7 @@
 pub mod arena;
 pub mod clock;
 pub mod limits;
+pub mod local;
 pub mod monitor;
 pub mod parent;
 pub mod peers;

@@ -25,6 +25,7 @@ mod sums;
 mod test_target;
 mod timers;
 mod uri;
+pub mod words;
 
 use std::sync::Arc;
 

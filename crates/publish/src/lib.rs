@@ -5,6 +5,7 @@ mod http;
 mod item;
 mod request;
 mod tls;
+pub mod words;
 
 use std::fmt;
 

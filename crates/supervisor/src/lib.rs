@@ -16,5 +16,6 @@ mod plan;
 mod ports;
 mod probe;
 mod run;
+pub mod words;
 
 pub use run::{Options, run};

@@ -1,7 +1,9 @@
 //! The calls between proxy and handler (spec/internal-rpc.md): the envelope of §2.2, and the
-//! contents of `inspect`, `accept` and the retry packet. Pure: bytes in, bytes out.
+//! contents of `inspect`, `accept`, the retry packet and WebSocket control packets. Pure: bytes
+//! in, bytes out.
 
 pub mod accept;
+pub mod control;
 mod envelope;
 mod fields;
 pub mod inspect;

@@ -1,0 +1,9 @@
+//! Listeners for operators, in small threads of their own beside a program's loops: what is asked
+//! there waits for the loops, never the other way round.
+
+mod address;
+mod listen;
+mod scrape;
+
+pub use address::{Address, MetricsSpec};
+pub use scrape::{Rules, serve_metrics};
