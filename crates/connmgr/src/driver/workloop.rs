@@ -2,11 +2,13 @@
 //! the ZeroMQ side, which is either here ([`Direct`]) or in a thread of its own (`between`).
 
 use std::io;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use evloop::clock::Clock;
 use mio::{Events, Poll, Token};
 
+use super::inspect::{Inspection, Inspector};
 use super::limit::{Limits, Share};
 use super::listen::Listener;
 use super::sockets::{FIRST_CLIENT, Sockets};
@@ -43,6 +45,10 @@ pub(crate) trait Exchange {
     fn is_ready(&self) -> bool;
     /// Whether the process is to end.
     fn stops(&mut self) -> bool;
+    /// Messages that wait here.
+    fn parked(&self) -> usize {
+        0
+    }
     /// Sees to it that what was sent last leaves.
     fn finish(&mut self) {}
 }
@@ -55,6 +61,7 @@ pub(crate) struct WorkLoop<E> {
     listeners: Vec<Acceptor>,
     stream: Share,
     req: Share,
+    inspection: Inspection,
     exchange: E,
     clock: Clock,
     no_files_until: u64,
@@ -75,6 +82,7 @@ impl<E: Exchange> WorkLoop<E> {
         worker: Worker,
         listeners: Vec<(Listener, bool)>,
         limits: Limits,
+        inspection: Inspection,
         exchange: E,
     ) -> io::Result<Self> {
         let mut acceptors = Vec::new();
@@ -89,6 +97,7 @@ impl<E: Exchange> WorkLoop<E> {
             listeners: acceptors,
             stream: Share::new(limits.stream),
             req: Share::new(limits.req),
+            inspection,
             exchange,
             clock: Clock::new(),
             no_files_until: 0,
@@ -104,7 +113,9 @@ impl<E: Exchange> WorkLoop<E> {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 result => result?,
             }
+            let since = Instant::now();
             self.turn(&events);
+            self.inspection.turn_took(since);
         }
         let now = self.clock.now_ms();
         self.worker.shutdown(now, &mut self.sockets);
@@ -142,6 +153,7 @@ impl<E: Exchange> WorkLoop<E> {
         let req = self.worker.len_req();
         self.stream.settle(self.worker.len() - req);
         self.req.settle(req);
+        self.inspection.step(now, &self.worker, self.exchange.parked());
     }
 
     fn share(&mut self, req: bool) -> &mut Share {
@@ -169,7 +181,7 @@ impl<E: Exchange> WorkLoop<E> {
         let now = self.clock.now_ms();
         let accepting = self.listeners.iter().any(|acceptor| self.accepts(acceptor));
         let pause = accepting.then_some(self.no_files_until);
-        if self.exchange.is_ready() {
+        if self.exchange.is_ready() || self.inspection.is_running() {
             return Some(Duration::ZERO);
         }
         let deadlines = [self.worker.next_deadline(), self.exchange.next_deadline(now), pause];
@@ -241,10 +253,14 @@ const ENFILE: i32 = rustix::io::Errno::NFILE.raw_os_error();
 pub(crate) struct Direct<S> {
     pub(crate) zmq: ZmqSide,
     pub(crate) stops: S,
+    pub(crate) inspector: Arc<Inspector>,
+    /// Number of the last question that was answered.
+    pub(crate) asked: u64,
 }
 
 impl<S: FnMut() -> bool> Exchange for Direct<S> {
     fn receive(&mut self, now: u64, worker: &mut Worker, sockets: &mut Sockets) {
+        self.inspector.note_queues(&mut self.asked, || self.zmq.queues());
         self.zmq.receive(MESSAGES_MAX, |message| worker.packet(now, sockets, message));
         if let Some(req) = &mut self.zmq.req {
             req.receive(MESSAGES_MAX, |message| worker.req_packet(now, sockets, message));
