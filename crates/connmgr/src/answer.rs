@@ -49,6 +49,20 @@ impl Answer {
     pub(crate) const NO_WEBSOCKET: Self =
         Self::fixed(501, "Not Implemented", "WebSockets are not part of this build.\n");
 
+    /// A client without TLS on a TLS port.
+    pub(crate) const PLAIN_ON_TLS: Self = Self::fixed(
+        400,
+        "Bad Request",
+        "This port speaks TLS (https), the request came without it.\n",
+    );
+
+    /// A client with TLS on a plain port.
+    pub(crate) const TLS_ON_PLAIN: Self = Self::fixed(
+        400,
+        "Bad Request",
+        "This port speaks plain HTTP, the request came with TLS (https).\n",
+    );
+
     const fn fixed(code: u16, reason: &'static str, text: &'static str) -> Self {
         Self { code, reason, text: Cow::Borrowed(text) }
     }

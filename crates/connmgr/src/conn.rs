@@ -60,6 +60,8 @@ pub(crate) const ABORT: Flag = Flag(1 << 13);
 pub(crate) const UNTAKEN: Flag = Flag(1 << 14);
 /// The processes that could have taken the request left: short patience.
 pub(crate) const LOST: Flag = Flag(1 << 15);
+/// The client's side of the connection is TLS.
+pub(crate) const SECURE: Flag = Flag(1 << 16);
 
 /// Req mode: the whole request in one packet, the whole response in one.
 pub(crate) const REQ: Flag = Flag(1 << 24);
@@ -144,7 +146,7 @@ pub(crate) struct Conn {
     /// Req mode: the request whose body is being collected.
     pub(crate) gather: Option<Box<Gather>>,
     /// Body bytes that the announced Content-Length still asks for; while lingering, bytes that
-    /// may still be thrown away.
+    /// may still be thrown away; before a head, bytes of blank lines that were skipped.
     pub(crate) left: u64,
     /// The request body's framing.
     pub(crate) decoder: Decoder,

@@ -22,6 +22,7 @@ mod request;
 mod response;
 mod session;
 mod survey;
+mod target;
 mod timeouts;
 mod turn;
 mod words;

@@ -4,10 +4,11 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use admin::{DebugSpec, MetricsSpec};
 
-use crate::driver::listen::ListenSpec;
+use crate::driver::listen::{ListenSpec, TcpOptions};
 pub use crate::words::Words;
 
 /// The settings of the process, checked.
@@ -51,6 +52,8 @@ pub struct Options {
     pub zserver_connect: bool,
     /// Outgoing connections to internal addresses are refused.
     pub deny_out_internal: bool,
+    /// How the kernel finds out that a client vanished.
+    pub tcp: TcpOptions,
     /// Mode of ipc files.
     pub ipc_file_mode: Option<u32>,
     /// Where certificates and keys are.
@@ -87,6 +90,8 @@ struct Sizes {
     spare_blocks: usize,
     connection_blocks_max: u8,
 }
+/// Longest silence that the kernel can be told to wait for.
+const KEEPALIVE_MAX_S: u32 = 32_767;
 
 impl Words {
     /// The log level, 0 to 4.
@@ -124,6 +129,10 @@ impl Words {
             zserver_stream: self.zserver_stream.clone(),
             zserver_connect: self.zserver_connect,
             deny_out_internal: self.deny_out_internal,
+            tcp: TcpOptions {
+                keepalive: seconds("tcp-keepalive", &self.tcp_keepalive, KEEPALIVE_MAX_S)?,
+                user_timeout: seconds("tcp-user-timeout", &self.tcp_user_timeout, TIMEOUT_MAX_S)?,
+            },
             ipc_file_mode: octal("ipc-file-mode", &self.ipc_file_mode)?,
             tls_identities_dir: self.tls_identities_dir.clone(),
             compression: self.compression,
@@ -239,6 +248,15 @@ fn timeout(name: &str, text: &str) -> Result<u32, Error> {
     number::<u32>(name, text).map(|seconds| seconds.min(TIMEOUT_MAX_S) * 1000)
 }
 
+/// A duration, if it is not 0.
+fn seconds(name: &str, text: &str, max: u32) -> Result<Option<Duration>, Error> {
+    match number::<u32>(name, text)? {
+        0 => Ok(None),
+        n if n <= max => Ok(Some(Duration::from_secs(n.into()))),
+        _ => Err(Error(format!("failed to parse {name}: value must be at most {max}"))),
+    }
+}
+
 fn octal(name: &str, text: &str) -> Result<Option<u32>, Error> {
     let mode = u32::from_str_radix(text, 8)
         .map_err(|reason| Error(format!("failed to parse {name}: {reason}")))?;
@@ -334,6 +352,8 @@ mod tests {
             "req-timeout",
             "stream-timeout",
             "ipc-file-mode",
+            "tcp-keepalive",
+            "tcp-user-timeout",
         ] {
             let words =
                 Words::parse_line(["connmgr".into(), format!("--{name}=x")].iter()).unwrap();
@@ -341,7 +361,7 @@ mod tests {
             let text = result.err().map(|error| error.to_string());
             assert_eq!(text, Some(format!("failed to parse {name}: {digit}")));
         }
-        let cases: [(&[&str], &str); 20] = [
+        let cases: [(&[&str], &str); 21] = [
             (&["--workers=0"], "failed to parse workers: value must be at least 1"),
             (&["--workers=1025"], "failed to parse workers: value too large"),
             (&["--id="], "failed to parse id: value cannot be empty or contain a space"),
@@ -361,6 +381,10 @@ mod tests {
             (&["--prometheus=x"], "failed to parse prometheus: invalid TCP address or port: x"),
             (&["--prometheus=1,x"], "failed to parse prometheus: invalid param: x"),
             (&["--debug-socket=x,y"], "failed to parse debug-socket: invalid param: y"),
+            (
+                &["--tcp-keepalive=32768"],
+                "failed to parse tcp-keepalive: value must be at most 32767",
+            ),
             (
                 &["--debug-socket=x,mode=8"],
                 "failed to parse debug-socket: failed to parse mode: invalid digit found in string",

@@ -7,7 +7,7 @@ use http1::Reason;
 
 use crate::Net;
 use crate::answer::Answer;
-use crate::conn::{BODY, EXPECT, HUP, Kept, REQ, STARTED, State, UNREAD};
+use crate::conn::{BODY, EXPECT, HUP, Kept, REQ, SECURE, STARTED, State, UNREAD};
 use crate::peers::PeerId;
 use crate::worker::Worker;
 
@@ -17,6 +17,8 @@ enum Got {
     Bytes(usize),
     Nothing,
     Closed,
+    /// Plain text where TLS is spoken.
+    Plain,
 }
 
 impl Worker {
@@ -59,7 +61,8 @@ impl Worker {
         }
     }
 
-    /// One read of at most `limit` bytes. A short read has emptied the socket.
+    /// One read of at most `limit` bytes. A short read has emptied the socket, but for TLS: there
+    /// it is a record that ended.
     fn read(&mut self, net: &mut impl Net, slot: u32, limit: usize) -> Got {
         let Some(conn) = self.conns.at_mut(slot) else { return Got::Nothing };
         loop {
@@ -70,8 +73,7 @@ impl Worker {
                     return Got::Closed;
                 }
                 Ok(n) => {
-                    let hup = conn.has(HUP);
-                    conn.set(UNREAD, hup || n == limit);
+                    conn.set(UNREAD, n == limit || conn.has(HUP) || conn.has(SECURE));
                     self.counters.bytes_in += n as u64;
                     return Got::Bytes(n);
                 }
@@ -80,6 +82,7 @@ impl Worker {
                     return Got::Nothing;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::InvalidData => return Got::Plain,
                 Err(_) => return Got::Closed,
             }
         }
@@ -99,6 +102,11 @@ impl Worker {
                 true
             }
             Got::Nothing => false,
+            Got::Plain => {
+                self.counters.plain_on_tls += 1;
+                self.refuse(slot, &Answer::PLAIN_ON_TLS, 0);
+                false
+            }
             Got::Closed => {
                 self.close(net, slot);
                 false
@@ -163,7 +171,7 @@ impl Worker {
                 true
             }
             Got::Nothing => false,
-            Got::Closed => {
+            Got::Closed | Got::Plain => {
                 self.client_left(net, slot);
                 false
             }
@@ -182,20 +190,26 @@ impl Worker {
         self.client_gone(net, slot);
     }
 
+    /// While lingering: throws bytes away, up to a limit. A client that sends more is held up
+    /// until its time is over or it has closed; its answer is not lost to a reset until then.
     fn discard(&mut self, net: &mut impl Net, slot: u32) -> bool {
         let limit = self.scratch.len();
-        let got = self.read(net, slot, limit);
-        let Some(conn) = self.conns.at_mut(slot) else { return false };
-        match got {
-            Got::Bytes(n) if conn.left > n as u64 => {
-                conn.left -= n as u64;
+        let Some(conn) = self.conns.at(slot) else { return false };
+        let got = match conn.left {
+            0 if conn.has(HUP) => Got::Closed,
+            0 => Got::Nothing,
+            _ => self.read(net, slot, limit),
+        };
+        match (got, self.conns.at_mut(slot)) {
+            (Got::Bytes(n), Some(conn)) => {
+                conn.left = conn.left.saturating_sub(n as u64);
                 true
             }
-            Got::Nothing => false,
-            Got::Bytes(_) | Got::Closed => {
+            (Got::Closed | Got::Plain, _) => {
                 self.close(net, slot);
                 false
             }
+            _ => false,
         }
     }
 
@@ -246,7 +260,7 @@ impl Worker {
                 outcome.map(|_| n)
             }
             Got::Nothing => Ok(0),
-            Got::Closed => {
+            Got::Closed | Got::Plain => {
                 self.client_left(net, slot);
                 Ok(0)
             }

@@ -34,6 +34,14 @@ pub struct Words {
     /// mode=OCTAL, user=NAME, group=NAME [default: 0.0.0.0:8000,stream]
     #[arg(long, value_name = "SPEC", help_heading = CLIENTS)]
     pub listen: Vec<String>,
+    /// Ask clients that were silent for so many seconds, in the kernel, whether they are there;
+    /// 0: as the system is set
+    #[arg(long, value_name = "S", default_value = "0", help_heading = CLIENTS)]
+    pub tcp_keepalive: String,
+    /// Give up clients that have not acknowledged bytes for so many seconds; 0: as the system is
+    /// set
+    #[arg(long, value_name = "S", default_value = "0", help_heading = CLIENTS)]
+    pub tcp_user_timeout: String,
     /// Directory of certificates (NAME.crt) and keys (NAME.key)
     #[arg(long, value_name = "DIR", default_value = ".", help_heading = CLIENTS)]
     pub tls_identities_dir: PathBuf,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use evloop::arena::Arena;
 use zhttp::{Ext, Head, Id};
 
-use crate::conn::{Conn, REQ, State};
+use crate::conn::{Conn, REQ, SECURE, State};
 use crate::keepalive::Cycle;
 use crate::net::Net;
 use crate::peers::{PeerId, Peers};
@@ -49,6 +49,8 @@ pub enum Output {
 pub struct Client {
     /// Where it is; none for Unix sockets.
     pub address: Option<SocketAddr>,
+    /// Whether it speaks TLS: its requests are `https`.
+    pub secure: bool,
     /// Whether its listener is one of req mode.
     pub req: bool,
     /// Which listener of the process accepted it.
@@ -171,6 +173,7 @@ impl Worker {
         self.now = now;
         let client = client.into();
         let mut conn = Conn::new(client.address);
+        conn.set(SECURE, client.secure);
         conn.set(REQ, client.req);
         (conn.listener, conn.since_s) = (client.listener, (now / 1000) as u32);
         let slot = self.conns.insert(conn).index;
@@ -255,6 +258,12 @@ impl Worker {
         if self.conns.at(slot).is_some_and(|conn| conn.state != State::Gone) {
             net.close(slot);
         }
+        self.forget(slot);
+    }
+
+    /// Closes as [`Worker::close`] does, after a regular end.
+    pub(crate) fn end(&mut self, net: &mut impl Net, slot: u32) {
+        net.end(slot);
         self.forget(slot);
     }
 

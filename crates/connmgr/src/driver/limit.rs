@@ -12,6 +12,7 @@ pub(crate) struct Limit {
     max: usize,
     used: AtomicUsize,
     paused: AtomicBool,
+    full_said: AtomicBool,
     no_files_said: AtomicBool,
     wakers: Mutex<Vec<Arc<Waker>>>,
 }
@@ -22,6 +23,7 @@ impl Limit {
             max,
             used: AtomicUsize::new(0),
             paused: AtomicBool::new(false),
+            full_said: AtomicBool::new(false),
             no_files_said: AtomicBool::new(false),
             wakers: Mutex::new(Vec::new()),
         }
@@ -32,6 +34,11 @@ impl Limit {
         if let Ok(mut wakers) = self.wakers.lock() {
             wakers.push(waker);
         }
+    }
+
+    /// Most connections.
+    pub(crate) fn max(&self) -> usize {
+        self.max
     }
 
     /// Takes room for one connection. False: there is none, and the worker will be woken.
@@ -47,6 +54,11 @@ impl Limit {
     fn try_take(&self) -> bool {
         let add = |used: usize| (used < self.max).then_some(used + 1);
         self.used.fetch_update(Ordering::SeqCst, Ordering::SeqCst, add).is_ok()
+    }
+
+    /// A worker is stopped by the limit. True the first time, when it is worth a line.
+    pub(crate) fn is_full_news(&self) -> bool {
+        !self.full_said.swap(true, Ordering::Relaxed)
     }
 
     /// Marks that a worker waits though the limit has room, for the process is out of files.

@@ -1,6 +1,7 @@
 //! Runs the engine on real sockets: start, threads, stop (`spec/connmgr.md §2`, §3).
 
 mod between;
+mod certs;
 mod dump;
 mod inspect;
 mod limit;
@@ -8,6 +9,7 @@ pub mod listen;
 mod page;
 mod reqside;
 mod sockets;
+mod tls;
 mod trace;
 mod waiting;
 mod workloop;
@@ -26,7 +28,8 @@ use crate::{Blocks, Config, Worker};
 use between::Middle;
 use inspect::Inspector;
 use limit::Limits;
-use listen::Listener;
+use listen::{ListenSpec, Listener};
+use tls::Shared;
 use workloop::{Direct, WAKE, WorkLoop};
 use zmqside::ZmqSide;
 
@@ -74,6 +77,7 @@ fn run(options: &Options) -> Result<(), String> {
     let limits = open_files(options);
     let context = zmq::Context::new();
     let listeners = bind(options)?;
+    let _files: Vec<_> = options.listen.iter().filter_map(ListenSpec::file).collect();
     let zmq = if listeners.is_empty() { None } else { Some(ZmqSide::new(&context, options)?) };
     let poll = Poll::new().map_err(loop_error)?;
     let waker = Arc::new(Waker::new(poll.registry(), WAKE).map_err(loop_error)?);
@@ -262,7 +266,7 @@ fn random() -> u32 {
 fn open_files(options: &Options) -> Limits {
     let files = evloop::limits::raise_open_files();
     let fits = files.saturating_sub(FILES_RESERVED + 4 * u64::from(options.workers)).max(1);
-    let has_req = options.listen.iter().any(listen::ListenSpec::is_req);
+    let has_req = options.listen.iter().any(ListenSpec::is_req);
     let req = if has_req { options.req_maxconn } else { 0 };
     let fits = usize::try_from(fits).unwrap_or(usize::MAX).saturating_sub(req).max(1);
     if fits < options.stream_maxconn {
@@ -287,9 +291,18 @@ fn attach(socket: &zsock::Socket, spec: &str, options: &Options, mode: &str) -> 
 
 fn bind(options: &Options) -> Result<Vec<(Listener, bool)>, String> {
     let mut listeners = Vec::new();
+    let has_tls = options.listen.iter().any(|spec| spec.tls().is_some());
+    let shared = has_tls.then(|| Shared::new(&options.tls_identities_dir));
     for spec in &options.listen {
-        let listener = Listener::bind(spec).map_err(|e| format!("failed to bind {spec}: {e}"))?;
+        let mut listener = Listener::bind(spec, &options.tcp)
+            .map_err(|e| format!("failed to bind {spec}: {e}"))?;
+        if let Some(shared) = &shared {
+            listener = listener.with_tls(spec, shared);
+        }
         log::info!("listening on {}", listener.describe(spec));
+        if let Some(port) = listener.tls() {
+            port.check();
+        }
         listeners.push((listener, spec.is_req()));
     }
     Ok(listeners)

@@ -12,6 +12,7 @@ use super::inspect::{Inspection, Inspector};
 use super::limit::{Limits, Share};
 use super::listen::Listener;
 use super::sockets::{FIRST_CLIENT, Sockets};
+use super::tls::Context;
 use super::zmqside::ZmqSide;
 use crate::{Client, Output, Session, Worker};
 
@@ -29,7 +30,7 @@ const MESSAGES_MAX: usize = 500;
 /// Rounds in which peers may turn out to be gone before the loop looks at other events.
 const GONE_MAX: usize = 8;
 
-/// How long to wait when the process is out of files.
+/// How long to wait when accepting fails, as for want of files.
 const NO_FILES_MS: u64 = 100;
 
 /// How a worker reaches the ZeroMQ sockets.
@@ -71,6 +72,7 @@ pub(crate) struct WorkLoop<E> {
 struct Acceptor {
     listener: Listener,
     req: bool,
+    tls: Option<Arc<Context>>,
     /// The kernel may have connections that were not accepted.
     ready: bool,
 }
@@ -88,7 +90,8 @@ impl<E: Exchange> WorkLoop<E> {
         let mut acceptors = Vec::new();
         for (n, (mut listener, req)) in listeners.into_iter().enumerate() {
             listener.register(poll.registry(), Token(FIRST_LISTENER + n))?;
-            acceptors.push(Acceptor { listener, req, ready: true });
+            let tls = listener.tls().map(|port| Context::new(port.clone()).map(Arc::new));
+            acceptors.push(Acceptor { tls: tls.transpose()?, listener, req, ready: true });
         }
         Ok(Self {
             poll,
@@ -169,9 +172,11 @@ impl<E: Exchange> WorkLoop<E> {
         let conn = place as u32;
         let closed = event.is_read_closed() || event.is_error();
         if event.is_readable() || closed {
+            self.sockets.arrived(conn, closed);
             self.worker.readable(now, &mut self.sockets, conn, closed);
         }
         if event.is_writable() {
+            self.sockets.has_room(conn);
             self.worker.writable(now, &mut self.sockets, conn);
         }
     }
@@ -205,10 +210,17 @@ impl<E: Exchange> WorkLoop<E> {
     /// Accepts one connection. False: no more now.
     fn accept_one(&mut self, now: u64, n: usize) -> bool {
         let req = self.listeners[n].req;
-        if !self.share(req).take() {
+        let share = self.share(req);
+        if !share.take() {
+            if share.limit.is_full_news() {
+                let max = share.limit.max();
+                log::warn!("{max} clients are the limit: others wait until one of them leaves");
+            }
             return false;
         }
         let result = self.listeners[n].listener.accept();
+        let tls = self.listeners[n].tls.as_ref();
+        let result = result.and_then(|(stream, address)| Ok((stream.with_tls(tls)?, address)));
         let (stream, address) = match result {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -223,7 +235,8 @@ impl<E: Exchange> WorkLoop<E> {
         }
         // Listeners beyond the last number share it.
         let listener = u8::try_from(n).unwrap_or(u8::MAX);
-        let conn = self.worker.accept(now, Client { address, req, listener });
+        let client = Client { address, secure: tls.is_some(), req, listener };
+        let conn = self.worker.accept(now, client);
         if let Err(error) = self.sockets.add(self.poll.registry(), conn, stream) {
             log::error!("accept error: {error}");
             self.worker.readable(now, &mut self.sockets, conn, true);
@@ -232,22 +245,29 @@ impl<E: Exchange> WorkLoop<E> {
     }
 
     fn accept_failed(&mut self, now: u64, n: usize, error: &io::Error) {
-        match error.raw_os_error() {
-            _ if error.kind() == io::ErrorKind::WouldBlock => self.listeners[n].ready = false,
-            Some(code) if code == EMFILE || code == ENFILE => {
+        match error.kind() {
+            io::ErrorKind::WouldBlock => self.listeners[n].ready = false,
+            // That client is gone again; the next one is not.
+            io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => {}
+            _ => {
                 self.no_files_until = now + NO_FILES_MS;
                 let req = self.listeners[n].req;
-                if self.share(req).limit.out_of_files() {
+                if !is_shortage(error) {
+                    log::error!("accept error: {error}");
+                } else if self.share(req).limit.out_of_files() {
                     log::error!("accept error: {error}; accepting goes on as connections close");
                 }
             }
-            _ => log::error!("accept error: {error}"),
         }
     }
 }
 
-const EMFILE: i32 = rustix::io::Errno::MFILE.raw_os_error();
-const ENFILE: i32 = rustix::io::Errno::NFILE.raw_os_error();
+/// Whether the system is out of something that comes back.
+fn is_shortage(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let short = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    short.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
 
 /// The exchange of an only worker: it owns the ZeroMQ sockets.
 pub(crate) struct Direct<S> {
@@ -305,5 +325,115 @@ impl<S: FnMut() -> bool> Exchange for Direct<S> {
 
     fn stops(&mut self) -> bool {
         (self.stops)()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    use std::time::Instant;
+
+    use mio::Waker;
+
+    use super::*;
+    use crate::driver::listen::{ListenSpec, TcpOptions};
+    use crate::{Blocks, Config};
+
+    /// No wait of these tests is longer.
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// Nobody to talk to: counts turns, and stops when told.
+    #[derive(Clone, Default)]
+    struct Alone {
+        turns: Arc<AtomicUsize>,
+        clients: Arc<AtomicUsize>,
+        stop: Arc<AtomicBool>,
+    }
+
+    impl Exchange for Alone {
+        fn receive(&mut self, _: u64, worker: &mut Worker, _: &mut Sockets) {
+            self.turns.fetch_add(1, Ordering::Relaxed);
+            self.clients.store(worker.len(), Ordering::Relaxed);
+        }
+
+        fn send(&mut self, _: u64, _: &mut Worker) -> bool {
+            false
+        }
+
+        fn next_deadline(&self, _: u64) -> Option<u64> {
+            None
+        }
+
+        fn is_ready(&self) -> bool {
+            false
+        }
+
+        fn stops(&mut self) -> bool {
+            self.stop.load(Ordering::Relaxed)
+        }
+    }
+
+    fn make(max: usize) -> (WorkLoop<Alone>, Arc<Waker>, u16, Alone) {
+        let poll = Poll::new().unwrap();
+        let waker = Arc::new(Waker::new(poll.registry(), WAKE).unwrap());
+        let limits = Limits::new(max, max);
+        limits.join(&waker);
+        let inspection = Inspector::new(Blocks::default()).join(waker.clone());
+        let spec: ListenSpec = "127.0.0.1:0".parse().unwrap();
+        let listener = Listener::bind(&spec, &TcpOptions::default()).unwrap();
+        let port = listener.describe(&spec).rsplit(':').next().unwrap().parse().unwrap();
+        let (worker, alone) = (Worker::new(Config::default()), Alone::default());
+        let listeners = vec![(listener, false)];
+        let work = WorkLoop::new(poll, worker, listeners, limits, inspection, alone.clone());
+        let work = work.unwrap();
+        (work, waker, port, alone)
+    }
+
+    #[test]
+    fn waits_without_turning_when_the_limit_is_reached() {
+        let (work, waker, port, alone) = make(2);
+        let thread = std::thread::spawn(move || work.run());
+        let mut clients: Vec<TcpStream> =
+            (0..4).map(|_| TcpStream::connect(("127.0.0.1", port)).unwrap()).collect();
+        let start = Instant::now();
+        let wait = |count| {
+            while alone.clients.load(Ordering::Relaxed) != count {
+                assert!(start.elapsed() < PATIENCE);
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        };
+        wait(2);
+        let before = alone.turns.load(Ordering::Relaxed);
+        // Ample time for thousands of turns, if it did turn.
+        std::thread::sleep(Duration::from_millis(300));
+        let turns = alone.turns.load(Ordering::Relaxed) - before;
+        assert!(turns < 10, "{turns} turns with nothing to do");
+        // The room of those that leave is for those that wait.
+        clients.drain(..2);
+        let two = clients.len();
+        wait(two);
+        clients.clear();
+        wait(0);
+        alone.stop.store(true, Ordering::Relaxed);
+        waker.wake().unwrap();
+        thread.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn a_shortage_of_files_pauses_accepting() {
+        for errno in [rustix::io::Errno::MFILE, rustix::io::Errno::NOBUFS, rustix::io::Errno::PERM]
+        {
+            let (mut work, _waker, port, _alone) = make(10);
+            let _client = TcpStream::connect(("127.0.0.1", port)).unwrap();
+            let now = work.clock.now_ms() + 1_000;
+            work.accept_failed(now, 0, &errno.into());
+            work.accept(now + NO_FILES_MS - 1);
+            assert_eq!(work.worker.len(), 0);
+            let timeout = work.timeout().unwrap();
+            assert!(timeout > Duration::from_millis(NO_FILES_MS / 2), "{timeout:?}");
+            work.accept(now + NO_FILES_MS);
+            assert_eq!(work.worker.len(), 1);
+        }
     }
 }
