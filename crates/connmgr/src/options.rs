@@ -351,6 +351,8 @@ mod tests {
             "messages-max",
             "req-timeout",
             "stream-timeout",
+            "tcp-keepalive",
+            "tcp-user-timeout",
             "ipc-file-mode",
             "tcp-keepalive",
             "tcp-user-timeout",

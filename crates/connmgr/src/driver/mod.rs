@@ -124,6 +124,11 @@ fn operators(
             .map_err(|e| format!("prometheus listener: failed to bind {}: {e}", spec.address))?;
         log::info!("metrics on {address}");
     }
+    if let Some(spec) = &options.debug_socket {
+        let (inspector, lines) = (inspector.clone(), 1000 * usize::from(options.workers) + 1000);
+        admin::serve_debug(&spec.address, lines, move || dump::lines(&inspector.ask()))
+            .map_err(|e| format!("debug socket: failed to bind {}: {e}", spec.address))?;
+    }
     let inspector = inspector.clone();
     let dump = move || dump::lines(&inspector.ask()).iter().for_each(|line| log::info!("{line}"));
     evloop::signals::on_dump(dump).map_err(loop_error)

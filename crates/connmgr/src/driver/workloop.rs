@@ -233,9 +233,10 @@ impl<E: Exchange> WorkLoop<E> {
             Some(address) => log::debug!("accepted connection from {address}"),
             None => log::debug!("accepted connection from a Unix socket"),
         }
+        let secure = tls.is_some();
         // Listeners beyond the last number share it.
         let listener = u8::try_from(n).unwrap_or(u8::MAX);
-        let client = Client { address, secure: tls.is_some(), req, listener };
+        let client = Client { address, secure, req, listener };
         let conn = self.worker.accept(now, client);
         if let Err(error) = self.sockets.add(self.poll.registry(), conn, stream) {
             log::error!("accept error: {error}");
