@@ -6,7 +6,10 @@ use super::inspect::{Overview, Report};
 use crate::{Counters, LISTENERS_MAX, Phase};
 
 /// One counter: its label value, and where it is.
-type Entry = (&'static str, fn(&Counters) -> u64);
+type Entry = (&'static str, Get);
+
+/// Where a figure is.
+type Get = fn(&Counters) -> u64;
 
 /// How requests ended.
 const OUTCOMES: [Entry; 6] = [
@@ -42,7 +45,7 @@ const DROPS: [Entry; 9] = [
 pub(crate) fn page(prefix: &str, overview: &Overview, listeners: &[String]) -> String {
     let reports: Vec<&Report> =
         overview.workers.iter().filter_map(|worker| worker.report.as_ref()).collect();
-    let sum = |get: fn(&Counters) -> u64| -> u64 { reports.iter().map(|r| get(&r.counters)).sum() };
+    let sum = |get: Get| -> u64 { reports.iter().map(|r| get(&r.counters)).sum() };
     let mut text = Text::new(prefix);
     text.counter(
         "connmgr_requests_total",
@@ -91,8 +94,8 @@ pub(crate) fn page(prefix: &str, overview: &Overview, listeners: &[String]) -> S
     text.into_string()
 }
 
-fn counters(text: &mut Text, sum: &dyn Fn(fn(&Counters) -> u64) -> u64) {
-    let all: [(&str, &str, fn(&Counters) -> u64); 7] = [
+fn counters(text: &mut Text, sum: &dyn Fn(Get) -> u64) {
+    let all: [(&str, &str, Get); 7] = [
         ("connmgr_accepts_total", "Connections accepted", |c| c.accepts),
         ("connmgr_received_bytes_total", "Bytes read from clients", |c| c.bytes_in),
         ("connmgr_sent_bytes_total", "Bytes written to clients", |c| c.bytes_out),
@@ -112,7 +115,7 @@ fn by_label(
     help: &str,
     label: &str,
     entries: &[Entry],
-    sum: &dyn Fn(fn(&Counters) -> u64) -> u64,
+    sum: &dyn Fn(Get) -> u64,
 ) {
     let mut family = text.family(Kind::Counter, name, help);
     for (value, get) in entries {
