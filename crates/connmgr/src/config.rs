@@ -13,6 +13,15 @@ pub struct Config {
     pub buffer_size: u32,
     /// Silence of the client that ends a connection (`--stream-timeout`).
     pub stream_timeout_ms: u32,
+    /// Whether WebSocket messages may be compressed (`--compression`).
+    pub compression: bool,
+    /// Whether clients may keep their compression window between messages, which holds about
+    /// 43 KB for each of them (`--compression-takeover`).
+    pub compression_takeover: bool,
+    /// Messages that may wait for one client that does not read (`--messages-max`).
+    pub messages_max: usize,
+    /// Most bytes of a client's WebSocket message, inflated (`--message-size-max`).
+    pub message_size_max: u64,
     /// Bytes that may wait for clients that do not read, all together.
     pub pinned_max: usize,
 }
@@ -25,6 +34,10 @@ impl Default for Config {
             first_counter: 0,
             buffer_size: 8192,
             stream_timeout_ms: 1_800_000,
+            compression: false,
+            compression_takeover: false,
+            messages_max: 100,
+            message_size_max: u64::MAX,
             pinned_max: 1 << 30,
         }
     }

@@ -12,6 +12,7 @@ use http1::{Decoder, Version};
 
 use crate::outqueue::OutQueue;
 use crate::peers::PeerId;
+use crate::ws::Ws;
 
 /// Where a connection stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +60,15 @@ pub(crate) const ABORT: Flag = Flag(1 << 13);
 pub(crate) const UNTAKEN: Flag = Flag(1 << 14);
 /// The processes that could have taken the request left: short patience.
 pub(crate) const LOST: Flag = Flag(1 << 15);
+
+/// The request opens a WebSocket.
+pub(crate) const WS: Flag = Flag(1 << 16);
+/// Our close frame was written or queued.
+pub(crate) const CLOSE_SENT: Flag = Flag(1 << 17);
+/// The client's close frame was read.
+pub(crate) const CLOSE_GOT: Flag = Flag(1 << 18);
+/// How long to wait for the other close has been fixed.
+pub(crate) const CLOSE_TIMED: Flag = Flag(1 << 19);
 
 /// The flags of one request; the others belong to the connection.
 const REQUEST_FLAGS: u32 = V10.0
@@ -137,6 +147,8 @@ pub(crate) struct Conn {
     pub(crate) inbuf: Option<Box<Kept>>,
     /// Bytes that the socket did not take; freed when empty.
     pub(crate) out: Option<Box<OutQueue>>,
+    /// What only a WebSocket needs.
+    pub(crate) ws: Option<Box<Ws>>,
     /// Body bytes that the announced Content-Length still asks for; while lingering, bytes that
     /// may still be thrown away.
     pub(crate) left: u64,
@@ -179,6 +191,7 @@ impl Conn {
         Self {
             inbuf: None,
             out: None,
+            ws: None,
             left: 0,
             decoder: Decoder::Length(0),
             counter: 0,
@@ -209,6 +222,11 @@ impl Conn {
 
     pub(crate) fn set(&mut self, flag: Flag, on: bool) {
         self.flags.set(flag, on);
+    }
+
+    /// Whether it is a WebSocket that has been accepted and is not over.
+    pub(crate) fn is_open_ws(&self) -> bool {
+        self.has(WS) && self.has(STARTED) && self.state == State::Request
     }
 
     pub(crate) fn version(&self) -> Version {

@@ -23,6 +23,9 @@ mod session;
 mod timeouts;
 mod turn;
 mod worker;
+mod ws;
+mod ws_in;
+mod ws_out;
 
 pub use config::Config;
 pub use counters::Counters;

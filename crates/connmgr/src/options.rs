@@ -78,6 +78,14 @@ pub struct Words {
     /// Allow WebSocket compression
     #[arg(long)]
     pub compression: bool,
+    /// Let clients keep their compression window between messages: smaller messages, and about
+    /// 43 KB of memory for each such WebSocket
+    #[arg(long)]
+    pub compression_takeover: bool,
+    /// Most bytes of a WebSocket message from a client, decompressed; 0: no limit, for messages
+    /// are passed on as they come
+    #[arg(long, value_name = "N", default_value = "0")]
+    pub message_size_max: String,
     /// Refuse outgoing connections to internal addresses
     #[arg(long)]
     pub deny_out_internal: bool,
@@ -105,6 +113,14 @@ pub struct Options {
     pub buffer_size: u32,
     /// Silence of a client that ends its connection, in milliseconds.
     pub stream_timeout_ms: u32,
+    /// Whether WebSocket messages may be compressed.
+    pub compression: bool,
+    /// Whether clients may keep their compression window between messages.
+    pub compression_takeover: bool,
+    /// Messages that may wait for one client that does not read.
+    pub messages_max: usize,
+    /// Most bytes of a client's WebSocket message.
+    pub message_size_max: u64,
     /// Where to listen.
     pub listen: Vec<ListenSpec>,
     /// ZeroMQ spec bases.
@@ -163,6 +179,13 @@ impl Words {
             stream_timeout_ms: number::<u32>("stream-timeout", &self.stream_timeout)?
                 .min(TIMEOUT_MAX_S)
                 * 1000,
+            compression: self.compression,
+            compression_takeover: self.compression_takeover,
+            messages_max: number("messages-max", &self.messages_max)?,
+            message_size_max: match number("message-size-max", &self.message_size_max)? {
+                0 => u64::MAX,
+                size => size,
+            },
             listen,
             zclient_stream: or_default(&self.zclient_stream, "ipc://client"),
             zclient_connect: self.zclient_connect,
@@ -204,7 +227,6 @@ impl Words {
 
     fn buffer(&self) -> Result<u32, Error> {
         number::<usize>("body-buffer-size", &self.body_buffer_size)?;
-        number::<usize>("messages-max", &self.messages_max)?;
         number::<u32>("req-timeout", &self.req_timeout)?;
         match number::<u32>("buffer-size", &self.buffer_size)? {
             size @ 256..=16_777_216 => Ok(size),
@@ -232,7 +254,6 @@ impl Words {
     fn left_out(&self) -> Result<Vec<&'static str>, Error> {
         let asked = [
             (self.has_client_side(), "outgoing connections (--zserver-req, --zserver-stream)"),
-            (self.compression, "WebSocket compression (--compression)"),
             (self.debug_socket.is_some(), "the debug socket (--debug-socket)"),
             (self.prometheus.is_some(), "metrics (--prometheus)"),
         ];
@@ -285,16 +306,21 @@ mod tests {
             "--zclient-stream=ipc://run/x",
         ])
         .unwrap();
-        assert_eq!((options.stream_maxconn, options.listen.len()), (50_000, 2));
-        assert_eq!(options.left_out.len(), 2);
+        assert_eq!(
+            (options.stream_maxconn, options.listen.len(), options.compression),
+            (50_000, 2, true)
+        );
+        assert_eq!(options.left_out.len(), 1);
+        assert_eq!((options.messages_max, options.message_size_max), (100, u64::MAX));
     }
 
     #[test]
     fn names_the_option_and_the_reason() {
-        let cases: [(&[&str], &str); 14] = [
+        let cases: [(&[&str], &str); 15] = [
             (&["--workers=x"], "failed to parse workers: invalid digit found in string"),
             (&["--workers=0"], "failed to parse workers: value must be at least 1"),
             (&["--workers=1025"], "failed to parse workers: value too large"),
+            (&["--messages-max=-1"], "failed to parse messages-max: invalid digit found in string"),
             (&["--id="], "failed to parse id: value cannot be empty or contain a space"),
             (&["--id=a b"], "failed to parse id: value cannot be empty or contain a space"),
             (&["--stream-maxconn=10000000"], "total maxconn is too large"),

@@ -35,6 +35,11 @@ impl OutQueue {
         self.len
     }
 
+    /// Pieces in the queue.
+    pub(crate) fn pieces(&self) -> usize {
+        self.pieces.len()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.pieces.is_empty()
     }

@@ -1,14 +1,15 @@
 //! From a request head to the first ZHTTP packet (`spec/connmgr.md §4.1`, `spec/zhttp.md §3.1`).
 
-use arrayvec::{ArrayString, ArrayVec};
-use http1::{BodyKind, Decoder, HeaderSlots, Reason, RequestHead, Version, parse_request};
+use arrayvec::ArrayString;
+use http1::{Decoder, HeaderSlots, Reason, RequestHead, Version, parse_request};
 use std::fmt::Write as _;
 use zhttp::{Ext, Head, Id};
 
 use crate::answer::Answer;
-use crate::conn::{BODY, EXPECT, HEAD, PERSIST, State, UNTAKEN, V10};
+use crate::conn::{BODY, EXPECT, HEAD, PERSIST, State, UNTAKEN, V10, WS};
 use crate::session::Session;
 use crate::worker::{Output, Worker};
+use crate::ws::{self, Ws};
 
 /// Longest URI that is passed on.
 const URI_MAX: usize = 4096;
@@ -46,9 +47,11 @@ impl Worker {
         conn.set(V10, head.version == Version::V10);
         conn.set(PERSIST, head.persistent);
         conn.set(HEAD, head.method == "HEAD");
-        let answer = match uri(head) {
-            _ if wants_websocket(head) => websocket_answer(head),
-            Ok(uri) if uri.len() <= URI_MAX => return self.start(slot, head, &uri),
+        let wants_ws = ws::is_wanted(head);
+        let ws = if wants_ws { Ws::open(&self.config, head) } else { None };
+        let answer = match uri(head, if wants_ws { "ws" } else { "http" }) {
+            _ if wants_ws && ws.is_none() => Answer::BAD_WEBSOCKET,
+            Ok(uri) if uri.len() <= URI_MAX => return self.start(slot, head, &uri, ws),
             Ok(_) => Answer::FAILED,
             Err(reason) => Answer::unreadable(reason),
         };
@@ -56,12 +59,16 @@ impl Worker {
     }
 
     /// Opens the session and sends its first packet.
-    fn start(&mut self, slot: u32, head: &RequestHead<'_, '_>, uri: &str) {
+    fn start(&mut self, slot: u32, head: &RequestHead<'_, '_>, uri: &str, ws: Option<Box<Ws>>) {
         let counter = self.new_counter();
         let buffer_size = self.config.buffer_size;
         let Some(conn) = self.conns.at_mut(slot) else { return };
         conn.state = State::Request;
         conn.set(UNTAKEN, true);
+        conn.set(WS, ws.is_some());
+        // Nothing follows a WebSocket, nor its refusal.
+        conn.set(PERSIST, head.persistent && ws.is_none());
+        conn.ws = ws;
         conn.set(BODY, !head.body.is_empty());
         conn.set(EXPECT, head.expects_continue);
         conn.decoder = Decoder::new(head.body);
@@ -106,7 +113,7 @@ fn first_packet(
         f.method(head.method).uri(uri);
         f.headers(head.headers.iter().map(|h| (h.name, h.value)));
         f.credits(credits).flag("more", !head.body.is_empty());
-        f.flag("stream", true).flag("router-resp", true);
+        f.flag("stream", !ws::is_wanted(head)).flag("router-resp", true);
         let mut text = ArrayString::<46>::new();
         if let Some((ip, port)) = address
             && write!(text, "{ip}").is_ok()
@@ -119,7 +126,7 @@ fn first_packet(
 
 /// The absolute URI of a request: scheme of the connection, host of the target or of the Host
 /// header, path and query as sent.
-fn uri(head: &RequestHead<'_, '_>) -> Result<String, Reason> {
+fn uri(head: &RequestHead<'_, '_>, scheme: &str) -> Result<String, Reason> {
     let (host, path) = match split_absolute(head.target) {
         Some(parts) => parts,
         None if head.target.starts_with('/') => (host_header(head), head.target),
@@ -131,7 +138,7 @@ fn uri(head: &RequestHead<'_, '_>) -> Result<String, Reason> {
         return Err(Reason::HeaderValue);
     }
     let slash = if path.starts_with('/') { "" } else { "/" };
-    Ok(["http://", host, slash, path].concat())
+    Ok([scheme, "://", host, slash, path].concat())
 }
 
 /// Host, and path with query, of a target in absolute form (RFC 9112 §3.2.2).
@@ -157,36 +164,13 @@ fn is_host(host: &str) -> bool {
     !host.is_empty() && !host.contains(stray)
 }
 
-/// `Upgrade: websocket` (`spec/connmgr.md §7.1`).
-fn wants_websocket(head: &RequestHead<'_, '_>) -> bool {
-    let mut upgrades = head.headers.iter().filter(|h| h.name.eq_ignore_ascii_case("upgrade"));
-    upgrades.any(|h| h.value.eq_ignore_ascii_case(b"websocket"))
-}
-
-fn websocket_answer(head: &RequestHead<'_, '_>) -> Answer {
-    let last = |name: &str| {
-        let values: ArrayVec<&[u8], { http1::MAX_HEADERS }> = head
-            .headers
-            .iter()
-            .filter(|h| h.name.eq_ignore_ascii_case(name))
-            .map(|h| h.value)
-            .collect();
-        values.last().copied()
-    };
-    let valid = head.method == "GET"
-        && matches!(head.body, BodyKind::None | BodyKind::Length(0))
-        && last("sec-websocket-version") == Some(b"13")
-        && last("sec-websocket-key").is_some_and(|key| key.len() <= 220);
-    if valid { Answer::NO_WEBSOCKET } else { Answer::BAD_WEBSOCKET }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn uri_of(text: &str) -> Result<String, Reason> {
         let mut slots = HeaderSlots::new();
-        uri(&parse_request(text.as_bytes(), &mut slots).unwrap().unwrap())
+        uri(&parse_request(text.as_bytes(), &mut slots).unwrap().unwrap(), "http")
     }
 
     #[test]

@@ -201,6 +201,10 @@ fn config(options: &Options, worker: u16) -> Config {
         first_counter: random(),
         buffer_size: options.buffer_size,
         stream_timeout_ms: options.stream_timeout_ms,
+        compression: options.compression,
+        compression_takeover: options.compression_takeover,
+        messages_max: options.messages_max,
+        message_size_max: options.message_size_max,
         ..Config::default()
     }
 }
