@@ -150,7 +150,7 @@ pub(crate) struct Conn {
     /// What only a WebSocket needs.
     pub(crate) ws: Option<Box<Ws>>,
     /// Body bytes that the announced Content-Length still asks for; while lingering, bytes that
-    /// may still be thrown away.
+    /// may still be thrown away; before a head, bytes of blank lines that were skipped.
     pub(crate) left: u64,
     /// The request body's framing.
     pub(crate) decoder: Decoder,

@@ -117,7 +117,7 @@ impl Worker {
             log::warn!("received too much data from handler (size={size}, credits={credits})");
             return false;
         }
-        if conn.out.as_ref().is_some_and(|queue| queue.pieces() >= self.config.messages_max) {
+        if conn.out.as_ref().is_some_and(|queue| queue.parts() >= self.config.messages_max) {
             self.counters.messages_limit += 1;
             return false;
         }
