@@ -187,7 +187,8 @@ fn peers_that_give_up_close_without_a_frame() {
 
 #[test]
 fn peers_that_break_a_rule() {
-    let cases: [(fn(&mut Fields<'_>), bool); 5] = [
+    type Fill = fn(&mut Fields<'_>);
+    let cases: [(Fill, bool); 5] = [
         (|f| _ = f.body(&[0; 8193]), true),
         (|f| _ = f.kind(Kind::Ping).body(&[0; 126]), true),
         (|f| _ = f.kind(Kind::Pong).body(&[0; 8193]), true),

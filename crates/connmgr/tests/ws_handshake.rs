@@ -118,7 +118,8 @@ fn refusals_that_cannot_be_passed_on() {
 
 #[test]
 fn peers_that_give_up_or_answer_something_else() {
-    let cases: [(bool, fn(&mut zhttp::Fields<'_>)); 6] = [
+    type Fill = fn(&mut zhttp::Fields<'_>);
+    let cases: [(bool, Fill); 6] = [
         (false, |f| _ = f.kind(Kind::Cancel)),
         (false, |f| _ = f.kind(Kind::Error).condition("bad-request")),
         (true, |f| _ = f.status(200, "OK").body(b"x")),
