@@ -5,7 +5,7 @@ use evloop::timer::Wheel;
 
 use crate::Net;
 use crate::answer::Answer;
-use crate::conn::{CLOSE_TIMED, Conn, LOST, State, UNTAKEN, is_before};
+use crate::conn::{CLOSE_TIMED, Conn, LOST, REQ, State, UNTAKEN, is_before};
 use crate::worker::Worker;
 
 /// How late a deadline may be noticed.
@@ -102,13 +102,16 @@ impl Worker {
         }
     }
 
-    /// Both deadlines as for a connection that may send a request.
+    /// Both deadlines as for a connection that may send a request. In req mode they are one,
+    /// which nothing puts off (`spec/connmgr.md §4.7`).
     pub(crate) fn ready_for_request(&mut self, slot: u32) {
         let now = self.clock();
-        let stream = self.config.stream_timeout_ms;
+        let (stream, req) = (self.config.stream_timeout_ms, self.config.req_timeout_ms);
         if let Some(conn) = self.conns.at_mut(slot) {
-            conn.session_at = now.wrapping_add(zhttp::SESSION_EXPIRY_MS as u32);
-            conn.stream_at = now.wrapping_add(stream);
+            let whole = conn.has(REQ);
+            let session = if whole { req } else { zhttp::SESSION_EXPIRY_MS as u32 };
+            conn.session_at = now.wrapping_add(session);
+            conn.stream_at = now.wrapping_add(if whole { req } else { stream });
         }
         self.arm(slot);
     }
@@ -117,8 +120,8 @@ impl Worker {
     pub(crate) fn client_active(&mut self, slot: u32) {
         let now = self.clock();
         let stream = self.config.stream_timeout_ms;
-        let timed = |conn: &&mut Conn| !conn.has(CLOSE_TIMED);
-        if let Some(conn) = self.conns.at_mut(slot).filter(timed) {
+        let moves = |conn: &&mut Conn| !conn.has(REQ) && !conn.has(CLOSE_TIMED);
+        if let Some(conn) = self.conns.at_mut(slot).filter(moves) {
             conn.stream_at = now.wrapping_add(stream);
             if conn.state == State::Ending {
                 conn.session_at = now.wrapping_add(zhttp::SESSION_EXPIRY_MS as u32);
@@ -183,14 +186,12 @@ impl Worker {
             // Flushed and closed at the end of the turn.
             return self.linger_deadline(slot);
         }
-        if conn.is_open_ws() && !session_over {
-            return self.ws_overdue(slot);
-        }
         if conn.is_open_ws() {
-            self.counters.session_timeouts += 1;
-            return self.answer(slot, &Answer::FAILED);
+            return self.ws_overdue(slot, session_over);
         }
-        if session_over {
+        if conn.has(REQ) {
+            self.counters.req_timeouts += u64::from(conn.state != State::Linger);
+        } else if session_over {
             self.counters.session_timeouts += u64::from(waiting);
         } else {
             self.counters.stream_timeouts += 1;

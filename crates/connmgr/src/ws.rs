@@ -102,7 +102,10 @@ impl Worker {
                     self.answer(slot, &answer);
                 }
             }
-            Kind::Cancel | Kind::Error => self.answer(slot, &Answer::FAILED),
+            Kind::Cancel | Kind::Error => {
+                self.counters.peer_cancels += 1;
+                self.answer(slot, &Answer::FAILED);
+            }
             _ => {
                 self.counters.unexpected += 1;
                 self.cancel(slot);

@@ -101,7 +101,8 @@ impl Worker {
                 true
             }
             Got::Nothing => false,
-            Got::Closed => {
+            // No client can fall back behind its handshake.
+            Got::Closed | Got::Plain => {
                 // Without a close frame, also by half a close (spec/connmgr.md §4.6).
                 self.client_gone(net, slot);
                 false

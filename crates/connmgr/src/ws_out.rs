@@ -88,7 +88,10 @@ impl Worker {
         match packet.kind {
             Kind::Credit | Kind::KeepAlive => {}
             Kind::HandoffStart => self.hand_off(slot),
-            Kind::Cancel | Kind::Error => self.abort_ws(slot),
+            Kind::Cancel | Kind::Error => {
+                self.counters.peer_cancels += 1;
+                self.abort_ws(slot);
+            }
             Kind::Data | Kind::Ping | Kind::Pong | Kind::Close if closed => {
                 self.counters.after_close += 1;
             }
@@ -217,9 +220,14 @@ impl Worker {
         self.end_ws(slot);
     }
 
-    /// Nothing was heard of the client for too long, or one side has not answered a close.
-    pub(crate) fn ws_overdue(&mut self, slot: u32) {
+    /// Nothing was heard of the peer (`silent_peer`) or of the client for too long, or one side
+    /// has not answered a close.
+    pub(crate) fn ws_overdue(&mut self, slot: u32, silent_peer: bool) {
         let Some(conn) = self.conns.at(slot) else { return };
+        if silent_peer {
+            self.counters.session_timeouts += 1;
+            return self.fail_ws(slot, INTERNAL_ERROR);
+        }
         let closing = conn.has(CLOSE_SENT) || conn.has(CLOSE_GOT);
         let code = if closing { NORMAL } else { GOING_AWAY };
         self.counters.close_timeouts += u64::from(closing);

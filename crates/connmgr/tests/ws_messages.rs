@@ -31,11 +31,8 @@ fn read(bytes: &[u8], deflate: bool) -> Vec<Vec<u8>> {
         let step = decoder.decode(&bytes[used..], usize::MAX >> 40, &mut message).expect("frames");
         used += step.consumed;
         match step.event {
-            Some(Event::Piece { last, .. }) => {
-                if last {
-                    messages.push(std::mem::take(&mut message));
-                }
-            }
+            Some(Event::Piece { last: true, .. }) => messages.push(std::mem::take(&mut message)),
+            Some(Event::Piece { .. }) => {}
             Some(_) => panic!("not a message"),
             None if step.consumed == 0 => break,
             None => {}
