@@ -144,6 +144,8 @@ pub(crate) struct TlsStream {
     ended: bool,
     /// Our side ends once what waits has left.
     shut: bool,
+    /// On the list for a later turn.
+    later: bool,
     /// Ciphertext of an incomplete record.
     input: Vec<u8>,
     /// Plain text that the engine has not taken.
@@ -166,6 +168,7 @@ impl TlsStream {
             hup: false,
             ended: false,
             shut: false,
+            later: false,
             input: Vec::new(),
             plain: Vec::new(),
             waiting: Vec::new(),
@@ -175,6 +178,21 @@ impl TlsStream {
 
     pub(crate) fn socket(&mut self) -> &mut TcpStream {
         &mut self.socket
+    }
+
+    /// Whether the next read is likely to be a step of the handshake, which costs much.
+    pub(crate) fn is_costly(&self) -> bool {
+        matches!(self.phase, Phase::Fresh | Phase::Handshake) && !self.dry
+    }
+
+    /// Marks that the handshake is to go on in a later turn. False: it was marked already.
+    pub(crate) fn put_off(&mut self) -> bool {
+        !std::mem::replace(&mut self.later, true)
+    }
+
+    /// The later turn has come.
+    pub(crate) fn resume(&mut self) {
+        self.later = false;
     }
 
     /// The socket has bytes or, if `closed`, an end.
@@ -321,7 +339,7 @@ impl TlsStream {
     /// The connection is beyond help: tells the client why, if it listens.
     fn fail(
         &mut self,
-        mut input: &mut [u8],
+        input: &mut [u8],
         output: &mut Vec<u8>,
         cause: &dyn std::fmt::Display,
     ) -> io::Error {
@@ -331,14 +349,30 @@ impl TlsStream {
             output.extend_from_slice(UNRECOGNIZED_NAME);
         } else {
             log::debug!("tls: {}: {cause}", self.peer());
-            let mut nowhere = Sink { buf: &mut [], used: 0, rest: Vec::new() };
-            // What comes of it is the alert, then the same error again.
-            let _ = self.advance(&mut input, output, &mut nowhere, Outgoing::Nothing);
+            self.alert(input, output);
         }
         self.phase = Phase::Failed;
         // The client may be gone.
         let _ = self.send(output);
         io::Error::new(ErrorKind::ConnectionAborted, cause.to_string())
+    }
+
+    /// Takes out what the library has for the client before it looks at the input again, which
+    /// it must not after an error.
+    fn alert(&mut self, input: &mut [u8], output: &mut Vec<u8>) {
+        while self.tls.wants_write() {
+            match self.tls.process_tls_records(input).state {
+                Ok(ConnectionState::EncodeTlsData(mut state)) => {
+                    if append(output, |room| state.encode(room).map_err(encode_size)).is_err() {
+                        return;
+                    }
+                }
+                Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+                    while traffic.next_record().is_some() {}
+                }
+                _ => return,
+            }
+        }
     }
 
     /// As [`crate::Net::write`]. What the socket did not take whole is not reported as written
@@ -383,7 +417,10 @@ impl TlsStream {
         let left = input.len();
         kept.drain(..kept.len() - left);
         (self.input, self.plain) = (kept, sink.rest);
-        result.map_err(io::Error::other)
+        result.map_err(|cause| {
+            self.phase = Phase::Failed;
+            io::Error::other(cause)
+        })
     }
 
     /// Sends ciphertext behind what waits already; what does not fit waits. True: all has left.

@@ -122,6 +122,9 @@ impl<E: Exchange> WorkLoop<E> {
 
     fn turn(&mut self, events: &Events) {
         let now = self.clock.now_ms();
+        for conn in self.sockets.start_turn() {
+            self.worker.readable(now, &mut self.sockets, conn, false);
+        }
         for event in events {
             match event.token().0 {
                 token if token >= FIRST_CLIENT => self.client(now, token - FIRST_CLIENT, event),
@@ -168,7 +171,7 @@ impl<E: Exchange> WorkLoop<E> {
         let now = self.clock.now_ms();
         let accepting = !self.full && self.listeners.iter().any(|a| a.ready);
         let pause = accepting.then_some(self.no_files_until);
-        if self.exchange.is_ready() {
+        if self.exchange.is_ready() || self.sockets.is_ready() {
             return Some(Duration::ZERO);
         }
         let deadlines = [self.worker.next_deadline(), self.exchange.next_deadline(now), pause];

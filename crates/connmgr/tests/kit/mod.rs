@@ -5,7 +5,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, ErrorKind, IoSlice};
 
-use connmgr::{Config, Net, Output, Worker};
+use connmgr::{Client, Config, Net, Output, Worker};
 use zhttp::{Ext, Fields, Head, Id, Packet};
 
 /// One virtual socket.
@@ -18,6 +18,10 @@ pub struct Sock {
     pub room: usize,
     pub writes: usize,
     pub shut: bool,
+    /// Most of one read: a record of TLS.
+    pub record: usize,
+    /// Plain text came where TLS is spoken: the next read says so.
+    pub is_plain: bool,
 }
 
 /// All virtual sockets.
@@ -25,12 +29,17 @@ pub struct Sock {
 pub struct FakeNet {
     pub socks: HashMap<u32, Sock>,
     pub closed: Vec<(u32, Vec<u8>)>,
+    /// Those of the closed that ended regularly.
+    pub ended: Vec<u32>,
 }
 
 impl Net for FakeNet {
     fn read(&mut self, conn: u32, buf: &mut [u8]) -> io::Result<usize> {
         let sock = self.socks.get_mut(&conn).ok_or(ErrorKind::NotConnected)?;
-        let n = buf.len().min(sock.input.len());
+        if std::mem::take(&mut sock.is_plain) {
+            return Err(ErrorKind::InvalidData.into());
+        }
+        let n = buf.len().min(sock.input.len()).min(sock.record);
         if n == 0 {
             return if sock.eof { Ok(0) } else { Err(ErrorKind::WouldBlock.into()) };
         }
@@ -63,6 +72,11 @@ impl Net for FakeNet {
     fn close(&mut self, conn: u32) {
         let sock = self.socks.remove(&conn).expect("closed once");
         self.closed.push((conn, sock.output));
+    }
+
+    fn end(&mut self, conn: u32) {
+        self.ended.push(conn);
+        self.close(conn);
     }
 }
 
@@ -99,8 +113,14 @@ impl Bench {
 
     /// A client connects.
     pub fn connect(&mut self) -> u32 {
+        self.connect_as(false)
+    }
+
+    /// A client connects, with TLS if `secure`.
+    pub fn connect_as(&mut self, secure: bool) -> u32 {
         let address = "192.0.2.9:40312".parse().expect("address");
-        let conn = self.worker.accept(self.now, Some(address));
+        let client = Client { secure, ..Some(address).into() };
+        let conn = self.worker.accept(self.now, client);
         let sock = Sock {
             input: VecDeque::new(),
             eof: false,
@@ -108,6 +128,8 @@ impl Bench {
             room: usize::MAX,
             writes: 0,
             shut: false,
+            record: usize::MAX,
+            is_plain: false,
         };
         assert!(self.net.socks.insert(conn, sock).is_none());
         conn
