@@ -140,7 +140,7 @@ pub(crate) struct Conn {
     /// Bytes that the socket did not take; freed when empty.
     pub(crate) out: Option<Box<OutQueue>>,
     /// Body bytes that the announced Content-Length still asks for; while lingering, bytes that
-    /// may still be thrown away.
+    /// may still be thrown away; before a head, bytes of blank lines that were skipped.
     pub(crate) left: u64,
     /// The request body's framing.
     pub(crate) decoder: Decoder,

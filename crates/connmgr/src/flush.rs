@@ -11,7 +11,7 @@ use crate::outqueue::{OutQueue, SLICES_MAX};
 use crate::turn::Node;
 use crate::worker::Worker;
 
-/// Bytes that are read and thrown away behind an answer.
+/// Bytes that are read and thrown away behind an answer; then the client has to wait.
 const DISCARD_MAX: u64 = 1 << 20;
 
 impl Worker {
@@ -173,6 +173,7 @@ impl Worker {
         if conn.has(PERSIST) && !conn.has(BODY) {
             conn.flags.end_request();
             conn.state = State::Head;
+            conn.left = 0;
             self.ready_for_request(slot);
             self.parse_kept(slot);
             return self.read_on(net, slot);

@@ -20,6 +20,7 @@ mod reading;
 mod request;
 mod response;
 mod session;
+mod target;
 mod timeouts;
 mod turn;
 mod worker;

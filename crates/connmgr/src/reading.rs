@@ -180,20 +180,26 @@ impl Worker {
         self.client_gone(net, slot);
     }
 
+    /// While lingering: throws bytes away, up to a limit. A client that sends more is held up
+    /// until its time is over or it has closed; its answer is not lost to a reset until then.
     fn discard(&mut self, net: &mut impl Net, slot: u32) -> bool {
         let limit = self.scratch.len();
-        let got = self.read(net, slot, limit);
-        let Some(conn) = self.conns.at_mut(slot) else { return false };
-        match got {
-            Got::Bytes(n) if conn.left > n as u64 => {
-                conn.left -= n as u64;
+        let Some(conn) = self.conns.at(slot) else { return false };
+        let got = match conn.left {
+            0 if conn.has(HUP) => Got::Closed,
+            0 => Got::Nothing,
+            _ => self.read(net, slot, limit),
+        };
+        match (got, self.conns.at_mut(slot)) {
+            (Got::Bytes(n), Some(conn)) => {
+                conn.left = conn.left.saturating_sub(n as u64);
                 true
             }
-            Got::Nothing => false,
-            Got::Bytes(_) | Got::Closed | Got::Plain => {
+            (Got::Closed | Got::Plain, _) => {
                 self.close(net, slot);
                 false
             }
+            _ => false,
         }
     }
 

@@ -64,7 +64,9 @@ impl Worker {
         let Some(conn) = self.conns.at_mut(slot) else { return Ok(()) };
         let code = packet.code.ok_or(Answer::FAILED)?;
         let body = framing(conn, code, packet).map_err(|_| Answer::FAILED)?;
-        let persistent = conn.has(PERSIST) && !conn.has(BODY) && body != BodyKind::Close;
+        // Behind an interim status (1xx) the client waits for another one, which cannot come.
+        let framed = body != BodyKind::Close && code >= 200;
+        let persistent = conn.has(PERSIST) && !conn.has(BODY) && framed;
         let reason = packet.reason.as_bytes();
         let parts = Response { version: conn.version(), code, reason, persistent, body };
         let headers = packet.headers.iter().map(|(name, value)| (name.as_bytes(), value));
