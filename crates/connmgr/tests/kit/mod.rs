@@ -113,14 +113,22 @@ impl Bench {
 
     /// A client connects.
     pub fn connect(&mut self) -> u32 {
-        self.connect_as(false)
+        self.connect_with(Client::default())
+    }
+
+    /// A client connects to a listener, of req mode or not.
+    pub fn connect_to(&mut self, req: bool) -> u32 {
+        self.connect_with(Client { req, ..Client::default() })
     }
 
     /// A client connects, with TLS if `secure`.
     pub fn connect_as(&mut self, secure: bool) -> u32 {
-        let address = "192.0.2.9:40312".parse().expect("address");
-        let client = Client { secure, ..Some(address).into() };
-        let conn = self.worker.accept(self.now, client);
+        self.connect_with(Client { secure, ..Client::default() })
+    }
+
+    fn connect_with(&mut self, client: Client) -> u32 {
+        let address = "192.0.2.9:40312".parse().ok();
+        let conn = self.worker.accept(self.now, Client { address, ..client });
         let sock = Sock {
             input: VecDeque::new(),
             eof: false,
@@ -195,6 +203,7 @@ impl Bench {
         while let Some(output) = self.worker.poll_output() {
             let (to, message) = match output {
                 Output::First { packet, .. } => (String::new(), packet),
+                Output::Req { .. } => panic!("a request of req mode"),
                 Output::To { peer, packet } => {
                     (String::from_utf8(peer.to_vec()).expect("text"), packet)
                 }
