@@ -5,6 +5,7 @@
 mod kit;
 
 use kit::Bench;
+use zhttp::Kind;
 
 const GET: &str = "GET /x HTTP/1.1\r\nHost: h\r\n\r\n";
 
@@ -28,7 +29,7 @@ fn a_short_read_is_not_the_last() {
     let text = format!("POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\n{body}");
     let id = bench.request(conn, &text);
     bench.peer("px", &[(&id, 0)], |f| {
-        f.credits(2000);
+        f.kind(Kind::Credit).credits(2000);
     });
     let sent: Vec<u8> = bench.sent().into_iter().flat_map(|packet| packet.body).collect();
     assert_eq!(sent, body.as_bytes());
@@ -43,7 +44,7 @@ fn an_end_in_the_same_event_is_noticed() {
     assert!(!bench.is_open(conn));
     // Nobody has taken the request yet: who does is told.
     bench.peer("px", &[(&id, 0)], |f| {
-        f.credits(10);
+        f.kind(Kind::Credit).credits(10);
     });
     assert_eq!(bench.sent()[0].kind, "cancel");
 }
@@ -61,7 +62,7 @@ fn only_a_regular_end_is_told_to_the_client() {
 
     let (held, id) = bench.held("px");
     bench.peer("px", &[(&id, 1)], |f| {
-        f.kind(zhttp::Kind::Cancel);
+        f.kind(Kind::Cancel);
     });
     assert!(!bench.is_open(held));
     let idle = bench.connect_as(true);
