@@ -70,6 +70,12 @@ def read_until(s, mark, timeout=10.0):
     return data
 
 
+def said_once(srv, text):
+    """The log, which is written a moment later, has the text, and once."""
+    H.eventually(lambda: text in kit.log_of(srv, 'connmgr'), 5)
+    assert kit.log_of(srv, 'connmgr').count(text) == 1
+
+
 def read_all(s, timeout=10.0):
     data = b''
     s.settimeout(timeout * H.FACTOR)
@@ -222,7 +228,7 @@ def test_plain_http_on_the_tls_port(srv):
             s.sendall(b'GET / HTTP/1.1\r\nHost: a.test\r\n\r\n')
             got = read_all(s)
         assert got.startswith(b'HTTP/1.0 400 Bad Request\r\n') and b'This port speaks TLS (https)' in got
-    assert kit.log_of(srv, 'connmgr').count('plain HTTP on this TLS port') == 1
+    said_once(srv, 'plain HTTP on this TLS port')
 
 
 def test_tls_on_the_plain_port(srv):
@@ -234,7 +240,7 @@ def test_tls_on_the_plain_port(srv):
         s.sendall(hello.read())
         got = read_all(s)
     assert got.startswith(b'HTTP/1.0 400 Bad Request\r\n') and b'This port speaks plain HTTP' in got
-    assert kit.log_of(srv, 'connmgr').count('spoke TLS on a plain HTTP port') == 1
+    said_once(srv, 'spoke TLS on a plain HTTP port')
 
 
 def test_unknown_name_without_a_default(started):
