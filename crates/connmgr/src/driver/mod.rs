@@ -7,6 +7,7 @@ pub mod listen;
 mod reqside;
 mod sockets;
 mod tls;
+mod tlsport;
 mod trace;
 mod waiting;
 mod workloop;
@@ -25,7 +26,7 @@ use crate::{Blocks, Config, Worker};
 use between::Middle;
 use limit::Limits;
 use listen::{ListenSpec, Listener};
-use tls::Shared;
+use tlsport::Shared;
 use workloop::{Direct, WAKE, WorkLoop};
 use zmqside::ZmqSide;
 

@@ -5,16 +5,12 @@
 use std::io::{self, ErrorKind, IoSlice, Read as _, Write as _};
 use std::net::Shutdown;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use mio::net::TcpStream;
-use rustls::ServerConfig;
-use rustls::server::ProducesTickets;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
-use rustls::version::{TLS12, TLS13};
 
-use super::certs::{Resolver, Store};
+use super::tlsport::Context;
 
 /// Most of a record's plain text (RFC 8446 §5.1).
 const PLAIN_MAX: usize = 16 * 1024;
@@ -30,85 +26,6 @@ const WAITING_MAX: usize = 4 * RECORD_MAX;
 
 /// Fatal alert `unrecognized_name` (RFC 6066 §3), as it goes out before there are keys.
 const UNRECOGNIZED_NAME: &[u8] = &[0x15, 3, 3, 0, 2, 2, 112];
-
-/// What all TLS ports of the process share.
-#[derive(Clone, Debug)]
-pub(crate) struct Shared {
-    store: Arc<Store>,
-    tickets: Option<Arc<dyn ProducesTickets>>,
-}
-
-impl Shared {
-    /// `dir` has the certificates.
-    pub(crate) fn new(dir: &std::path::Path) -> Self {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tickets = rustls::crypto::ring::Ticketer::new();
-        if let Err(cause) = &tickets {
-            log::warn!("TLS sessions will not be resumed: {cause}");
-        }
-        Self { store: Arc::new(Store::new(dir, provider)), tickets: tickets.ok() }
-    }
-}
-
-/// One TLS port; its workers share it.
-#[derive(Debug)]
-pub(crate) struct Port {
-    shared: Shared,
-    default_cert: Option<String>,
-    /// The address, for the log.
-    name: String,
-    plain_clients: AtomicU64,
-}
-
-impl Port {
-    pub(crate) fn new(shared: Shared, default_cert: Option<String>, name: String) -> Self {
-        Self { shared, default_cert, name, plain_clients: AtomicU64::new(0) }
-    }
-
-    /// Says at the start if clients that name no host will have no certificate.
-    pub(crate) fn check(&self) {
-        let default = self.default_cert.as_deref();
-        if self.shared.store.find(None, default).is_none() {
-            log::info!(
-                "{}: no certificate for clients that name no host ({}.crt and .key in {})",
-                self.name,
-                default.unwrap_or("default-cert"),
-                self.shared.store.dir().display(),
-            );
-        }
-    }
-
-    fn plain_client(&self) {
-        if self.plain_clients.fetch_add(1, Ordering::Relaxed) == 0 {
-            log::info!("{}: a client spoke plain HTTP on this TLS port, answered 400", self.name);
-        }
-    }
-}
-
-/// One TLS port in one worker.
-#[derive(Debug)]
-pub(crate) struct Context {
-    port: Arc<Port>,
-    config: Arc<ServerConfig>,
-    resolver: Arc<Resolver>,
-}
-
-impl Context {
-    pub(crate) fn new(port: Arc<Port>) -> io::Result<Self> {
-        let shared = &port.shared;
-        let resolver = Resolver::new(shared.store.clone(), port.default_cert.clone());
-        let resolver = Arc::new(resolver);
-        let mut config = ServerConfig::builder_with_provider(shared.store.provider())
-            .with_protocol_versions(&[&TLS13, &TLS12])
-            .map_err(io::Error::other)?
-            .with_no_client_auth()
-            .with_cert_resolver(resolver.clone());
-        if let Some(tickets) = &shared.tickets {
-            config.ticketer = tickets.clone();
-        }
-        Ok(Self { config: Arc::new(config), resolver, port })
-    }
-}
 
 /// The buffers of a worker, through which all records go.
 #[derive(Debug, Default)]

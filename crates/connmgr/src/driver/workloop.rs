@@ -11,7 +11,7 @@ use mio::{Events, Poll, Token};
 use super::limit::{Limits, Share};
 use super::listen::Listener;
 use super::sockets::{FIRST_CLIENT, Sockets};
-use super::tls::Context;
+use super::tlsport::Context;
 use super::zmqside::ZmqSide;
 use crate::{Client, Output, Session, Worker};
 

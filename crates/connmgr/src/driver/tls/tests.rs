@@ -3,16 +3,19 @@
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::{Shutdown, TcpListener};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use rustls::pki_types::ServerName;
+use rustls::version::{TLS12, TLS13};
 use rustls::{AlertDescription, ClientConfig, ClientConnection, RootCertStore};
 
 use super::*;
 use crate::Net;
 use crate::driver::listen::Stream;
 use crate::driver::sockets::Sockets;
+use crate::driver::tlsport::{Port, Shared};
 
 /// No wait of these tests is longer; a wait that ends by it is a failure.
 const PATIENCE: Duration = Duration::from_secs(10);
