@@ -10,6 +10,7 @@ mod page;
 mod reqside;
 mod sockets;
 mod tls;
+mod tlsport;
 mod trace;
 mod waiting;
 mod workloop;
@@ -29,7 +30,7 @@ use between::Middle;
 use inspect::Inspector;
 use limit::Limits;
 use listen::{ListenSpec, Listener};
-use tls::Shared;
+use tlsport::Shared;
 use workloop::{Direct, WAKE, WorkLoop};
 use zmqside::ZmqSide;
 

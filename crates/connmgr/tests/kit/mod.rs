@@ -38,6 +38,10 @@ pub struct Sock {
     pub room: usize,
     pub writes: usize,
     pub shut: bool,
+    /// Most of one read: a record of TLS.
+    pub record: usize,
+    /// Plain text came where TLS is spoken: the next read says so.
+    pub is_plain: bool,
 }
 
 /// All virtual sockets.
@@ -45,12 +49,17 @@ pub struct Sock {
 pub struct FakeNet {
     pub socks: HashMap<u32, Sock>,
     pub closed: Vec<(u32, Vec<u8>)>,
+    /// Those of the closed that ended regularly.
+    pub ended: Vec<u32>,
 }
 
 impl Net for FakeNet {
     fn read(&mut self, conn: u32, buf: &mut [u8]) -> io::Result<usize> {
         let sock = self.socks.get_mut(&conn).ok_or(ErrorKind::NotConnected)?;
-        let n = buf.len().min(sock.input.len());
+        if std::mem::take(&mut sock.is_plain) {
+            return Err(ErrorKind::InvalidData.into());
+        }
+        let n = buf.len().min(sock.input.len()).min(sock.record);
         if n == 0 {
             return if sock.eof { Ok(0) } else { Err(ErrorKind::WouldBlock.into()) };
         }
@@ -83,6 +92,11 @@ impl Net for FakeNet {
     fn close(&mut self, conn: u32) {
         let sock = self.socks.remove(&conn).expect("closed once");
         self.closed.push((conn, sock.output));
+    }
+
+    fn end(&mut self, conn: u32) {
+        self.ended.push(conn);
+        self.close(conn);
     }
 }
 
@@ -122,13 +136,22 @@ impl Bench {
 
     /// A client connects.
     pub fn connect(&mut self) -> u32 {
-        self.connect_to(false)
+        self.connect_with(Client::default())
     }
 
     /// A client connects to a listener, of req mode or not.
     pub fn connect_to(&mut self, req: bool) -> u32 {
+        self.connect_with(Client { req, ..Client::default() })
+    }
+
+    /// A client connects, with TLS if `secure`.
+    pub fn connect_as(&mut self, secure: bool) -> u32 {
+        self.connect_with(Client { secure, ..Client::default() })
+    }
+
+    fn connect_with(&mut self, client: Client) -> u32 {
         let address = "192.0.2.9:40312".parse().ok();
-        let conn = self.worker.accept(self.now, Client { address, req, ..Client::default() });
+        let conn = self.worker.accept(self.now, Client { address, ..client });
         let sock = Sock {
             input: VecDeque::new(),
             eof: false,
@@ -136,6 +159,8 @@ impl Bench {
             room: usize::MAX,
             writes: 0,
             shut: false,
+            record: usize::MAX,
+            is_plain: false,
         };
         assert!(self.net.socks.insert(conn, sock).is_none());
         conn
