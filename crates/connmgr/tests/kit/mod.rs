@@ -33,6 +33,10 @@ pub fn masked(bits: u8, payload: &[u8]) -> Vec<u8> {
 pub struct Sock {
     pub input: VecDeque<u8>,
     pub eof: bool,
+    /// The connection was reset: nothing more can be read or written.
+    pub reset: bool,
+    /// Bytes that the worker has read.
+    pub taken: usize,
     pub output: Vec<u8>,
     /// Bytes that the client's side still takes.
     pub room: usize,
@@ -59,7 +63,11 @@ impl Net for FakeNet {
         if std::mem::take(&mut sock.is_plain) {
             return Err(ErrorKind::InvalidData.into());
         }
+        if sock.reset {
+            return Err(ErrorKind::ConnectionReset.into());
+        }
         let n = buf.len().min(sock.input.len()).min(sock.record);
+        sock.taken += n;
         if n == 0 {
             return if sock.eof { Ok(0) } else { Err(ErrorKind::WouldBlock.into()) };
         }
@@ -72,6 +80,9 @@ impl Net for FakeNet {
     fn write(&mut self, conn: u32, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         let sock = self.socks.get_mut(&conn).ok_or(ErrorKind::NotConnected)?;
         sock.writes += 1;
+        if sock.reset {
+            return Err(ErrorKind::BrokenPipe.into());
+        }
         let before = sock.room;
         for buf in bufs {
             let n = buf.len().min(sock.room);
@@ -155,6 +166,8 @@ impl Bench {
         let sock = Sock {
             input: VecDeque::new(),
             eof: false,
+            reset: false,
+            taken: 0,
             output: Vec::new(),
             room: usize::MAX,
             writes: 0,
@@ -182,6 +195,34 @@ impl Bench {
             self.worker.readable(self.now, &mut self.net, conn, true);
         }
         self.end();
+    }
+
+    /// The connection is reset by the client or on the way.
+    pub fn reset(&mut self, conn: u32) {
+        if let Some(sock) = self.net.socks.get_mut(&conn) {
+            sock.reset = true;
+            self.worker.readable(self.now, &mut self.net, conn, true);
+        }
+        self.end();
+    }
+
+    /// Bytes that the worker has read from the client.
+    pub fn taken(&self, conn: u32) -> usize {
+        self.net.socks[&conn].taken
+    }
+
+    /// The client takes nothing from now on.
+    pub fn block(&mut self, conn: u32) {
+        if let Some(sock) = self.net.socks.get_mut(&conn) {
+            sock.room = 0;
+        }
+    }
+
+    /// Nothing is left of any connection or session.
+    pub fn nothing_left(&self) {
+        assert!(self.net.socks.is_empty(), "open: {:?}", self.net.socks.keys());
+        assert!(self.worker.is_empty(), "{} sessions left", self.worker.len());
+        assert_eq!(self.worker.pinned(), 0);
     }
 
     /// The client's side takes `room` more bytes.
