@@ -209,10 +209,7 @@ impl Words {
     }
 
     fn left_out(&self) -> Vec<&'static str> {
-        let asked = [
-            (self.has_client_side(), "outgoing connections (--zserver-req, --zserver-stream)"),
-            (self.compression, "WebSocket compression (--compression)"),
-        ];
+        let asked = [(self.compression, "WebSocket compression (--compression)")];
         asked.into_iter().filter(|(asked, _)| *asked).map(|(_, what)| what).collect()
     }
 }

@@ -2,6 +2,7 @@
 
 mod between;
 mod certs;
+mod clientside;
 mod limit;
 pub mod listen;
 mod reqside;
@@ -23,6 +24,7 @@ use mio::{Events, Poll, Waker};
 use crate::options::{Options, Words};
 use crate::{Blocks, Config, Worker};
 use between::Middle;
+use clientside::ClientSide;
 use limit::Limits;
 use listen::{ListenSpec, Listener};
 use tls::Shared;
@@ -75,6 +77,7 @@ fn run(options: &Options) -> Result<(), String> {
     let listeners = bind(options)?;
     let _files: Vec<_> = options.listen.iter().filter_map(ListenSpec::file).collect();
     let zmq = if listeners.is_empty() { None } else { Some(ZmqSide::new(&context, options)?) };
+    let client_side = ClientSide::start(&context, options)?;
     let poll = Poll::new().map_err(loop_error)?;
     let waker = Arc::new(Waker::new(poll.registry(), WAKE).map_err(loop_error)?);
     let signals = evloop::signals::watch(waker.clone()).map_err(loop_error)?;
@@ -95,6 +98,9 @@ fn run(options: &Options) -> Result<(), String> {
             if options.workers == 1 { start.alone(zmq, stops) } else { start.several(zmq, stops) }
         }
     };
+    if let Some(client_side) = client_side {
+        client_side.stop();
+    }
     log::debug!("stopped");
     result.map_err(loop_error)
 }
