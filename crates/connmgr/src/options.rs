@@ -68,8 +68,6 @@ pub struct Options {
     pub debug_socket: Option<DebugSpec>,
     /// Where metrics are served.
     pub prometheus: Option<MetricsSpec>,
-    /// What was asked for and is not part of this build, for a warning each.
-    pub left_out: Vec<&'static str>,
 }
 
 /// An option's value is not acceptable.
@@ -147,7 +145,6 @@ impl Words {
             compression: self.compression,
             debug_socket: parsed("debug-socket", self.debug_socket.as_deref())?,
             prometheus: parsed("prometheus", self.prometheus.as_deref())?,
-            left_out: self.left_out(),
         })
     }
 
@@ -215,12 +212,6 @@ impl Words {
 
     fn has_client_side(&self) -> bool {
         !self.zserver_req.is_empty() || !self.zserver_stream.is_empty()
-    }
-
-    fn left_out(&self) -> Vec<&'static str> {
-        let asked =
-            [(self.has_client_side(), "outgoing connections (--zserver-req, --zserver-stream)")];
-        asked.into_iter().filter(|(asked, _)| *asked).map(|(_, what)| what).collect()
     }
 }
 
