@@ -49,6 +49,7 @@ impl Proxy {
         session.stage = Stage::Answering;
         session.held = None;
         session.request_more = false;
+        let (head, body) = session.dress_whole(head, body);
         session.out.code = head.code;
         session.out.head = Some(head);
         session.out.body = body;

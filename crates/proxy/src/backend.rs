@@ -179,8 +179,8 @@ impl Proxy {
         }
         session.stage = Stage::Relaying;
         session.out.code = code;
-        session.out.head =
-            Some(Head { code, reason: reason.to_owned(), headers: response::ordinary(headers) });
+        let head = Head { code, reason: reason.to_owned(), headers: response::ordinary(headers) };
+        session.out.head = Some(session.dress(head));
         session.out.not_before_ms = now + COMPANY_MS;
         if length != Some(0) {
             self.timers.heads.push(now, key);
@@ -199,7 +199,7 @@ impl Proxy {
             }
             return;
         }
-        session.out.body.extend_from_slice(data);
+        session.dress_piece(data);
         if session.out.waiting() > WAITING_MAX && !session.out.paused && session.backend {
             session.out.paused = true;
             self.outputs.push_back(Output::Pause(key));
@@ -212,7 +212,7 @@ impl Proxy {
         match session.stage {
             Stage::Collecting => self.hold(key),
             _ => {
-                session.out.ended = true;
+                session.dress_end();
                 self.dirty.push(key);
             }
         }
@@ -231,9 +231,10 @@ impl Proxy {
             return self.answer_plain(key, 500, "Accept service unavailable.");
         };
         held.sent_code = Some(head.code);
-        session.out.body = std::mem::take(&mut held.body);
+        let body = std::mem::take(&mut held.body);
         session.out.code = head.code;
-        session.out.head = Some(head);
+        session.out.head = Some(session.dress(head));
+        session.dress_piece(&body);
         session.stage = Stage::Relaying;
         self.dirty.push(key);
     }

@@ -10,6 +10,7 @@ mod arrival;
 mod backend;
 mod client;
 mod command;
+mod cross;
 pub mod driver;
 mod engine;
 mod forward;

@@ -7,6 +7,7 @@ use arrayvec::ArrayVec;
 use stats::Counters;
 use zhttp::{HeaderBuf, Headers, MAX_ID_BYTES, Packet};
 
+use crate::cross::Cross;
 use crate::forward::{self, Context, Place};
 use crate::response::Head;
 use crate::routing::Entry;
@@ -146,6 +147,8 @@ pub(crate) struct Session {
     pub out: Out,
     pub held: Option<Box<Held>>,
     pub inspected: Option<Box<Inspected>>,
+    /// Automatic cross-origin.
+    pub cross: Cross,
     /// It is a WebSocket.
     pub ws: Option<Box<Ws>>,
     pub counters: Counters,
