@@ -65,6 +65,7 @@ impl Worker {
                 batch.iter().map(|node| IoSlice::new(self.turn.get(node.span))).collect();
             self.counters.writes += 1;
             let written = write(net, slot, &slices)?;
+            self.counters.bytes_out += written as u64;
             moved |= written > 0;
             let (whole, through, skip) = progress(&batch, written);
             credit += through;
@@ -133,7 +134,10 @@ impl Worker {
             let written = write(net, slot, &queue.slices());
             match written {
                 Ok(0) => break,
-                Ok(n) => credit += queue.written(n),
+                Ok(n) => {
+                    self.counters.bytes_out += n as u64;
+                    credit += queue.written(n);
+                }
                 Err(error) => {
                     result = Err(error);
                     break;
@@ -174,6 +178,7 @@ impl Worker {
             conn.flags.end_request();
             conn.state = State::Head;
             conn.left = 0;
+            self.shrink(slot);
             self.ready_for_request(slot);
             self.parse_kept(slot);
             return self.read_on(net, slot);

@@ -17,15 +17,17 @@ mod outqueue;
 mod packets;
 mod peers;
 mod reading;
+mod reqmode;
 mod request;
 mod response;
 mod session;
 mod target;
 mod timeouts;
 mod turn;
+mod words;
 mod worker;
 
-pub use config::Config;
+pub use config::{Blocks, Config};
 pub use counters::Counters;
 pub use net::Net;
 pub use session::Session;

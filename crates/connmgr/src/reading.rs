@@ -7,7 +7,7 @@ use http1::Reason;
 
 use crate::Net;
 use crate::answer::Answer;
-use crate::conn::{BODY, EXPECT, HUP, Kept, SECURE, STARTED, State, UNREAD};
+use crate::conn::{BODY, EXPECT, HUP, Kept, REQ, SECURE, STARTED, State, UNREAD};
 use crate::peers::PeerId;
 use crate::worker::Worker;
 
@@ -39,7 +39,13 @@ impl Worker {
     /// Reads as far as the connection's state wants more. What it does not want stays in the
     /// kernel and slows the client down.
     pub(crate) fn read_on(&mut self, net: &mut impl Net, slot: u32) {
-        while let Some(conn) = self.conns.at(slot).filter(|conn| conn.has(UNREAD)) {
+        while let Some(conn) = self.conns.at(slot) {
+            if conn.gather.is_some() {
+                return self.pump_body(net, slot);
+            }
+            if !conn.has(UNREAD) {
+                return;
+            }
             let more = match conn.state {
                 State::Head => self.read_head(net, slot),
                 State::Request if conn.has(BODY) && !conn.has(STARTED) => {
@@ -68,6 +74,7 @@ impl Worker {
                 }
                 Ok(n) => {
                     conn.set(UNREAD, n == limit || conn.has(HUP) || conn.has(SECURE));
+                    self.counters.bytes_in += n as u64;
                     return Got::Bytes(n);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -84,7 +91,7 @@ impl Worker {
     /// Room behind what the connection has kept.
     fn room(&self, slot: u32) -> usize {
         let kept = self.conns.at(slot).map_or(0, |conn| conn.buffered());
-        self.scratch.len().saturating_sub(kept)
+        self.head_capacity(slot).saturating_sub(kept).min(self.scratch.len())
     }
 
     fn read_head(&mut self, net: &mut impl Net, slot: u32) -> bool {
@@ -109,10 +116,11 @@ impl Worker {
 
     /// Reads the head in what has just been read, together with what was kept before.
     fn take_bytes(&mut self, slot: u32, n: usize) {
+        let capacity = self.head_capacity(slot);
         let Some(conn) = self.conns.at_mut(slot) else { return };
         if conn.inbuf.is_some() {
             conn.keep(&self.scratch[..n]);
-            let full = conn.buffered() >= self.scratch.len();
+            let full = conn.buffered() >= capacity;
             // Between two line ends nothing new can be said; a client that sends byte by byte
             // would have its head read again for each.
             if full || self.scratch[..n].contains(&b'\n') {
@@ -173,8 +181,10 @@ impl Worker {
     /// The client closed at least its sending side. If the response was not started, it may
     /// still see that it gets none.
     fn client_left(&mut self, net: &mut impl Net, slot: u32) {
-        let started = self.conns.at(slot).is_none_or(|conn| conn.has(STARTED));
-        if !started && self.cancel(slot) {
+        let Some(conn) = self.conns.at(slot) else { return };
+        let (started, req) = (conn.has(STARTED), conn.has(REQ));
+        if !started && (req || self.cancel(slot)) {
+            self.counters.clients_left += 1;
             return self.answer(slot, &Answer::FAILED);
         }
         self.client_gone(net, slot);
@@ -210,7 +220,7 @@ impl Worker {
             if !wanted {
                 return self.read_on(net, slot);
             }
-            if conn.peer == PeerId::NONE {
+            if conn.peer == PeerId::NONE && conn.gather.is_none() {
                 return;
             }
             let outcome = match conn.inbuf.take() {
@@ -278,7 +288,9 @@ impl Worker {
             conn.set(BODY, false);
             conn.set(EXPECT, false);
         }
-        if end || !self.body.is_empty() {
+        if conn.gather.is_some() {
+            self.collect(slot, end);
+        } else if end || !self.body.is_empty() {
             self.send(slot, |f, body| {
                 f.body(body).flag("more", !end);
             });

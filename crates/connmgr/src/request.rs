@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use zhttp::{Ext, Head, Id};
 
 use crate::answer::Answer;
-use crate::conn::{BODY, EXPECT, HEAD, PERSIST, SECURE, State, UNTAKEN, V10};
+use crate::conn::{BODY, EXPECT, HEAD, PERSIST, REQ, SECURE, State, UNTAKEN, V10};
 use crate::session::Session;
 use crate::target;
 use crate::worker::{Output, Worker};
@@ -22,10 +22,11 @@ impl Worker {
     /// with: 0 while the head is incomplete.
     pub(crate) fn head(&mut self, slot: u32, bytes: &[u8]) -> usize {
         let blank = blank_lines(bytes);
+        let capacity = self.head_capacity(slot);
         if self.too_many_blanks(slot, blank) {
-            return self.refuse(slot, &Answer::too_large(self.config.buffer_size), bytes.len());
+            return self.refuse(slot, &Answer::too_large(capacity), bytes.len());
         }
-        let (bytes, full) = (&bytes[blank..], bytes.len() >= self.config.buffer_size as usize);
+        let (bytes, full) = (&bytes[blank..], bytes.len() >= capacity);
         if bytes.first() == Some(&TLS_HANDSHAKE) {
             return self.refuse_tls(slot, blank + bytes.len());
         }
@@ -36,7 +37,8 @@ impl Worker {
                 blank + head.size
             }
             Ok(None) if blank > 0 || !full => blank,
-            Ok(None) => self.refuse(slot, &Answer::too_large(self.config.buffer_size), bytes.len()),
+            Ok(None) if self.grow(slot) => 0,
+            Ok(None) => self.refuse(slot, &Answer::too_large(capacity), bytes.len()),
             Err(reason) => self.refuse(slot, &Answer::unreadable(reason), blank + bytes.len()),
         }
     }
@@ -73,13 +75,17 @@ impl Worker {
 
     fn request(&mut self, slot: u32, head: &RequestHead<'_, '_>) {
         self.counters.requests += 1;
+        self.shrink(slot);
         let Some(conn) = self.conns.at_mut(slot) else { return };
         conn.set(V10, head.version == Version::V10);
         conn.set(PERSIST, head.persistent);
         conn.set(HEAD, head.method == "HEAD");
+        let req = conn.has(REQ);
         let scheme = if conn.has(SECURE) { "https" } else { "http" };
         let answer = match target::uri(head, scheme) {
+            _ if wants_websocket(head) && req => Answer::REQ_WEBSOCKET,
             _ if wants_websocket(head) => websocket_answer(head),
+            Ok(uri) if uri.len() <= URI_MAX && req => return self.start_req(slot, head, uri),
             Ok(uri) if uri.len() <= URI_MAX => return self.start(slot, head, &uri),
             Ok(_) => Answer::FAILED,
             Err(reason) => Answer::unreadable(reason),
@@ -106,7 +112,18 @@ impl Worker {
         self.counters.packets_out += 1;
         self.outputs.push_back(Output::First { session, packet });
         self.request_waits(slot);
-        log::debug!("server-conn {}: request: {} {uri}", self.name(session), head.method);
+        self.log_request(session, head.method, uri);
+    }
+
+    pub(crate) fn log_request(&self, session: Session, method: &str, uri: &str) {
+        log::debug!("server-conn {}: assigning id", self.name(session));
+        log::debug!("server-conn {}: request: {method} {uri}", self.name(session));
+    }
+
+    /// Bytes of a head that this connection may keep now.
+    pub(crate) fn head_capacity(&self, slot: u32) -> usize {
+        let blocks = self.conns.at(slot).map_or(0, |conn| usize::from(conn.blocks));
+        self.config.buffer_size as usize * (1 + blocks)
     }
 
     /// A session's id for the log.

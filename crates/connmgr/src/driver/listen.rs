@@ -35,6 +35,7 @@ pub struct TcpOptions {
 pub struct ListenSpec {
     address: Address,
     reuse_port: bool,
+    req: bool,
     tls: Option<TlsSpec>,
 }
 
@@ -46,6 +47,11 @@ pub(crate) struct TlsSpec {
 }
 
 impl ListenSpec {
+    /// Whether its connections are of req mode.
+    pub fn is_req(&self) -> bool {
+        self.req
+    }
+
     pub(crate) fn tls(&self) -> Option<&TlsSpec> {
         self.tls.as_ref()
     }
@@ -130,9 +136,7 @@ impl FromStr for ListenSpec {
         if let Some(param) = stray {
             return Err(format!("invalid param: {param}"));
         }
-        if params.req && !params.stream {
-            return Err(format!("req mode is not part of this build: {text}"));
-        }
+        let req = params.req && !params.stream;
         let Params { local, owner, reuse_port, default_cert, .. } = params;
         let tls = params.tls.then_some(TlsSpec { default_cert });
         let address = if local {
@@ -140,7 +144,7 @@ impl FromStr for ListenSpec {
         } else {
             Address::Tcp(tcp_address(first)?)
         };
-        Ok(Self { address, reuse_port, tls })
+        Ok(Self { address, reuse_port, req, tls })
     }
 }
 
@@ -329,7 +333,6 @@ mod tests {
             ("x,local,tls", "invalid param: tls"),
             ("80,nonsense", "invalid param: nonsense"),
             ("x,local,mode=8", "failed to parse mode: invalid digit found in string"),
-            ("80,req", "req mode is not part of this build: 80,req"),
         ] {
             assert_eq!(text.parse::<ListenSpec>(), Err(reason.to_string()));
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use evloop::clock::Clock;
 use mio::{Events, Poll, Token};
 
-use super::limit::Limit;
+use super::limit::{Limits, Share};
 use super::listen::Listener;
 use super::sockets::{FIRST_CLIENT, Sockets};
 use super::tls::Context;
@@ -55,12 +55,10 @@ pub(crate) struct WorkLoop<E> {
     worker: Worker,
     sockets: Sockets,
     listeners: Vec<Acceptor>,
-    limit: Arc<Limit>,
+    stream: Share,
+    req: Share,
     exchange: E,
     clock: Clock,
-    counted: usize,
-    /// No room under the limit; a waker tells when there is.
-    full: bool,
     no_files_until: u64,
 }
 
@@ -68,6 +66,7 @@ pub(crate) struct WorkLoop<E> {
 struct Acceptor {
     listener: Listener,
     tls: Option<Arc<Context>>,
+    req: bool,
     /// The kernel may have connections that were not accepted.
     ready: bool,
 }
@@ -77,26 +76,25 @@ impl<E: Exchange> WorkLoop<E> {
     pub(crate) fn new(
         poll: Poll,
         worker: Worker,
-        listeners: Vec<Listener>,
-        limit: Arc<Limit>,
+        listeners: Vec<(Listener, bool)>,
+        limits: Limits,
         exchange: E,
     ) -> io::Result<Self> {
         let mut acceptors = Vec::new();
-        for (n, mut listener) in listeners.into_iter().enumerate() {
+        for (n, (mut listener, req)) in listeners.into_iter().enumerate() {
             listener.register(poll.registry(), Token(FIRST_LISTENER + n))?;
             let tls = listener.tls().map(|port| Context::new(port.clone()).map(Arc::new));
-            acceptors.push(Acceptor { tls: tls.transpose()?, listener, ready: true });
+            acceptors.push(Acceptor { tls: tls.transpose()?, listener, req, ready: true });
         }
         Ok(Self {
             poll,
             worker,
             sockets: Sockets::default(),
             listeners: acceptors,
-            limit,
+            stream: Share::new(limits.stream),
+            req: Share::new(limits.req),
             exchange,
             clock: Clock::new(),
-            counted: 0,
-            full: false,
             no_files_until: 0,
         })
     }
@@ -125,7 +123,7 @@ impl<E: Exchange> WorkLoop<E> {
         for event in events {
             match event.token().0 {
                 token if token >= FIRST_CLIENT => self.client(now, token - FIRST_CLIENT, event),
-                token if token == WAKE.0 => self.full = false,
+                token if token == WAKE.0 => (self.stream.full, self.req.full) = (false, false),
                 token => {
                     if let Some(acceptor) =
                         self.listeners.get_mut(token.wrapping_sub(FIRST_LISTENER))
@@ -145,9 +143,18 @@ impl<E: Exchange> WorkLoop<E> {
             }
             self.worker.end_turn(now, &mut self.sockets);
         }
-        let left = self.counted - self.worker.len();
-        self.counted -= left;
-        self.limit.give_back(left);
+        let req = self.worker.len_req();
+        self.stream.settle(self.worker.len() - req);
+        self.req.settle(req);
+    }
+
+    fn share(&mut self, req: bool) -> &mut Share {
+        if req { &mut self.req } else { &mut self.stream }
+    }
+
+    /// Whether a listener may have connections that there is room for.
+    fn accepts(&self, acceptor: &Acceptor) -> bool {
+        acceptor.ready && !(if acceptor.req { self.req.full } else { self.stream.full })
     }
 
     fn client(&mut self, now: u64, place: usize, event: &mio::event::Event) {
@@ -166,7 +173,7 @@ impl<E: Exchange> WorkLoop<E> {
     /// How long to sleep.
     fn timeout(&mut self) -> Option<Duration> {
         let now = self.clock.now_ms();
-        let accepting = !self.full && self.listeners.iter().any(|a| a.ready);
+        let accepting = self.listeners.iter().any(|acceptor| self.accepts(acceptor));
         let pause = accepting.then_some(self.no_files_until);
         if self.exchange.is_ready() {
             return Some(Duration::ZERO);
@@ -177,12 +184,12 @@ impl<E: Exchange> WorkLoop<E> {
     }
 
     fn accept(&mut self, now: u64) {
-        if self.full || now < self.no_files_until {
+        if now < self.no_files_until {
             return;
         }
         for n in 0..self.listeners.len() {
             for _ in 0..ACCEPTS_MAX {
-                if self.full || !self.listeners[n].ready || !self.accept_one(now, n) {
+                if !self.accepts(&self.listeners[n]) || !self.accept_one(now, n) {
                     break;
                 }
             }
@@ -191,10 +198,11 @@ impl<E: Exchange> WorkLoop<E> {
 
     /// Accepts one connection. False: no more now.
     fn accept_one(&mut self, now: u64, n: usize) -> bool {
-        if !self.limit.take() {
-            self.full = true;
-            if self.limit.is_full_news() {
-                let max = self.limit.max();
+        let req = self.listeners[n].req;
+        if !self.share(req).take() {
+            let limit = &self.share(req).limit;
+            if limit.is_full_news() {
+                let max = limit.max();
                 log::warn!("{max} clients are the limit: others wait until one of them leaves");
             }
             return false;
@@ -205,14 +213,19 @@ impl<E: Exchange> WorkLoop<E> {
         let (stream, address) = match result {
             Ok(accepted) => accepted,
             Err(error) => {
-                self.limit.give_back(1);
+                self.share(req).put_back();
                 self.accept_failed(now, n, &error);
                 return false;
             }
         };
+        match address {
+            Some(address) => log::debug!("accepted connection from {address}"),
+            None => log::debug!("accepted connection from a Unix socket"),
+        }
         let secure = tls.is_some();
-        let conn = self.worker.accept(now, Client { address, secure });
-        self.counted += 1;
+        // Listeners beyond the last number share it.
+        let listener = u8::try_from(n).unwrap_or(u8::MAX);
+        let conn = self.worker.accept(now, Client { address, secure, req, listener });
         if let Err(error) = self.sockets.add(self.poll.registry(), conn, stream) {
             log::error!("accept error: {error}");
             self.worker.readable(now, &mut self.sockets, conn, true);
@@ -227,9 +240,10 @@ impl<E: Exchange> WorkLoop<E> {
             io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => {}
             _ => {
                 self.no_files_until = now + NO_FILES_MS;
+                let req = self.listeners[n].req;
                 if !is_shortage(error) {
                     log::error!("accept error: {error}");
-                } else if self.limit.out_of_files() {
+                } else if self.share(req).limit.out_of_files() {
                     log::error!("accept error: {error}; accepting goes on as connections close");
                 }
             }
@@ -253,6 +267,9 @@ pub(crate) struct Direct<S> {
 impl<S: FnMut() -> bool> Exchange for Direct<S> {
     fn receive(&mut self, now: u64, worker: &mut Worker, sockets: &mut Sockets) {
         self.zmq.receive(MESSAGES_MAX, |message| worker.packet(now, sockets, message));
+        if let Some(req) = &mut self.zmq.req {
+            req.receive(MESSAGES_MAX, |message| worker.req_packet(now, sockets, message));
+        }
         let left = self.zmq.left(now);
         if left.push {
             worker.push_disconnected(now);
@@ -267,10 +284,11 @@ impl<S: FnMut() -> bool> Exchange for Direct<S> {
 
     fn send(&mut self, now: u64, worker: &mut Worker) -> bool {
         let mut gone = false;
-        self.zmq.push_waiting(|session: Session| worker.is_waiting(session));
+        self.zmq.send_waiting(now, |session: Session| worker.is_waiting(session));
         while let Some(output) = worker.poll_output() {
             match output {
-                Output::First { session, packet } => self.zmq.first(session, packet),
+                Output::First { session, packet } => self.zmq.first(now, session, packet),
+                Output::Req { session, packet } => self.zmq.request(now, session, packet),
                 Output::To { peer, packet } => {
                     if !self.zmq.to(now, &peer, packet) {
                         gone = true;
@@ -344,13 +362,14 @@ mod tests {
     fn make(max: usize) -> (WorkLoop<Alone>, Arc<Waker>, u16, Alone) {
         let poll = Poll::new().unwrap();
         let waker = Arc::new(Waker::new(poll.registry(), WAKE).unwrap());
-        let limit = Arc::new(Limit::new(max));
-        limit.join(waker.clone());
+        let limits = Limits::new(max, 1);
+        limits.join(&waker);
         let spec: ListenSpec = "127.0.0.1:0".parse().unwrap();
         let listener = Listener::bind(&spec, &TcpOptions::default()).unwrap();
         let port = listener.describe(&spec).rsplit(':').next().unwrap().parse().unwrap();
         let (worker, alone) = (Worker::new(Config::default()), Alone::default());
-        let work = WorkLoop::new(poll, worker, vec![listener], limit, alone.clone()).unwrap();
+        let work =
+            WorkLoop::new(poll, worker, vec![(listener, false)], limits, alone.clone()).unwrap();
         (work, waker, port, alone)
     }
 
