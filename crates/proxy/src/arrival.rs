@@ -262,6 +262,7 @@ fn new_session(bytes: &[u8], packet: &Packet<'_>, peer: u32, internal: bool, now
         held: None,
         inspected: None,
         cross: Cross::default(),
+        zmq: None,
         ws: None,
         counters: request_counters(packet),
         counted: false,

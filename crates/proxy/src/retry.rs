@@ -209,6 +209,7 @@ fn session_of(
         held: None,
         inspected: None,
         cross: cross(state),
+        zmq: None,
         ws: None,
         counters: stats::Counters::default(),
         counted: false,

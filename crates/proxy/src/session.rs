@@ -14,6 +14,7 @@ use crate::routing::Entry;
 use crate::settings::Settings;
 use crate::uri::Uri;
 use crate::ws::Ws;
+use crate::zmq_target::ZmqBack;
 
 /// A session id of a connection manager.
 pub(crate) type SessionId = ArrayVec<u8, MAX_ID_BYTES>;
@@ -149,6 +150,8 @@ pub(crate) struct Session {
     pub inspected: Option<Box<Inspected>>,
     /// Automatic cross-origin.
     pub cross: Cross,
+    /// The request to the backend goes to a ZHTTP worker.
+    pub zmq: Option<Box<ZmqBack>>,
     /// It is a WebSocket.
     pub ws: Option<Box<Ws>>,
     pub counters: Counters,

@@ -4,6 +4,7 @@ mod calls;
 mod load;
 mod routes_file;
 mod sockets;
+mod targets;
 mod worker;
 
 use std::path::PathBuf;
