@@ -17,6 +17,7 @@ mod forward;
 mod json;
 mod log_line;
 mod peers;
+mod pem;
 mod random;
 mod response;
 mod retry;
