@@ -13,6 +13,7 @@ mod command;
 mod cross;
 pub mod driver;
 mod engine;
+pub mod explain;
 mod forward;
 mod json;
 mod log_line;
