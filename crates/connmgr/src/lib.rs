@@ -26,6 +26,9 @@ mod timeouts;
 mod turn;
 mod words;
 mod worker;
+mod ws;
+mod ws_in;
+mod ws_out;
 
 pub use config::{Blocks, Config};
 pub use counters::Counters;
