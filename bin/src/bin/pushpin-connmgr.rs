@@ -2,9 +2,12 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use connmgr::options::Words;
 
+/// Gives memory back after many clients have left, which glibc does not (docs/architecture.md).
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
-    connmgr::driver::main(&Words::parse()).into()
+    connmgr::driver::main(&Words::of_process()).into()
 }

@@ -5,6 +5,10 @@ use std::process::ExitCode;
 use clap::Parser;
 use proxy::words::{Words, main as run};
 
+/// Gives memory back after many clients have left, which glibc does not (docs/architecture.md).
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     run(Words::parse()).into()
 }

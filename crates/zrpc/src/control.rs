@@ -289,16 +289,23 @@ impl<'a> Packet<'a> {
     }
 }
 
-/// Appends a packet to `out`. `from`: the sender's instance id.
-pub fn write<'a>(out: &mut Vec<u8>, from: &[u8], items: impl Iterator<Item = &'a Item<'a>>) {
-    let mut w = Writer::append_to(std::mem::take(out));
+/// Appends an item to those of a packet that [`write_packet`] makes.
+pub fn write_item(items: &mut Vec<u8>, item: &Item<'_>) {
+    let mut w = Writer::append_to(std::mem::take(items));
+    item.write(&mut w);
+    *items = w.into_vec();
+}
+
+/// A packet. `from`: the sender's instance id; `items`: made by [`write_item`].
+pub fn write_packet(from: &[u8], items: &[u8]) -> Vec<u8> {
+    let mut w = Writer::append_to(Vec::with_capacity(items.len() + from.len() + 48));
     w.map(|w| {
         w.str("from");
         w.bytes(from);
         w.str("items");
-        w.list(|w| items.for_each(|item| item.write(w)));
+        w.list(|w| w.raw(items));
     });
-    *out = w.into_vec();
+    w.into_vec()
 }
 
 /// Appends a packet to `out` whose items are encoded already, one frame behind the other.
@@ -356,8 +363,9 @@ mod tests {
     #[test]
     fn every_kind_survives_the_way() {
         let items = all_kinds();
-        let mut out = Vec::new();
-        write(&mut out, b"px", items.iter());
+        let mut list = Vec::new();
+        items.iter().for_each(|item| write_item(&mut list, item));
+        let out = write_packet(b"px", &list);
         let packet = Packet::parse(&out).unwrap();
         assert_eq!((packet.from, packet.items), (&b"px"[..], items.clone()));
         let (mut frames, mut same) = (Vec::new(), Vec::new());
