@@ -292,8 +292,8 @@ mod tests {
         assert_eq!(take(&mut limiter, 0), [0]);
         // The debt of one unit is worked off in turn with the other route.
         assert_eq!(take(&mut limiter, 25), [10]);
-        assert_eq!(take(&mut limiter, 50), [11]);
-        assert_eq!(take(&mut limiter, 75), [1]);
+        assert_eq!(take(&mut limiter, 50), [11, 1]);
+        assert_eq!(take(&mut limiter, 75), [12]);
     }
 
     #[test]
