@@ -57,6 +57,7 @@ pub(super) struct Config {
     pub(super) http: Option<SocketAddr>,
     pub(super) http_head_max: usize,
     pub(super) http_body_max: usize,
+    pub(super) http_token: Option<String>,
 }
 
 /// Where the configuration is looked for without `--config`.
@@ -100,6 +101,7 @@ impl Config {
             http: http_address(file)?,
             http_head_max: size("push_in_http_max_headers_size", 10_000),
             http_body_max: size("push_in_http_max_body_size", 1_000_000),
+            http_token: file.nonempty("handler", "auth_token"),
         })
     }
 }
