@@ -70,7 +70,7 @@ impl Proxy {
         }
         self.ws_accepted(key, "Switching Protocols", headers.as_headers());
         for message in messages {
-            self.from_back(key, super::Kind::Text, message.as_bytes(), false);
+            self.back_sent(key, super::Kind::Text, message.as_bytes(), false);
         }
     }
 

@@ -140,7 +140,7 @@ impl Proxy {
         match over_http.link.response(now, code, &list, &body) {
             Ok(reply) => self.over_http_reply(key, &headers, &reply),
             Err(Failure::Refused) => {
-                let kept = without(headers.as_headers(), |name| is_removed(name));
+                let kept = without(headers.as_headers(), is_removed);
                 let body = &body[..body.len().min(REFUSAL_MAX)];
                 self.refuse_websocket(key, code, &reason, kept.as_headers(), body);
             }
@@ -164,7 +164,7 @@ impl Proxy {
         let parting = self.sessions.get(key).is_some_and(|s| s.stage == Stage::Parting);
         for event in reply.events.iter().filter(|_| !parting) {
             match frame_kind(event.kind) {
-                Some(kind) => self.from_back(key, kind, event.content, false),
+                Some(kind) => self.back_sent(key, kind, event.content, false),
                 None => {
                     let (code, reason) = event.close();
                     self.back_closed(key, code, reason);
