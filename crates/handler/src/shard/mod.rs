@@ -7,6 +7,7 @@ mod accept;
 mod answer;
 mod channel;
 mod client;
+mod cross;
 mod deliver;
 mod fetch;
 mod filtering;
