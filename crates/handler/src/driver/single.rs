@@ -13,7 +13,7 @@ use super::hub_io::{HubInput, HubIo};
 use super::options::Config;
 use super::shard_io::{Gone, ShardInput, ShardIo};
 use super::{WAKE, ZMQ, loop_error, stops};
-use crate::control::Limits;
+use crate::control::{Limits, Rules};
 use crate::engine::Handler;
 use crate::message::Output;
 
@@ -60,7 +60,8 @@ pub(super) fn run(
 /// The control server, if the configuration asks for one.
 pub(super) fn http_server(config: &Config) -> Result<Option<HttpServer>, String> {
     let limits = Limits { head: config.http_head_max, body: config.http_body_max };
-    config.http.map(|address| HttpServer::bind(address, limits)).transpose()
+    let rules = Rules { limits, token: config.http_token.clone() };
+    config.http.map(|address| HttpServer::bind(address, rules)).transpose()
 }
 
 impl Single {

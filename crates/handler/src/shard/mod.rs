@@ -7,11 +7,13 @@ mod accept;
 mod answer;
 mod channel;
 mod client;
+mod cross;
 mod deliver;
 mod fetch;
 mod filtering;
 mod group;
 mod life;
+mod limited;
 mod links;
 mod peers;
 mod queue;
@@ -33,6 +35,7 @@ use hashbrown::HashTable;
 use stats::Route;
 
 use crate::intern::Interner;
+use crate::limiter::Limiter;
 use crate::message::{Output, Sums, ToHub, ToShard};
 use crate::settings::Settings;
 use channel::Channel;
@@ -42,6 +45,9 @@ use socket::{Profile, Proxies, Socket};
 
 /// Items on their way from which on inputs are left alone.
 const UNDER_WAY_MAX: usize = 2_000;
+
+/// Deliveries under a limit that may wait, from which on inputs are left alone.
+const WAITING_MAX: usize = 500_000;
 
 /// What was thrown away since the start, by cause.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,6 +60,8 @@ pub struct Drops {
     pub queue_full: u64,
     /// Items for a channel with too many on their way.
     pub pass_full: u64,
+    /// Deliveries above the mark of those that may wait.
+    pub over_hwm: u64,
     /// Items that a filter could not be applied to.
     pub filter_failed: u64,
     /// Sessions ended by a wrong sequence number.
@@ -110,6 +118,7 @@ pub struct Shard {
     wheel: Wheel<Key>,
     walks: timers::Walks,
     work: VecDeque<Key>,
+    limiter: Option<Limiter<limited::Delivery>>,
     /// Items on their way over the channels' lists.
     under_way: usize,
     out: Vec<Output>,
@@ -152,6 +161,7 @@ impl Shard {
             wheel: Wheel::new(timers::TICK_MS),
             walks: timers::Walks::default(),
             work: VecDeque::new(),
+            limiter: settings.limits.clone().map(Limiter::new),
             under_way: 0,
             out: Vec::new(),
             to_hub: Vec::new(),
@@ -176,7 +186,8 @@ impl Shard {
 
     /// Whether so many items are on their way that no more should be taken in.
     pub fn congested(&self) -> bool {
-        self.under_way > UNDER_WAY_MAX
+        let waiting = self.limiter.as_ref().map_or(0, Limiter::len);
+        self.under_way > UNDER_WAY_MAX || waiting > WAITING_MAX
     }
 
     /// Takes a message of the hub.
