@@ -21,6 +21,7 @@ mod retry;
 mod session;
 mod socket;
 mod special;
+mod stop;
 mod subscribe;
 mod timers;
 
@@ -126,6 +127,7 @@ pub struct Shard {
     listening: bool,
     random: u64,
     retry_seq: u32,
+    stopping: bool,
     drops: Drops,
     group: group::Group,
 }
@@ -168,10 +170,16 @@ impl Shard {
             listening: false,
             random: random | 1,
             retry_seq: 0,
+            stopping: false,
             drops: Drops::default(),
             group: group::Group::default(),
             settings,
         }
+    }
+
+    /// What it was made with.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// Sessions held.
