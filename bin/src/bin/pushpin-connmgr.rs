@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use connmgr::options::Words;
 
 /// Gives memory back after many clients have left, which glibc does not (docs/architecture.md).
@@ -10,5 +9,5 @@ use connmgr::options::Words;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    connmgr::driver::main(&Words::parse()).into()
+    connmgr::driver::main(&Words::of_process()).into()
 }

@@ -61,6 +61,27 @@ impl FromStr for MetricsSpec {
     }
 }
 
+/// `PATH[,mode=OCTAL][,user=NAME][,group=NAME]`: a Unix socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DebugSpec {
+    /// Where, always [`Address::Local`].
+    pub address: Address,
+}
+
+impl FromStr for DebugSpec {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut parts = text.split(',');
+        let path = parts.next().unwrap_or_default();
+        let mut owner = FileOwner::default();
+        for param in parts {
+            owner_param(&mut owner, param)?;
+        }
+        Ok(Self { address: Address::Local(path.into(), owner) })
+    }
+}
+
 /// A port (on all IPv4 addresses), `a.b.c.d:port` or `[v6]:port`.
 fn tcp_address(text: &str) -> Result<SocketAddr, String> {
     let port = text.parse().map(|port: u16| (Ipv4Addr::UNSPECIFIED, port).into());

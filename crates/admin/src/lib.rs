@@ -5,5 +5,5 @@ mod address;
 mod listen;
 mod scrape;
 
-pub use address::{Address, MetricsSpec};
+pub use address::{Address, DebugSpec, MetricsSpec};
 pub use scrape::{Rules, serve_metrics};

@@ -41,9 +41,27 @@ impl Answer {
          valid WebSocket request.\n",
     );
 
+    /// An upgrade where whole requests and responses are exchanged.
+    pub(crate) const REQ_WEBSOCKET: Self =
+        Self::fixed(400, "Bad Request", "WebSockets not supported on req mode interface.\n");
+
     /// An upgrade that this build does not serve.
     pub(crate) const NO_WEBSOCKET: Self =
         Self::fixed(501, "Not Implemented", "WebSockets are not part of this build.\n");
+
+    /// A client without TLS on a TLS port.
+    pub(crate) const PLAIN_ON_TLS: Self = Self::fixed(
+        400,
+        "Bad Request",
+        "This port speaks TLS (https), the request came without it.\n",
+    );
+
+    /// A client with TLS on a plain port.
+    pub(crate) const TLS_ON_PLAIN: Self = Self::fixed(
+        400,
+        "Bad Request",
+        "This port speaks plain HTTP, the request came with TLS (https).\n",
+    );
 
     const fn fixed(code: u16, reason: &'static str, text: &'static str) -> Self {
         Self { code, reason, text: Cow::Borrowed(text) }
@@ -56,7 +74,7 @@ impl Answer {
     }
 
     /// The head does not fit.
-    pub(crate) fn too_large(limit: u32) -> Self {
+    pub(crate) fn too_large(limit: usize) -> Self {
         let text = Cow::Owned(format!("Request header size exceeded limit of {limit} bytes.\n"));
         Self { code: 400, reason: "Bad Request", text }
     }
@@ -69,6 +87,7 @@ impl Worker {
         self.set_peer(slot, PeerId::NONE);
         let Some(conn) = self.conns.at_mut(slot) else { return };
         conn.state = State::Ending;
+        conn.gather = None;
         conn.set(PERSIST, false);
         if conn.has(STARTED) {
             conn.set(crate::conn::ABORT, true);
@@ -77,6 +96,7 @@ impl Worker {
         conn.set(STARTED, true);
         conn.set(LINGER, true);
         self.counters.bad_requests += u64::from(answer.code == 400);
+        self.counters.failed += u64::from(answer.code == 500);
         let parts = Response {
             version: conn.version(),
             code: answer.code,

@@ -12,6 +12,7 @@ use http1::{Decoder, Version};
 
 use crate::outqueue::OutQueue;
 use crate::peers::PeerId;
+use crate::reqmode::Gather;
 
 /// Where a connection stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +60,11 @@ pub(crate) const ABORT: Flag = Flag(1 << 13);
 pub(crate) const UNTAKEN: Flag = Flag(1 << 14);
 /// The processes that could have taken the request left: short patience.
 pub(crate) const LOST: Flag = Flag(1 << 15);
+/// The client's side of the connection is TLS.
+pub(crate) const SECURE: Flag = Flag(1 << 16);
+
+/// Req mode: the whole request in one packet, the whole response in one.
+pub(crate) const REQ: Flag = Flag(1 << 24);
 
 /// The flags of one request; the others belong to the connection.
 const REQUEST_FLAGS: u32 = V10.0
@@ -137,8 +143,10 @@ pub(crate) struct Conn {
     pub(crate) inbuf: Option<Box<Kept>>,
     /// Bytes that the socket did not take; freed when empty.
     pub(crate) out: Option<Box<OutQueue>>,
+    /// Req mode: the request whose body is being collected.
+    pub(crate) gather: Option<Box<Gather>>,
     /// Body bytes that the announced Content-Length still asks for; while lingering, bytes that
-    /// may still be thrown away.
+    /// may still be thrown away; before a head, bytes of blank lines that were skipped.
     pub(crate) left: u64,
     /// The request body's framing.
     pub(crate) decoder: Decoder,
@@ -158,6 +166,8 @@ pub(crate) struct Conn {
     pub(crate) session_at: u32,
     /// When silence of the client ends the connection.
     pub(crate) stream_at: u32,
+    /// When it was accepted, in seconds of the loop's clock.
+    pub(crate) since_s: u32,
     /// First of this turn's bytes for the client.
     pub(crate) first_node: u32,
     /// Last of them.
@@ -168,6 +178,10 @@ pub(crate) struct Conn {
     pub(crate) peer: PeerId,
     pub(crate) flags: Flags,
     pub(crate) state: State,
+    /// Which listener accepted it.
+    pub(crate) listener: u8,
+    /// Buffer blocks beyond the two that every connection may use.
+    pub(crate) blocks: u8,
 }
 
 // The budget is 256 bytes (design, section 6); the aim is half of it.
@@ -179,6 +193,7 @@ impl Conn {
         Self {
             inbuf: None,
             out: None,
+            gather: None,
             left: 0,
             decoder: Decoder::Length(0),
             counter: 0,
@@ -189,18 +204,26 @@ impl Conn {
             due: 0,
             session_at: 0,
             stream_at: 0,
+            since_s: 0,
             first_node: NO_NODE,
             last_node: NO_NODE,
             address: Address::new(address),
             peer: PeerId::NONE,
             flags: Flags::default(),
             state: State::Head,
+            listener: 0,
+            blocks: 0,
         }
     }
 
     /// Whether packets may name the session.
     pub(crate) fn in_session(&self) -> bool {
         matches!(self.state, State::Request | State::Gone)
+    }
+
+    /// Whether this is the session of that counter.
+    pub(crate) fn is_session(&self, counter: u32) -> bool {
+        self.in_session() && self.counter == counter
     }
 
     pub(crate) fn has(&self, flag: Flag) -> bool {

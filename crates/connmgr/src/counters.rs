@@ -5,8 +5,30 @@
 pub struct Counters {
     /// Request heads read, those refused afterwards included.
     pub requests: u64,
+    /// Connections taken in.
+    pub accepts: u64,
+    /// Bytes read from clients, their framing included.
+    pub bytes_in: u64,
+    /// Bytes written to clients, their framing included.
+    pub bytes_out: u64,
+    /// Responses that the peer gave to their end.
+    pub completed: u64,
     /// Requests that were answered 400.
     pub bad_requests: u64,
+    /// Clients that spoke plain text on a TLS port, answered 400.
+    pub plain_on_tls: u64,
+    /// Clients that spoke TLS on a plain port, answered 400.
+    pub tls_on_plain: u64,
+    /// Requests that were answered 500.
+    pub failed: u64,
+    /// Sessions that the peer ended with `cancel` or `error`.
+    pub peer_cancels: u64,
+    /// Clients that left before their response was complete.
+    pub clients_left: u64,
+    /// Connections of req mode ended by `--req-timeout`.
+    pub req_timeouts: u64,
+    /// Packets of other kinds than data in req mode; dropped.
+    pub req_ignored: u64,
     /// ZHTTP packets read, a packet for many sessions once.
     pub packets_in: u64,
     /// ZHTTP packets made, a packet for many sessions once.

@@ -11,7 +11,7 @@ use crate::outqueue::{OutQueue, SLICES_MAX};
 use crate::turn::Node;
 use crate::worker::Worker;
 
-/// Bytes that are read and thrown away behind an answer.
+/// Bytes that are read and thrown away behind an answer; then the client has to wait.
 const DISCARD_MAX: u64 = 1 << 20;
 
 impl Worker {
@@ -65,6 +65,7 @@ impl Worker {
                 batch.iter().map(|node| IoSlice::new(self.turn.get(node.span))).collect();
             self.counters.writes += 1;
             let written = write(net, slot, &slices)?;
+            self.counters.bytes_out += written as u64;
             moved |= written > 0;
             let (whole, through, skip) = progress(&batch, written);
             credit += through;
@@ -133,7 +134,10 @@ impl Worker {
             let written = write(net, slot, &queue.slices());
             match written {
                 Ok(0) => break,
-                Ok(n) => credit += queue.written(n),
+                Ok(n) => {
+                    self.counters.bytes_out += n as u64;
+                    credit += queue.written(n);
+                }
                 Err(error) => {
                     result = Err(error);
                     break;
@@ -173,12 +177,14 @@ impl Worker {
         if conn.has(PERSIST) && !conn.has(BODY) {
             conn.flags.end_request();
             conn.state = State::Head;
+            conn.left = 0;
+            self.shrink(slot);
             self.ready_for_request(slot);
             self.parse_kept(slot);
             return self.read_on(net, slot);
         }
         let unread = conn.has(LINGER) || conn.has(UNREAD) || conn.inbuf.is_some();
-        if unread && !conn.has(HUP) { self.linger(net, slot) } else { self.close(net, slot) }
+        if unread && !conn.has(HUP) { self.linger(net, slot) } else { self.end(net, slot) }
     }
 
     /// Ends our side and reads on until the client has seen it, so that what it still sends does

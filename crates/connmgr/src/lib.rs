@@ -17,18 +17,21 @@ mod outqueue;
 mod packets;
 mod peers;
 mod reading;
+mod reqmode;
 mod request;
 mod response;
 mod session;
+mod target;
 mod timeouts;
 mod turn;
+mod words;
 mod worker;
 
-pub use config::Config;
+pub use config::{Blocks, Config};
 pub use counters::Counters;
 pub use net::Net;
 pub use session::Session;
-pub use worker::{Output, Worker};
+pub use worker::{Client, Output, Worker};
 
 /// Bytes of state per connection (`--sizes`).
 pub const CONNECTION_SIZE: usize = size_of::<conn::Conn>();

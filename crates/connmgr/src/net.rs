@@ -5,6 +5,8 @@ use std::io::{self, IoSlice};
 /// Non-blocking sockets, named by the number that [`crate::Worker::accept`] gave.
 pub trait Net {
     /// Reads what is there. `Ok(0)`: the client closed its side. `WouldBlock`: nothing there.
+    /// `InvalidData`: the client speaks plain text where TLS is spoken; from now on what is
+    /// written goes out as it is.
     fn read(&mut self, conn: u32, buf: &mut [u8]) -> io::Result<usize>;
 
     /// Writes what fits. Less than all, or `WouldBlock`: [`crate::Worker::writable`] is to be
@@ -19,4 +21,9 @@ pub trait Net {
 
     /// Closes; the number may be given to another connection from now on.
     fn close(&mut self, conn: u32);
+
+    /// Closes after a regular end. Where the protocol has a word for that, the client gets it.
+    fn end(&mut self, conn: u32) {
+        self.close(conn);
+    }
 }

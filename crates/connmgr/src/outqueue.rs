@@ -5,7 +5,11 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 
 use arrayvec::ArrayVec;
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
+
+/// Small pieces are put together up to this size, so that many of them do not cost many times
+/// their bytes.
+const JOINED_MAX: usize = 1024;
 
 /// Pieces of one `writev`.
 pub(crate) const SLICES_MAX: usize = 64;
@@ -15,6 +19,16 @@ pub(crate) const SLICES_MAX: usize = 64;
 struct Piece {
     bytes: Bytes,
     credit: u32,
+}
+
+impl Piece {
+    /// Appends; in place unless the bytes are shared.
+    fn join(&mut self, bytes: &[u8]) {
+        let own = std::mem::take(&mut self.bytes).try_into_mut();
+        let mut own = own.unwrap_or_else(|shared| BytesMut::from(&shared[..]));
+        own.extend_from_slice(bytes);
+        self.bytes = own.freeze();
+    }
 }
 
 /// The pieces in order.
@@ -27,6 +41,13 @@ pub(crate) struct OutQueue {
 impl OutQueue {
     pub(crate) fn push(&mut self, bytes: Bytes, credit: u32) {
         self.len += bytes.len();
+        if let Some(last) = self.pieces.back_mut()
+            && last.bytes.len() + bytes.len() <= JOINED_MAX
+        {
+            last.join(&bytes);
+            last.credit += credit;
+            return;
+        }
         self.pieces.push_back(Piece { bytes, credit });
     }
 
@@ -68,14 +89,29 @@ mod tests {
     #[test]
     fn credits_come_back_piece_by_piece() {
         let mut queue = OutQueue::default();
-        queue.push(Bytes::from_static(b"head"), 0);
-        queue.push(Bytes::from_static(b"abcd"), 3);
+        let large = |byte| Bytes::from(vec![byte; JOINED_MAX]);
+        queue.push(large(b'h'), 0);
+        queue.push(large(b'b'), 1019);
         queue.push(Bytes::from_static(b"e"), 1);
-        assert_eq!((queue.len(), queue.slices().len()), (9, 3));
-        assert_eq!(queue.written(5), 0);
-        assert_eq!(&*queue.slices()[0], b"bcd");
-        assert_eq!(queue.written(3), 3);
+        assert_eq!((queue.len(), queue.slices().len()), (2 * JOINED_MAX + 1, 3));
+        assert_eq!(queue.written(JOINED_MAX + 1), 0);
+        assert_eq!(queue.slices()[0].len(), JOINED_MAX - 1);
+        assert_eq!(queue.written(JOINED_MAX - 1), 1019);
         assert_eq!((queue.written(1), queue.len()), (1, 0));
         assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn small_pieces_are_put_together() {
+        let mut queue = OutQueue::default();
+        let shared = Bytes::from_static(b"head ");
+        queue.push(shared.clone(), 0);
+        for n in 0..1000 {
+            queue.push(Bytes::copy_from_slice(&[b'a' + (n % 26) as u8; 6]), 1);
+        }
+        assert_eq!(queue.slices().len(), 6);
+        assert_eq!(&queue.slices()[0][..11], b"head aaaaaa");
+        assert_eq!(&shared[..], b"head ", "what others have is not touched");
+        assert_eq!((queue.written(6005), queue.len()), (1000, 0));
     }
 }

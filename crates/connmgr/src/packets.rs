@@ -5,14 +5,14 @@ use zhttp::{Kind, Packet};
 
 use crate::Net;
 use crate::answer::Answer;
-use crate::conn::{BODY, Conn, LOST, State, UNTAKEN};
+use crate::conn::{BODY, Conn, LOST, REQ, State, UNTAKEN};
 use crate::peers::PeerId;
 use crate::response::SharedBody;
 use crate::session::Session;
 use crate::worker::Worker;
 
 /// Turn bytes after which the connections are written to before more packets are applied.
-const TURN_BYTES_MAX: usize = 4 << 20;
+pub(crate) const TURN_BYTES_MAX: usize = 4 << 20;
 
 /// Where the session of an id is.
 enum Found {
@@ -68,7 +68,7 @@ impl Worker {
         if session.worker != self.config.worker {
             return Found::Elsewhere;
         }
-        let has = |conn: &Conn| conn.in_session() && conn.counter == session.counter;
+        let has = |conn: &Conn| conn.is_session(session.counter) && !conn.has(REQ);
         match self.conns.at(session.slot) {
             Some(conn) if has(conn) => Found::Slot(session.slot),
             _ => Found::Unknown,
@@ -125,7 +125,10 @@ impl Worker {
                 // Whoever sends the next packet is the owner.
                 self.set_peer(slot, PeerId::NONE);
             }
-            Kind::Cancel | Kind::Error => self.answer(slot, &Answer::FAILED),
+            Kind::Cancel | Kind::Error => {
+                self.counters.peer_cancels += 1;
+                self.answer(slot, &Answer::FAILED);
+            }
             Kind::HandoffProceed | Kind::Close | Kind::Ping | Kind::Pong | Kind::Unknown => {
                 self.counters.unexpected += 1;
                 self.answer(slot, &Answer::FAILED);

@@ -199,7 +199,7 @@ mod tests {
             .into_iter()
             .map(|output| match output {
                 Output::To { peer, packet } => (peer.to_vec(), packet),
-                Output::First { .. } => unreachable!("peers get no first packets"),
+                Output::First { .. } | Output::Req { .. } => unreachable!("not by name"),
             })
             .collect()
     }

@@ -7,7 +7,7 @@ use http1::Reason;
 
 use crate::Net;
 use crate::answer::Answer;
-use crate::conn::{BODY, EXPECT, HUP, Kept, STARTED, State, UNREAD};
+use crate::conn::{BODY, EXPECT, HUP, Kept, REQ, SECURE, STARTED, State, UNREAD};
 use crate::peers::PeerId;
 use crate::worker::Worker;
 
@@ -17,6 +17,8 @@ enum Got {
     Bytes(usize),
     Nothing,
     Closed,
+    /// Plain text where TLS is spoken.
+    Plain,
 }
 
 impl Worker {
@@ -37,7 +39,13 @@ impl Worker {
     /// Reads as far as the connection's state wants more. What it does not want stays in the
     /// kernel and slows the client down.
     pub(crate) fn read_on(&mut self, net: &mut impl Net, slot: u32) {
-        while let Some(conn) = self.conns.at(slot).filter(|conn| conn.has(UNREAD)) {
+        while let Some(conn) = self.conns.at(slot) {
+            if conn.gather.is_some() {
+                return self.pump_body(net, slot);
+            }
+            if !conn.has(UNREAD) {
+                return;
+            }
             let more = match conn.state {
                 State::Head => self.read_head(net, slot),
                 State::Request if conn.has(BODY) && !conn.has(STARTED) => {
@@ -53,7 +61,8 @@ impl Worker {
         }
     }
 
-    /// One read of at most `limit` bytes. A short read has emptied the socket.
+    /// One read of at most `limit` bytes. A short read has emptied the socket, but for TLS: there
+    /// it is a record that ended.
     fn read(&mut self, net: &mut impl Net, slot: u32, limit: usize) -> Got {
         let Some(conn) = self.conns.at_mut(slot) else { return Got::Nothing };
         loop {
@@ -64,8 +73,8 @@ impl Worker {
                     return Got::Closed;
                 }
                 Ok(n) => {
-                    let hup = conn.has(HUP);
-                    conn.set(UNREAD, hup || n == limit);
+                    conn.set(UNREAD, n == limit || conn.has(HUP) || conn.has(SECURE));
+                    self.counters.bytes_in += n as u64;
                     return Got::Bytes(n);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -73,6 +82,7 @@ impl Worker {
                     return Got::Nothing;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::InvalidData => return Got::Plain,
                 Err(_) => return Got::Closed,
             }
         }
@@ -81,7 +91,7 @@ impl Worker {
     /// Room behind what the connection has kept.
     fn room(&self, slot: u32) -> usize {
         let kept = self.conns.at(slot).map_or(0, |conn| conn.buffered());
-        self.scratch.len().saturating_sub(kept)
+        self.head_capacity(slot).saturating_sub(kept).min(self.scratch.len())
     }
 
     fn read_head(&mut self, net: &mut impl Net, slot: u32) -> bool {
@@ -92,6 +102,11 @@ impl Worker {
                 true
             }
             Got::Nothing => false,
+            Got::Plain => {
+                self.counters.plain_on_tls += 1;
+                self.refuse(slot, &Answer::PLAIN_ON_TLS, 0);
+                false
+            }
             Got::Closed => {
                 self.close(net, slot);
                 false
@@ -101,10 +116,11 @@ impl Worker {
 
     /// Reads the head in what has just been read, together with what was kept before.
     fn take_bytes(&mut self, slot: u32, n: usize) {
+        let capacity = self.head_capacity(slot);
         let Some(conn) = self.conns.at_mut(slot) else { return };
         if conn.inbuf.is_some() {
             conn.keep(&self.scratch[..n]);
-            let full = conn.buffered() >= self.scratch.len();
+            let full = conn.buffered() >= capacity;
             // Between two line ends nothing new can be said; a client that sends byte by byte
             // would have its head read again for each.
             if full || self.scratch[..n].contains(&b'\n') {
@@ -155,7 +171,7 @@ impl Worker {
                 true
             }
             Got::Nothing => false,
-            Got::Closed => {
+            Got::Closed | Got::Plain => {
                 self.client_left(net, slot);
                 false
             }
@@ -165,27 +181,35 @@ impl Worker {
     /// The client closed at least its sending side. If the response was not started, it may
     /// still see that it gets none.
     fn client_left(&mut self, net: &mut impl Net, slot: u32) {
-        let started = self.conns.at(slot).is_none_or(|conn| conn.has(STARTED));
-        if !started && self.cancel(slot) {
+        let Some(conn) = self.conns.at(slot) else { return };
+        let (started, req) = (conn.has(STARTED), conn.has(REQ));
+        if !started && (req || self.cancel(slot)) {
+            self.counters.clients_left += 1;
             return self.answer(slot, &Answer::FAILED);
         }
         self.client_gone(net, slot);
     }
 
+    /// While lingering: throws bytes away, up to a limit. A client that sends more is held up
+    /// until its time is over or it has closed; its answer is not lost to a reset until then.
     fn discard(&mut self, net: &mut impl Net, slot: u32) -> bool {
         let limit = self.scratch.len();
-        let got = self.read(net, slot, limit);
-        let Some(conn) = self.conns.at_mut(slot) else { return false };
-        match got {
-            Got::Bytes(n) if conn.left > n as u64 => {
-                conn.left -= n as u64;
+        let Some(conn) = self.conns.at(slot) else { return false };
+        let got = match conn.left {
+            0 if conn.has(HUP) => Got::Closed,
+            0 => Got::Nothing,
+            _ => self.read(net, slot, limit),
+        };
+        match (got, self.conns.at_mut(slot)) {
+            (Got::Bytes(n), Some(conn)) => {
+                conn.left = conn.left.saturating_sub(n as u64);
                 true
             }
-            Got::Nothing => false,
-            Got::Bytes(_) | Got::Closed => {
+            (Got::Closed | Got::Plain, _) => {
                 self.close(net, slot);
                 false
             }
+            _ => false,
         }
     }
 
@@ -196,7 +220,7 @@ impl Worker {
             if !wanted {
                 return self.read_on(net, slot);
             }
-            if conn.peer == PeerId::NONE {
+            if conn.peer == PeerId::NONE && conn.gather.is_none() {
                 return;
             }
             let outcome = match conn.inbuf.take() {
@@ -236,7 +260,7 @@ impl Worker {
                 outcome.map(|_| n)
             }
             Got::Nothing => Ok(0),
-            Got::Closed => {
+            Got::Closed | Got::Plain => {
                 self.client_left(net, slot);
                 Ok(0)
             }
@@ -264,7 +288,9 @@ impl Worker {
             conn.set(BODY, false);
             conn.set(EXPECT, false);
         }
-        if end || !self.body.is_empty() {
+        if conn.gather.is_some() {
+            self.collect(slot, end);
+        } else if end || !self.body.is_empty() {
             self.send(slot, |f, body| {
                 f.body(body).flag("more", !end);
             });

@@ -1,24 +1,35 @@
 //! From a request head to the first ZHTTP packet (`spec/connmgr.md §4.1`, `spec/zhttp.md §3.1`).
 
 use arrayvec::{ArrayString, ArrayVec};
-use http1::{BodyKind, Decoder, HeaderSlots, Reason, RequestHead, Version, parse_request};
+use http1::{BodyKind, Decoder, HeaderSlots, RequestHead, Version, parse_request};
 use std::fmt::Write as _;
 use zhttp::{Ext, Head, Id};
 
 use crate::answer::Answer;
-use crate::conn::{BODY, EXPECT, HEAD, PERSIST, State, UNTAKEN, V10};
+use crate::conn::{BODY, EXPECT, HEAD, PERSIST, REQ, SECURE, State, UNTAKEN, V10};
 use crate::session::Session;
+use crate::target;
 use crate::worker::{Output, Worker};
 
 /// Longest URI that is passed on.
 const URI_MAX: usize = 4096;
+
+/// First byte of a TLS client's hello (RFC 8446 §5.1); no method starts with it.
+const TLS_HANDSHAKE: u8 = 0x16;
 
 impl Worker {
     /// Reads a head from the start of `bytes` and sends the request on. Gives the bytes dealt
     /// with: 0 while the head is incomplete.
     pub(crate) fn head(&mut self, slot: u32, bytes: &[u8]) -> usize {
         let blank = blank_lines(bytes);
-        let (bytes, full) = (&bytes[blank..], bytes.len() >= self.config.buffer_size as usize);
+        let capacity = self.head_capacity(slot);
+        if self.too_many_blanks(slot, blank) {
+            return self.refuse(slot, &Answer::too_large(capacity), bytes.len());
+        }
+        let (bytes, full) = (&bytes[blank..], bytes.len() >= capacity);
+        if bytes.first() == Some(&TLS_HANDSHAKE) {
+            return self.refuse_tls(slot, blank + bytes.len());
+        }
         let mut slots = HeaderSlots::new();
         match parse_request(bytes, &mut slots) {
             Ok(Some(head)) => {
@@ -26,13 +37,22 @@ impl Worker {
                 blank + head.size
             }
             Ok(None) if blank > 0 || !full => blank,
-            Ok(None) => self.refuse(slot, &Answer::too_large(self.config.buffer_size), bytes.len()),
+            Ok(None) if self.grow(slot) => 0,
+            Ok(None) => self.refuse(slot, &Answer::too_large(capacity), bytes.len()),
             Err(reason) => self.refuse(slot, &Answer::unreadable(reason), blank + bytes.len()),
         }
     }
 
+    /// Counts the bytes of blank lines before a head: as many as a head may have are skipped, for
+    /// a client could send them for ever.
+    fn too_many_blanks(&mut self, slot: u32, blank: usize) -> bool {
+        let Some(conn) = self.conns.at_mut(slot).filter(|_| blank > 0) else { return false };
+        conn.left += blank as u64;
+        conn.left > u64::from(self.config.buffer_size)
+    }
+
     /// Answers something that is no request; as HTTP/1.0, for its version is not known.
-    fn refuse(&mut self, slot: u32, answer: &Answer, used: usize) -> usize {
+    pub(crate) fn refuse(&mut self, slot: u32, answer: &Answer, used: usize) -> usize {
         if let Some(conn) = self.conns.at_mut(slot) {
             conn.set(V10, true);
         }
@@ -40,14 +60,32 @@ impl Worker {
         used
     }
 
+    /// The client speaks TLS. The answer is for who looks at the bytes; the log line, once, for
+    /// the operator.
+    fn refuse_tls(&mut self, slot: u32, used: usize) -> usize {
+        if self.counters.tls_on_plain == 0 {
+            log::info!(
+                "a client spoke TLS on a plain HTTP port: is a port missing in https_ports, or is \
+                 an https URL wrong?"
+            );
+        }
+        self.counters.tls_on_plain += 1;
+        self.refuse(slot, &Answer::TLS_ON_PLAIN, used)
+    }
+
     fn request(&mut self, slot: u32, head: &RequestHead<'_, '_>) {
         self.counters.requests += 1;
+        self.shrink(slot);
         let Some(conn) = self.conns.at_mut(slot) else { return };
         conn.set(V10, head.version == Version::V10);
         conn.set(PERSIST, head.persistent);
         conn.set(HEAD, head.method == "HEAD");
-        let answer = match uri(head) {
+        let req = conn.has(REQ);
+        let scheme = if conn.has(SECURE) { "https" } else { "http" };
+        let answer = match target::uri(head, scheme) {
+            _ if wants_websocket(head) && req => Answer::REQ_WEBSOCKET,
             _ if wants_websocket(head) => websocket_answer(head),
+            Ok(uri) if uri.len() <= URI_MAX && req => return self.start_req(slot, head, uri),
             Ok(uri) if uri.len() <= URI_MAX => return self.start(slot, head, &uri),
             Ok(_) => Answer::FAILED,
             Err(reason) => Answer::unreadable(reason),
@@ -61,6 +99,7 @@ impl Worker {
         let buffer_size = self.config.buffer_size;
         let Some(conn) = self.conns.at_mut(slot) else { return };
         conn.state = State::Request;
+        conn.left = 0;
         conn.set(UNTAKEN, true);
         conn.set(BODY, !head.body.is_empty());
         conn.set(EXPECT, head.expects_continue);
@@ -73,7 +112,18 @@ impl Worker {
         self.counters.packets_out += 1;
         self.outputs.push_back(Output::First { session, packet });
         self.request_waits(slot);
-        log::debug!("server-conn {}: request: {} {uri}", self.name(session), head.method);
+        self.log_request(session, head.method, uri);
+    }
+
+    pub(crate) fn log_request(&self, session: Session, method: &str, uri: &str) {
+        log::debug!("server-conn {}: assigning id", self.name(session));
+        log::debug!("server-conn {}: request: {method} {uri}", self.name(session));
+    }
+
+    /// Bytes of a head that this connection may keep now.
+    pub(crate) fn head_capacity(&self, slot: u32) -> usize {
+        let blocks = self.conns.at(slot).map_or(0, |conn| usize::from(conn.blocks));
+        self.config.buffer_size as usize * (1 + blocks)
     }
 
     /// A session's id for the log.
@@ -117,46 +167,6 @@ fn first_packet(
     out
 }
 
-/// The absolute URI of a request: scheme of the connection, host of the target or of the Host
-/// header, path and query as sent.
-fn uri(head: &RequestHead<'_, '_>) -> Result<String, Reason> {
-    let (host, path) = match split_absolute(head.target) {
-        Some(parts) => parts,
-        None if head.target.starts_with('/') => (host_header(head), head.target),
-        None if head.target == "*" => (host_header(head), "/*"),
-        // Anything else, put behind the host, would name another host.
-        None => return Err(Reason::Token),
-    };
-    if !is_host(host) {
-        return Err(Reason::HeaderValue);
-    }
-    let slash = if path.starts_with('/') { "" } else { "/" };
-    Ok(["http://", host, slash, path].concat())
-}
-
-/// Host, and path with query, of a target in absolute form (RFC 9112 §3.2.2).
-fn split_absolute(target: &str) -> Option<(&str, &str)> {
-    let (scheme, rest) = target.split_once("://")?;
-    if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
-        return None;
-    }
-    let end = rest.find(['/', '?']).unwrap_or(rest.len());
-    Some(rest.split_at(end))
-}
-
-/// The first Host header that is text, else `localhost`.
-fn host_header<'b>(head: &RequestHead<'_, 'b>) -> &'b str {
-    let hosts = head.headers.iter().filter(|h| h.name.eq_ignore_ascii_case("host"));
-    let mut texts = hosts.filter_map(|h| std::str::from_utf8(h.value).ok());
-    texts.next().filter(|host| !host.is_empty()).unwrap_or("localhost")
-}
-
-/// Whether nothing in it could be taken for another part of the URI.
-fn is_host(host: &str) -> bool {
-    let stray = |c: char| c.is_whitespace() || c.is_control() || "/?#@\\\"<>".contains(c);
-    !host.is_empty() && !host.contains(stray)
-}
-
 /// `Upgrade: websocket` (`spec/connmgr.md §7.1`).
 fn wants_websocket(head: &RequestHead<'_, '_>) -> bool {
     let mut upgrades = head.headers.iter().filter(|h| h.name.eq_ignore_ascii_case("upgrade"));
@@ -178,48 +188,4 @@ fn websocket_answer(head: &RequestHead<'_, '_>) -> Answer {
         && last("sec-websocket-version") == Some(b"13")
         && last("sec-websocket-key").is_some_and(|key| key.len() <= 220);
     if valid { Answer::NO_WEBSOCKET } else { Answer::BAD_WEBSOCKET }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn uri_of(text: &str) -> Result<String, Reason> {
-        let mut slots = HeaderSlots::new();
-        uri(&parse_request(text.as_bytes(), &mut slots).unwrap().unwrap())
-    }
-
-    #[test]
-    fn builds_the_uri() {
-        let cases = [
-            ("GET /a?b HTTP/1.1\r\nHost: h:8\r\n\r\n", "http://h:8/a?b"),
-            ("GET / HTTP/1.1\r\n\r\n", "http://localhost/"),
-            ("GET / HTTP/1.1\r\nHost:\r\n\r\n", "http://localhost/"),
-            ("GET / HTTP/1.1\r\nHost: ä\r\nHost: x\r\n\r\n", "http://ä/"),
-            (
-                "GET HTTP://abs.example:81/p?q HTTP/1.1\r\nHost: h\r\n\r\n",
-                "http://abs.example:81/p?q",
-            ),
-            ("GET http://abs.example HTTP/1.1\r\nHost: h\r\n\r\n", "http://abs.example/"),
-            ("GET http://abs.example?q HTTP/1.1\r\nHost: h\r\n\r\n", "http://abs.example/?q"),
-            ("OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n", "http://h/*"),
-            ("GET /a://b HTTP/1.1\r\nHost: h\r\n\r\n", "http://h/a://b"),
-        ];
-        for (text, wanted) in cases {
-            assert_eq!(uri_of(text).as_deref(), Ok(wanted), "{text}");
-        }
-    }
-
-    #[test]
-    fn refuses_what_would_name_another_host() {
-        for target in ["x", ".evil", "@evil/", "ftp://h/", "h:443"] {
-            let text = format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n");
-            assert_eq!(uri_of(&text), Err(Reason::Token), "{target}");
-        }
-        for host in ["a/b", "a@b", "a b", "a?b", "a#b", "a\\b"] {
-            let text = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
-            assert_eq!(uri_of(&text), Err(Reason::HeaderValue), "{host}");
-        }
-        assert_eq!(uri_of("GET http:///x HTTP/1.1\r\n\r\n"), Err(Reason::HeaderValue));
-    }
 }

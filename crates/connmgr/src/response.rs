@@ -5,7 +5,9 @@ use http1::{BodyKind, Reason, Version};
 use zhttp::Packet;
 
 use crate::answer::Answer;
-use crate::conn::{BODY, BODYLESS, CHUNKED, Conn, HEAD, LENGTH, LINGER, PERSIST, STARTED, State};
+use crate::conn::{
+    BODY, BODYLESS, CHUNKED, Conn, HEAD, LENGTH, LINGER, PERSIST, REQ, STARTED, State,
+};
 use crate::peers::PeerId;
 use crate::turn::{Span, Turn};
 use crate::worker::Worker;
@@ -46,9 +48,17 @@ impl Worker {
             return self.give_up(slot, packet, &answer);
         }
         self.add_body(slot, packet.body, body);
-        if !packet.more {
+        if !packet.more || self.conns.at(slot).is_some_and(|conn| conn.has(REQ)) {
             self.end_response(slot);
+        } else if self.is_full(slot) && self.grow(slot) {
+            let block = self.config.buffer_size;
+            self.conns.at_mut(slot).into_iter().for_each(|conn| conn.due += block);
         }
+    }
+
+    /// Whether the peer has used all its credits and none are on the way back to it.
+    fn is_full(&self, slot: u32) -> bool {
+        self.conns.at(slot).is_some_and(|conn| conn.window == 0 && conn.due == 0)
     }
 
     /// Ends a session because of what its peer sent; tells the peer unless it is done anyway.
@@ -64,7 +74,9 @@ impl Worker {
         let Some(conn) = self.conns.at_mut(slot) else { return Ok(()) };
         let code = packet.code.ok_or(Answer::FAILED)?;
         let body = framing(conn, code, packet).map_err(|_| Answer::FAILED)?;
-        let persistent = conn.has(PERSIST) && !conn.has(BODY) && body != BodyKind::Close;
+        // Behind an interim status (1xx) the client waits for another one, which cannot come.
+        let framed = body != BodyKind::Close && code >= 200;
+        let persistent = conn.has(PERSIST) && !conn.has(BODY) && framed;
         let reason = packet.reason.as_bytes();
         let parts = Response { version: conn.version(), code, reason, persistent, body };
         let headers = packet.headers.iter().map(|(name, value)| (name.as_bytes(), value));
@@ -113,6 +125,7 @@ impl Worker {
     fn end_response(&mut self, slot: u32) {
         let Some(conn) = self.conns.at_mut(slot) else { return };
         conn.state = State::Ending;
+        self.counters.completed += 1;
         let bodyless = conn.has(BODYLESS);
         if conn.has(CHUNKED) && !bodyless {
             self.turn.add(slot, conn, Turn::LAST_CHUNK, 0);
@@ -130,6 +143,9 @@ impl Worker {
 fn framing(conn: &Conn, code: u16, packet: &Packet<'_>) -> Result<BodyKind, Reason> {
     if BodyKind::forbidden_by(code) {
         return Ok(BodyKind::None);
+    }
+    if conn.has(REQ) && !conn.has(HEAD) {
+        return Ok(BodyKind::Length(packet.body.len() as u64));
     }
     if let Some(size) = content_length(packet)? {
         return Ok(BodyKind::Length(size));

@@ -5,7 +5,7 @@ use evloop::timer::Wheel;
 
 use crate::Net;
 use crate::answer::Answer;
-use crate::conn::{Conn, LOST, State, UNTAKEN, is_before};
+use crate::conn::{Conn, LOST, REQ, State, UNTAKEN, is_before};
 use crate::worker::Worker;
 
 /// How late a deadline may be noticed.
@@ -96,13 +96,16 @@ impl Worker {
         }
     }
 
-    /// Both deadlines as for a connection that may send a request.
+    /// Both deadlines as for a connection that may send a request. In req mode they are one,
+    /// which nothing puts off (`spec/connmgr.md §4.7`).
     pub(crate) fn ready_for_request(&mut self, slot: u32) {
         let now = self.clock();
-        let stream = self.config.stream_timeout_ms;
+        let (stream, req) = (self.config.stream_timeout_ms, self.config.req_timeout_ms);
         if let Some(conn) = self.conns.at_mut(slot) {
-            conn.session_at = now.wrapping_add(zhttp::SESSION_EXPIRY_MS as u32);
-            conn.stream_at = now.wrapping_add(stream);
+            let whole = conn.has(REQ);
+            let session = if whole { req } else { zhttp::SESSION_EXPIRY_MS as u32 };
+            conn.session_at = now.wrapping_add(session);
+            conn.stream_at = now.wrapping_add(if whole { req } else { stream });
         }
         self.arm(slot);
     }
@@ -111,7 +114,7 @@ impl Worker {
     pub(crate) fn client_active(&mut self, slot: u32) {
         let now = self.clock();
         let stream = self.config.stream_timeout_ms;
-        if let Some(conn) = self.conns.at_mut(slot) {
+        if let Some(conn) = self.conns.at_mut(slot).filter(|conn| !conn.has(REQ)) {
             conn.stream_at = now.wrapping_add(stream);
             if conn.state == State::Ending {
                 conn.session_at = now.wrapping_add(zhttp::SESSION_EXPIRY_MS as u32);
@@ -176,7 +179,9 @@ impl Worker {
             // Flushed and closed at the end of the turn.
             return self.linger_deadline(slot);
         }
-        if session_over {
+        if conn.has(REQ) {
+            self.counters.req_timeouts += u64::from(conn.state != State::Linger);
+        } else if session_over {
             self.counters.session_timeouts += u64::from(waiting);
         } else {
             self.counters.stream_timeouts += 1;

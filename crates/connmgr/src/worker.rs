@@ -9,7 +9,7 @@ use std::sync::Arc;
 use evloop::arena::Arena;
 use zhttp::{Ext, Head, Id};
 
-use crate::conn::{Conn, State};
+use crate::conn::{Conn, REQ, SECURE, State};
 use crate::keepalive::Cycle;
 use crate::net::Net;
 use crate::peers::{PeerId, Peers};
@@ -28,6 +28,13 @@ pub enum Output {
         /// The message.
         packet: Vec<u8>,
     },
+    /// A request of req mode, to whichever process takes it.
+    Req {
+        /// Whose; [`Worker::is_waiting`] tells whether it is still wanted.
+        session: Session,
+        /// The message.
+        packet: Vec<u8>,
+    },
     /// Packets of running sessions, to one process.
     To {
         /// Its instance id.
@@ -35,6 +42,25 @@ pub enum Output {
         /// The message: one packet, or several if the peer announced `batch`.
         packet: Vec<u8>,
     },
+}
+
+/// A new client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Client {
+    /// Where it is; none for Unix sockets.
+    pub address: Option<SocketAddr>,
+    /// Whether it speaks TLS: its requests are `https`.
+    pub secure: bool,
+    /// Whether its listener is one of req mode.
+    pub req: bool,
+    /// Which listener of the process accepted it.
+    pub listener: u8,
+}
+
+impl From<Option<SocketAddr>> for Client {
+    fn from(address: Option<SocketAddr>) -> Self {
+        Self { address, ..Self::default() }
+    }
 }
 
 /// A packet that is put off to the end of the turn, to share it with other sessions.
@@ -74,6 +100,8 @@ pub struct Worker {
     pub(crate) body: Vec<u8>,
     /// Bytes in the queues of blocked connections.
     pub(crate) pinned: usize,
+    /// Connections of req mode.
+    req_conns: usize,
     /// A process that takes first packets left, and nobody took one since.
     pub(crate) push_lost: bool,
     pub(crate) now: u64,
@@ -96,6 +124,7 @@ impl Worker {
             scratch: vec![0; config.buffer_size as usize],
             body: Vec::new(),
             pinned: 0,
+            req_conns: 0,
             push_lost: false,
             now: 0,
             next_counter: config.first_counter,
@@ -111,6 +140,11 @@ impl Worker {
     /// Whether there is no connection.
     pub fn is_empty(&self) -> bool {
         self.conns.is_empty()
+    }
+
+    /// The connections of req mode among them.
+    pub fn len_req(&self) -> usize {
+        self.req_conns
     }
 
     /// Bytes that wait for clients that do not read.
@@ -134,13 +168,31 @@ impl Worker {
     }
 
     /// Takes a new connection in; gives the number by which the [`Net`] and the other verbs name
-    /// it. `address`: none for Unix sockets.
-    pub fn accept(&mut self, now: u64, address: Option<SocketAddr>) -> u32 {
+    /// it.
+    pub fn accept(&mut self, now: u64, client: impl Into<Client>) -> u32 {
         self.now = now;
-        let slot = self.conns.insert(Conn::new(address)).index;
+        let client = client.into();
+        let mut conn = Conn::new(client.address);
+        conn.set(SECURE, client.secure);
+        conn.set(REQ, client.req);
+        (conn.listener, conn.since_s) = (client.listener, (now / 1000) as u32);
+        let slot = self.conns.insert(conn).index;
+        self.counters.accepts += 1;
+        self.req_conns += usize::from(client.req);
         self.ready_for_request(slot);
-        log::debug!("server-worker {}: stream conn starting {slot}", self.config.worker);
+        self.log_start(slot, client.req);
         slot
+    }
+
+    fn log_start(&self, slot: u32, req: bool) {
+        let (stream_max, req_max) = self.config.maxconn;
+        let (mode, count, max) = if req {
+            ("req", self.req_conns, req_max)
+        } else {
+            ("stream", self.conns.len() - self.req_conns, stream_max)
+        };
+        let number = self.config.worker;
+        log::debug!("server-worker {number}: {mode} conn starting {slot} {count}/{max}");
     }
 
     /// The next ZeroMQ message to send; call until there is none, after [`Worker::end_turn`].
@@ -204,11 +256,36 @@ impl Worker {
         self.forget(slot);
     }
 
+    /// Closes as [`Worker::close`] does, after a regular end.
+    pub(crate) fn end(&mut self, net: &mut impl Net, slot: u32) {
+        net.end(slot);
+        self.forget(slot);
+    }
+
     /// Forgets a connection whose socket is closed.
     pub(crate) fn forget(&mut self, slot: u32) {
         self.set_peer(slot, PeerId::NONE);
         if let Some(conn) = self.conns.key_at(slot).and_then(|key| self.conns.remove(key)) {
-            self.pinned -= conn.out.map_or(0, |queue| queue.len());
+            self.pinned -= conn.out.as_ref().map_or(0, |queue| queue.len());
+            self.req_conns -= usize::from(conn.has(REQ));
+            self.config.blocks.give_back(conn.blocks);
+        }
+    }
+
+    /// Lets the connection have one more buffer block, if the settings and the other connections
+    /// allow it (`spec/connmgr.md §8`).
+    pub(crate) fn grow(&mut self, slot: u32) -> bool {
+        let Some(conn) = self.conns.at_mut(slot) else { return false };
+        let grows =
+            conn.blocks + 2 < self.config.connection_blocks_max && self.config.blocks.take();
+        conn.blocks += u8::from(grows);
+        grows
+    }
+
+    /// Gives the connection's additional blocks back.
+    pub(crate) fn shrink(&mut self, slot: u32) {
+        if let Some(conn) = self.conns.at_mut(slot).filter(|conn| conn.blocks > 0) {
+            self.config.blocks.give_back(std::mem::take(&mut conn.blocks));
         }
     }
 
@@ -225,7 +302,9 @@ impl Worker {
     /// The client left. Its session, if it has one, is cancelled now or once it has a peer.
     pub(crate) fn client_gone(&mut self, net: &mut impl Net, slot: u32) {
         let Some(conn) = self.conns.at(slot) else { return };
-        if conn.state != State::Request || self.cancel(slot) {
+        let (req, session) = (conn.has(REQ), conn.state == State::Request);
+        self.counters.clients_left += u64::from(session);
+        if !session || req || self.cancel(slot) {
             return self.close(net, slot);
         }
         net.close(slot);

@@ -138,7 +138,12 @@ impl Model {
                     bench.end();
                 }
             }
-            Step::Gone(from) => bench.worker.peer_gone(bench.now, peer(from).as_bytes()),
+            Step::Gone(from) => {
+                // What was written to it in this turn is lost with it, and its numbers.
+                bench.end();
+                self.take(bench);
+                bench.worker.peer_gone(bench.now, peer(from).as_bytes());
+            }
             Step::PushLost => bench.worker.push_disconnected(bench.now),
             Step::Probe => bench.worker.probe(bench.now),
             Step::Pass(ms) => bench.pass(ms),

@@ -213,7 +213,11 @@ fn malformed_requests_get_400_and_are_read_to_the_end() {
             "HTTP/1.0 400",
             "Failed to parse request: content length together with transfer encoding\n",
         ),
-        ("GET x HTTP/1.1\r\n\r\n", "HTTP/1.1 400", "Failed to parse request: invalid token\n"),
+        (
+            "GET x HTTP/1.1\r\n\r\n",
+            "HTTP/1.1 400",
+            "Failed to parse request: invalid request target\n",
+        ),
         (long.as_str(), "HTTP/1.0 400", "Request header size exceeded limit of 8192 bytes.\n"),
         (
             "GET / HTTP/1.1\r\nUpgrade: WebSocket\r\n\r\n",

@@ -77,6 +77,11 @@ impl PeerRouter {
         self.parked_peers > 0
     }
 
+    /// Peers for which packets wait.
+    pub fn parked_peers(&self) -> usize {
+        self.parked_peers
+    }
+
     /// Sends `[peer][empty][packet]`, or lets it wait.
     pub fn send(&mut self, now_ms: u64, peer: &[u8], packet: Vec<u8>) -> Routed {
         self.make_room();

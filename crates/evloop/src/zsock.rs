@@ -13,19 +13,38 @@ use mio::{Interest, Registry, Token};
 
 /// A socket could not be set up. The text names the address and the cause.
 #[derive(Debug)]
-pub struct Error(String);
+pub struct Error {
+    text: String,
+    short: Option<String>,
+}
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 
 impl std::error::Error for Error {}
 
 impl Error {
+    fn new(text: String) -> Self {
+        Self { text, short: None }
+    }
+
+    /// An address that did not work: as proxy and handler say it, and as the connection manager.
+    fn address(long: &str, short: &str, spec: &str, cause: &dyn fmt::Display) -> Self {
+        let short = Some(format!("{short} {spec}: {cause}"));
+        Self { text: format!("{long} {spec}: {cause}"), short }
+    }
+
     pub(crate) fn monitor(cause: zmq::Error) -> Self {
-        Self(format!("cannot watch a ZeroMQ socket: {cause}"))
+        Self::new(format!("cannot watch a ZeroMQ socket: {cause}"))
+    }
+
+    /// `bind SPEC: cause`, `connect SPEC: cause` or `set mode SPEC: cause`, the form of
+    /// spec/connmgr.md §1; anything else as it is displayed.
+    pub fn short(&self) -> &str {
+        self.short.as_deref().unwrap_or(&self.text)
     }
 }
 
@@ -58,6 +77,8 @@ pub struct Options<'a> {
     pub identity: Option<&'a [u8]>,
     /// High-water mark of sending and receiving, messages per peer.
     pub hwm: i32,
+    /// Another mark for receiving.
+    pub receive_hwm: Option<i32>,
     /// How long unsent messages hold up the end of the process.
     pub linger_ms: i32,
     /// ROUTER reports a peer that it does not know.
@@ -75,6 +96,7 @@ impl Default for Options<'_> {
         Self {
             identity: None,
             hwm: 100_000,
+            receive_hwm: None,
             linger_ms: 100,
             mandatory: false,
             immediate: false,
@@ -115,7 +137,7 @@ impl Socket {
             let fd = inner.get_fd()?;
             Ok(Self { inner, fd })
         };
-        make().map_err(|cause| Error(format!("cannot make a ZeroMQ {kind:?} socket: {cause}")))
+        make().map_err(|cause| Error::new(format!("cannot make a ZeroMQ {kind:?} socket: {cause}")))
     }
 
     /// Binds to `spec`. `mode` is given to the file of an `ipc:` address.
@@ -126,10 +148,11 @@ impl Socket {
     pub fn bind(&self, spec: &str, mode: Option<u32>) -> Result<(), Error> {
         self.inner
             .bind(spec)
-            .map_err(|cause| Error(format!("unable to bind to {spec}: {cause}")))?;
+            .map_err(|cause| Error::address("unable to bind to", "bind", spec, &cause))?;
         let (Some(mode), Some(path)) = (mode, spec.strip_prefix("ipc://")) else { return Ok(()) };
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
-            .map_err(|cause| Error(format!("unable to set permissions on {spec}: {cause}")))
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(|cause| {
+            Error::address("unable to set permissions on", "set mode", spec, &cause)
+        })
     }
 
     /// Connects to `spec`; the peer may come later.
@@ -139,7 +162,7 @@ impl Socket {
     pub fn connect(&self, spec: &str) -> Result<(), Error> {
         self.inner
             .connect(spec)
-            .map_err(|cause| Error(format!("unable to connect to {spec}: {cause}")))
+            .map_err(|cause| Error::address("unable to connect to", "connect", spec, &cause))
     }
 
     /// SUB: from now on receive what begins with `topic`.
@@ -225,7 +248,7 @@ impl Options<'_> {
     fn apply(&self, socket: &zmq::Socket, kind: zmq::SocketType) -> zmq::Result<()> {
         socket.set_linger(self.linger_ms)?;
         socket.set_sndhwm(self.hwm)?;
-        socket.set_rcvhwm(self.hwm)?;
+        socket.set_rcvhwm(self.receive_hwm.unwrap_or(self.hwm))?;
         if let Some(identity) = self.identity {
             socket.set_identity(identity)?;
         }

@@ -1,4 +1,5 @@
-//! Filters of a subscription (spec/grip.md §9), those that need no request to the backend.
+//! Filters of a subscription (spec/grip.md §9). Those that ask a backend are run up to the
+//! question; the caller asks it and goes on with what [`answered`] makes of the answer.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -26,10 +27,19 @@ pub enum Outcome {
     Drop,
     /// A filter could not be applied: its name and the cause.
     Failed(String),
+    /// The filter of this number has to ask a backend about this content first.
+    Ask {
+        /// Place in the list of filters.
+        filter: usize,
+        /// What the filters before it left.
+        content: Bytes,
+    },
 }
 
-/// Whether a filter is known to this product. Unknown names are passed over; the two that make
-/// requests are refused by the handler, so that nothing unfiltered gets out.
+/// Most bytes of a backend's answer to a filter.
+pub const ANSWER_MAX: usize = 100_000;
+
+/// Whether a filter asks a backend.
 pub fn needs_request(name: &str) -> bool {
     matches!(name, "http-check" | "http-modify")
 }
@@ -39,10 +49,30 @@ pub fn is_content(name: &str) -> bool {
     matches!(name, "build-id" | "var-subst" | "http-modify")
 }
 
-/// Runs `filters` in order over one item for one session.
-pub fn run(filters: &[String], item: &Item, content: Bytes, context: &Context<'_>) -> Outcome {
+/// Whether the content filters of a subscription are those that an item asks for, if it does.
+///
+/// # Errors
+/// The text of spec/grip.md §9 if they are not.
+pub fn agree(filters: &[String], wanted: Option<&[String]>) -> Result<(), String> {
+    let Some(wanted) = wanted else { return Ok(()) };
+    let own: Vec<&str> = filters.iter().map(String::as_str).filter(|f| is_content(f)).collect();
+    if own.iter().eq(wanted.iter()) {
+        return Ok(());
+    }
+    let (own, wanted) = (own.join(","), wanted.join(","));
+    Err(format!("content filter mismatch: subscription={own} message={wanted}"))
+}
+
+/// Runs `filters`, from number `from` on, in order over one item for one session.
+pub fn run(
+    filters: &[String],
+    from: usize,
+    item: &Item,
+    content: Bytes,
+    context: &Context<'_>,
+) -> Outcome {
     let mut content = content;
-    for filter in filters {
+    for (number, filter) in filters.iter().enumerate().skip(from) {
         let passes = match filter.as_str() {
             "skip-self" => !skip_self(item, context),
             "skip-users" => !skip_users(item, context),
@@ -61,9 +91,7 @@ pub fn run(filters: &[String], item: &Item, content: Bytes, context: &Context<'_
                 }
                 true
             }
-            "http-check" | "http-modify" => {
-                return Outcome::Failed(format!("{filter}: not available"));
-            }
+            name if needs_request(name) => return Outcome::Ask { filter: number, content },
             _ => true,
         };
         if !passes {
@@ -71,6 +99,37 @@ pub fn run(filters: &[String], item: &Item, content: Bytes, context: &Context<'_
         }
     }
     Outcome::Send(content)
+}
+
+/// Where a filter that asks a backend sends its question: the meta value `url`, resolved against
+/// `base`.
+///
+/// # Errors
+/// The texts of spec/grip.md §9.
+pub fn url(meta: &BTreeMap<String, String>, base: &str) -> Result<String, String> {
+    let link = meta.get("url").filter(|url| !url.is_empty()).ok_or("missing url value")?;
+    // A WebSocket's backend is asked by HTTP.
+    let base = match base.split_once("://") {
+        Some(("ws", rest)) => format!("http://{rest}"),
+        Some(("wss", rest)) => format!("https://{rest}"),
+        _ => base.to_owned(),
+    };
+    let url = crate::links::resolve(&base, link).ok_or("invalid url value")?;
+    match url.split_once("://") {
+        Some(("http" | "https", _)) => Ok(url),
+        _ => Err("invalid url value".to_owned()),
+    }
+}
+
+/// What the answer of a backend means: its status, whether it has `Action: drop`, its body.
+/// `content` is what the backend was asked about by the filter `name`.
+pub fn answered(name: &str, code: u16, drop: bool, body: Bytes, content: Bytes) -> Outcome {
+    match code {
+        200 | 204 if drop => Outcome::Drop,
+        200 if name == "http-modify" => Outcome::Send(body),
+        200 | 204 => Outcome::Send(content),
+        code => Outcome::Failed(format!("{name}: unexpected network request status: code={code}")),
+    }
 }
 
 fn user<'a>(context: &'a Context<'_>) -> &'a str {

@@ -70,6 +70,18 @@ pub enum WsType {
     Pong,
 }
 
+impl WsType {
+    /// The name that items and control packets give it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Binary => "binary",
+            Self::Ping => "ping",
+            Self::Pong => "pong",
+        }
+    }
+}
+
 /// `ws-message`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WsFormat {

@@ -5,6 +5,7 @@
 //! merging and body patches; nothing here keeps state or knows the time.
 
 mod base64;
+pub mod control;
 mod fields;
 pub mod filter;
 mod instruct;

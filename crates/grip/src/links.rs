@@ -46,7 +46,7 @@ fn next_timeout(text: Option<&str>) -> Result<u32, String> {
     u32::try_from(seconds).map_err(|_| "Grip-Link timeout has invalid value".to_owned())
 }
 
-fn resolve(base: &str, link: &str) -> Option<String> {
+pub(crate) fn resolve(base: &str, link: &str) -> Option<String> {
     let url = match Url::parse(base) {
         Ok(base) => base.join(link),
         Err(_) => Url::parse(link),

@@ -383,7 +383,7 @@ fn filters_drop_and_rewrite() {
             [("user".to_owned(), user.to_owned()), ("id_format".to_owned(), "<%(c)s>".to_owned())]
                 .into();
         let context = filter::Context { meta: &meta, channels: &["c"], prev_ids: &[("c", "7")] };
-        filter::run(&[filter.to_owned()], &item, content.into(), &context)
+        filter::run(&[filter.to_owned()], 0, &item, content.into(), &context)
     };
     assert_eq!(run("ann", "skip-self", "a"), filter::Outcome::Drop);
     assert_eq!(run("bob", "skip-self", "a"), filter::Outcome::Send("a".into()));
@@ -396,7 +396,8 @@ fn filters_drop_and_rewrite() {
         filter::Outcome::Failed("var-subst: Directive 's' requires argument at position 0".into())
     );
     assert_eq!(run("ann", "build-id", "%I %(z)I"), filter::Outcome::Send("<7> z".into()));
-    assert!(matches!(run("ann", "http-check", ""), filter::Outcome::Failed(_)));
+    let asks = filter::Outcome::Ask { filter: 0, content: "a".into() };
+    assert_eq!(run("ann", "http-check", "a"), asks);
 }
 
 #[test]
@@ -437,4 +438,25 @@ proptest! {
         let kept: usize = list_pieces(&line).iter().map(|piece| piece.len()).sum();
         prop_assert!(kept <= line.len());
     }
+}
+
+#[test]
+fn filters_that_ask_a_backend() {
+    use crate::filter::{Outcome, agree, answered, url};
+    let meta = |url: &str| [("url".to_owned(), url.to_owned())].into();
+    assert_eq!(url(&meta("/f"), "wss://h/x").unwrap(), "https://h/f");
+    assert_eq!(url(&meta("http://o/f"), "http://h/x").unwrap(), "http://o/f");
+    assert_eq!(url(&Default::default(), "http://h/").unwrap_err(), "missing url value");
+    for bad in ["http://[", "file:///etc/passwd"] {
+        assert_eq!(url(&meta(bad), "http://h/").unwrap_err(), "invalid url value");
+    }
+    let answer = |name, code, drop| answered(name, code, drop, "new".into(), "old".into());
+    assert_eq!(answer("http-check", 200, false), Outcome::Send("old".into()));
+    assert_eq!(answer("http-modify", 200, false), Outcome::Send("new".into()));
+    assert_eq!(answer("http-modify", 204, false), Outcome::Send("old".into()));
+    assert_eq!(answer("http-modify", 200, true), Outcome::Drop);
+    assert!(matches!(answer("http-check", 500, true), Outcome::Failed(_)));
+    let own = ["skip-self".to_owned(), "var-subst".to_owned()];
+    assert!(agree(&own, None).is_ok() && agree(&own, Some(&["var-subst".to_owned()])).is_ok());
+    assert!(agree(&own, Some(&[])).is_err());
 }

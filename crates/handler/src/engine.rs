@@ -45,6 +45,11 @@ impl Handler {
         &self.shards
     }
 
+    /// WebSockets known.
+    pub fn sockets(&self) -> usize {
+        self.shards.iter().map(Shard::sockets).sum()
+    }
+
     /// Sessions held.
     pub fn sessions(&self) -> usize {
         self.shards.iter().map(Shard::sessions).sum()
@@ -74,6 +79,22 @@ impl Handler {
         self.exchange(now);
     }
 
+    /// A WebSocket control packet of a proxy for a shard.
+    pub fn control(&mut self, now: u64, shard: usize, packet: &[u8]) {
+        if let Some(shard) = self.shards.get_mut(shard) {
+            shard.control(now, packet);
+        }
+        self.exchange(now);
+    }
+
+    /// A proxy is gone.
+    pub fn proxy_gone(&mut self, now: u64, proxy: &[u8]) {
+        for shard in &mut self.shards {
+            shard.proxy_gone(now, proxy);
+        }
+        self.exchange(now);
+    }
+
     /// No proxy takes the request that this packet begins.
     pub fn internal_refused(&mut self, now: u64, shard: usize, packet: &[u8]) {
         if let Some(shard) = self.shards.get_mut(shard) {
@@ -93,6 +114,11 @@ impl Handler {
     /// A connection to some connection manager broke: writes what shows who is gone.
     pub fn probe(&mut self) {
         self.shards.iter_mut().for_each(Shard::probe);
+    }
+
+    /// A connection to some proxy broke: writes what shows who is gone.
+    pub fn probe_proxies(&mut self) {
+        self.shards.iter_mut().for_each(Shard::probe_proxies);
     }
 
     /// Whether so many items are on their way that no more should be taken in.

@@ -35,6 +35,18 @@ pub enum ToShard {
         /// The shard's channel; none means every session.
         channel: Option<Key>,
     },
+    /// The backends of the WebSockets on a channel are to be asked now, where that is possible.
+    Refresh {
+        /// The shard's channel.
+        channel: Key,
+    },
+    /// As `Refresh`, for one WebSocket.
+    RefreshOne {
+        /// Given back with the answer.
+        call: u64,
+        /// Its connection id.
+        cid: Arc<[u8]>,
+    },
     /// Whether `conn` packets have a listener.
     Listening(bool),
     /// Which of these connections are known?
@@ -101,6 +113,13 @@ pub enum ToHub {
         /// Life of the figure, seconds.
         ttl_s: u64,
     },
+    /// Answer to [`ToShard::RefreshOne`].
+    Refreshed {
+        /// Of the question.
+        call: u64,
+        /// Whether the WebSocket is known.
+        found: bool,
+    },
     /// Answer to [`ToShard::ConnCheck`].
     ConnFound {
         /// Of the question.
@@ -162,6 +181,15 @@ pub enum Output {
         router: bool,
         /// One packet, or several for a peer that takes batches.
         message: Vec<u8>,
+    },
+    /// Send a WebSocket control packet to a proxy.
+    ToProxy {
+        /// Which shard's sockets.
+        shard: usize,
+        /// Instance id of the proxy.
+        proxy: Arc<[u8]>,
+        /// One packet.
+        packet: Vec<u8>,
     },
     /// Answer an accept or inspect call.
     Reply {

@@ -15,6 +15,8 @@ pub struct Settings {
     pub id_cache_ttl_ms: u64,
     /// How long an item waits for the one before it, milliseconds.
     pub message_wait_ms: u64,
+    /// A client that takes too little is ended instead of losing items.
+    pub close_slow: bool,
     /// Bytes of a block; 0 counts no blocks.
     pub message_block_size: u64,
     /// Whether a fresh channel's sessions ask the backend once after a second.
@@ -48,6 +50,7 @@ impl Default for Settings {
             linger_ms: 60_000,
             id_cache_ttl_ms: 0,
             message_wait_ms: 5_000,
+            close_slow: false,
             message_block_size: 0,
             update_on_first_subscription: true,
             share_all: false,

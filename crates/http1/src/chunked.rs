@@ -6,6 +6,14 @@ use crate::{Decoded, MAX_HEADERS, Reason};
 /// Longest chunk line or trailer section, in bytes; they carry nothing that we use.
 const LINE_MAX: u16 = 8192;
 
+/// Bytes of a chunk line that any chunk may have, and bytes per byte of data in addition.
+const LINE_FREE: u32 = 16;
+const LINE_PER_DATA: u32 = 2;
+
+/// Bytes of chunk lines beyond these that a body may have: without a limit a body of few bytes
+/// could be stretched to any work.
+const EXCESS_MAX: u32 = 16 * 1024;
+
 /// What ends the data of a chunk.
 pub const CHUNK_END: &[u8] = b"\r\n";
 /// What ends a chunked body without trailers.
@@ -34,6 +42,7 @@ enum State {
 pub struct ChunkDecoder {
     left: u32,
     line: u16,
+    excess: u16,
     trailers: u8,
     state: State,
 }
@@ -47,7 +56,7 @@ impl Default for ChunkDecoder {
 impl ChunkDecoder {
     /// At the first byte of a chunked body.
     pub fn new() -> Self {
-        Self { left: 0, line: 0, trailers: 0, state: State::SizeFirst }
+        Self { left: 0, line: 0, excess: 0, trailers: 0, state: State::SizeFirst }
     }
 
     /// Whether the last chunk and the trailers have been seen.
@@ -82,13 +91,13 @@ impl ChunkDecoder {
         match self.state {
             State::SizeFirst | State::Size => self.size(byte),
             State::ExtensionSpace => match byte {
-                b' ' | b'\t' => self.counted(State::ExtensionSpace, Reason::ChunkSize),
+                b' ' | b'\t' => self.counted(State::ExtensionSpace, Reason::ChunkHeader),
                 b';' => Ok(State::Extension),
                 _ => Err(Reason::ChunkSize),
             },
             State::Extension => match byte {
                 b'\r' => Ok(State::SizeLf),
-                b'\t' | 0x20..=0x7e | 0x80.. => self.counted(State::Extension, Reason::ChunkSize),
+                b'\t' | 0x20..=0x7e | 0x80.. => self.counted(State::Extension, Reason::ChunkHeader),
                 _ => Err(Reason::ChunkSize),
             },
             State::SizeLf => self.size_end(byte),
@@ -108,7 +117,7 @@ impl ChunkDecoder {
                 return Err(Reason::ChunkTooLarge);
             }
             self.left = self.left << 4 | digit;
-            return self.counted(State::Size, Reason::ChunkSize);
+            return self.counted(State::Size, Reason::ChunkHeader);
         }
         match byte {
             _ if self.state == State::SizeFirst => Err(Reason::ChunkSize),
@@ -120,6 +129,13 @@ impl ChunkDecoder {
     }
 
     fn size_end(&mut self, byte: u8) -> Result<State, Reason> {
+        let free = self.left.saturating_mul(LINE_PER_DATA).saturating_add(LINE_FREE);
+        let excess = (u32::from(self.excess) + u32::from(self.line)).saturating_sub(free);
+        if excess > EXCESS_MAX {
+            return Err(Reason::ChunkHeader);
+        }
+        // At most `EXCESS_MAX`, which fits.
+        self.excess = excess as u16;
         self.line = 0;
         let next = if self.left == 0 { State::TrailerStart } else { State::Data };
         only(byte, b'\n', next, Reason::ChunkSize)

@@ -15,18 +15,24 @@ pub enum Reason {
     Status,
     /// A byte that a method or target may not have.
     Token,
+    /// A target in none of the forms that its method allows (RFC 9112 §3.2).
+    Target,
+    /// More than one Host, or one that is no host with an optional port (RFC 9112 §3.2).
+    Host,
     /// More than [`crate::MAX_HEADERS`].
     TooManyHeaders,
     /// Neither HTTP/1.0 nor HTTP/1.1.
     Version,
     /// Content-Length is not a number, or two of them differ.
     ContentLength,
-    /// Transfer-Encoding is not exactly `chunked`.
+    /// Transfer-Encoding is not exactly `chunked`, or in a request of HTTP/1.0.
     TransferEncoding,
     /// Content-Length and Transfer-Encoding in one head (RFC 9112 §6.3, request smuggling).
     LengthAndEncoding,
     /// A chunk header that is not hexadecimal digits and extensions.
     ChunkSize,
+    /// Chunk headers that are much longer than the data they announce.
+    ChunkHeader,
     /// A chunk above 2³²−1 bytes.
     ChunkTooLarge,
     /// No CRLF after the data of a chunk.
@@ -42,12 +48,15 @@ impl Reason {
             Self::NewLine => "invalid new line",
             Self::Status => "invalid response status",
             Self::Token => "invalid token",
+            Self::Target => "invalid request target",
+            Self::Host => "invalid host header",
             Self::TooManyHeaders => "too many headers",
             Self::Version => "invalid HTTP version",
             Self::ContentLength => "invalid content length",
             Self::TransferEncoding => "unsupported transfer encoding",
             Self::LengthAndEncoding => "content length together with transfer encoding",
             Self::ChunkSize => "invalid chunk size",
+            Self::ChunkHeader => "chunk header too long",
             Self::ChunkTooLarge => "chunk too large",
             Self::ChunkSuffix => "invalid chunk suffix",
         }

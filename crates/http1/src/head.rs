@@ -116,8 +116,10 @@ pub fn parse_request<'h, 'b>(
     let version = Version::from_minor(request.version);
     let headers: &'h [Header<'b>] = request.headers;
     let body = fields::framing(headers)?.unwrap_or(BodyKind::None);
-    // RFC 9112 §6.1: Transfer-Encoding in an HTTP/1.0 message ends the connection.
-    let sound = version == Version::V11 || body != BodyKind::Chunked;
+    // RFC 9112 §6.1: the framing is faulty, for a reader of HTTP/1.0 sees no body.
+    if version == Version::V10 && body == BodyKind::Chunked {
+        return Err(Reason::TransferEncoding);
+    }
     let expects = version == Version::V11 && !body.is_empty();
     Ok(Some(RequestHead {
         method: request.method.unwrap_or_default(),
@@ -126,7 +128,7 @@ pub fn parse_request<'h, 'b>(
         headers,
         size,
         body,
-        persistent: sound && fields::persistent(version, headers),
+        persistent: fields::persistent(version, headers),
         expects_continue: expects && fields::list_has(headers, "expect", "100-continue"),
     }))
 }

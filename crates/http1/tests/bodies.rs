@@ -75,11 +75,24 @@ fn refuses_bad_chunks() {
 #[test]
 fn bounds_lines_and_trailers() {
     let long = format!("1;{}\r\nx", "a".repeat(9000));
-    assert_eq!(chunked(long.as_bytes()), Err(Reason::ChunkSize));
+    assert_eq!(chunked(long.as_bytes()), Err(Reason::ChunkHeader));
     let trailers = |n: usize| format!("0\r\n{}\r\n", "A: b\r\n".repeat(n));
     assert!(chunked(trailers(64).as_bytes()).is_ok_and(|(_, _, end)| end));
     assert_eq!(chunked(trailers(65).as_bytes()), Err(Reason::TooManyHeaders));
     assert_eq!(chunked(b"ffffffff\r\nx"), Ok((b"x".to_vec(), 11, false)));
+}
+
+#[test]
+fn long_chunk_headers_need_data() {
+    let of = |header: &str, size: usize, chunks: usize| {
+        let chunk = format!("{size:x}{header}\r\n{}\r\n", "x".repeat(size));
+        chunked((chunk.repeat(chunks) + "0\r\n\r\n").as_bytes()).map(|(body, _, _)| body.len())
+    };
+    assert_eq!(of(";a=bcdefghijkl", 1, 50_000), Ok(50_000), "16 bytes are free");
+    assert_eq!(of(&format!(";{}", "e".repeat(100)), 64, 10_000), Ok(640_000));
+    let long = format!(";{}", "e".repeat(1000));
+    assert_eq!(of(&long, 1, 16), Ok(16));
+    assert_eq!(of(&long, 1, 20), Err(Reason::ChunkHeader));
 }
 
 #[test]

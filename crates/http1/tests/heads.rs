@@ -56,6 +56,7 @@ fn refuses_what_two_readers_could_read_differently() {
             "POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
             Reason::LengthAndEncoding,
         ),
+        ("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", Reason::TransferEncoding),
     ];
     for (text, reason) in cases {
         assert_eq!(refused(text), reason, "{text:?}");
@@ -107,7 +108,6 @@ fn decides_persistence() {
     assert!(!of("HTTP/1.0", ""));
     assert!(of("HTTP/1.0", "connection: Keep-Alive\r\n"));
     assert!(!of("HTTP/1.0", "Connection: keep-alive\r\nConnection: close\r\n"));
-    assert!(!of("HTTP/1.0", "Connection: keep-alive\r\nTransfer-Encoding: chunked\r\n"));
 }
 
 #[test]

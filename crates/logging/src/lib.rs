@@ -45,6 +45,8 @@ pub fn init(options: Options) -> io::Result<()> {
         .filter_level(level(options.level))
         // Of its own loop the library would say more than everything else together.
         .filter_module("mio", LevelFilter::Info)
+        // What goes wrong with one TLS client is said by the program, with the client's address.
+        .filter_module("rustls", LevelFilter::Error)
         .write_style(WriteStyle::Never)
         .target(Target::Pipe(Box::new(writer)))
         .format(move |out, record| format(out, record, module_tag))

@@ -1,4 +1,5 @@
 //! One request and its response, as a pure state machine (RFC 9112; `spec/connmgr.md §10.2, §10.3`).
+//! The client's driver moves it; tests move it without sockets.
 
 use http1::{BodyKind, ChunkHead, Decoder, HeaderSlots, LAST_CHUNK};
 
@@ -9,6 +10,11 @@ const HEAD_BYTES_MAX: usize = 64 * 1024;
 
 /// Most informational responses (1xx) before the final one.
 const INFORMATIONAL_MAX: usize = 16;
+
+/// Bytes taken at once while there is a window: a head and what follows it, or what is read ahead
+/// of the window so that the end of a body, and of the connection, is seen without it.
+const HEAD_READ_BYTES: usize = 8 * 1024;
+const READ_AHEAD_BYTES: usize = 4 * 1024;
 
 #[derive(Debug)]
 enum Stage {
@@ -29,7 +35,10 @@ pub struct Exchange {
     stage: Stage,
     /// The part of a head that came so far.
     partial: Vec<u8>,
-    informational: usize,
+    /// Body as received that the window had no room for.
+    held: Vec<u8>,
+    /// Bytes of body that the caller takes; `usize::MAX`: any number.
+    window: usize,
     received_any: bool,
     received_body: bool,
     persistent: bool,
@@ -47,11 +56,18 @@ impl Exchange {
             idempotent: request.idempotent && request.complete,
             stage: Stage::Head,
             partial: Vec::new(),
-            informational: 0,
+            held: Vec::new(),
+            window: usize::MAX,
             received_any: false,
             received_body: false,
             persistent: false,
         }
+    }
+
+    /// Gives no more than `bytes` of body until [`Exchange::grant`]; without a call there is no
+    /// limit.
+    pub fn set_window(&mut self, bytes: usize) {
+        self.window = bytes;
     }
 
     /// Bytes to write now.
@@ -119,37 +135,56 @@ impl Exchange {
         self.is_done() && self.persistent && self.request_complete && self.output().is_empty()
     }
 
+    /// Bytes that [`Exchange::receive`] may be given now; 0 while the window holds it up.
+    pub fn wants(&self) -> usize {
+        match self.stage {
+            _ if self.window == usize::MAX => usize::MAX,
+            _ if !self.held.is_empty() => 0,
+            Stage::Head => HEAD_READ_BYTES,
+            _ => self.window.max(READ_AHEAD_BYTES),
+        }
+    }
+
     /// Takes bytes that the backend sent.
     ///
     /// # Errors
     /// If they are no response; the connection is of no use any more.
     pub fn receive(&mut self, bytes: &[u8], sink: &mut dyn FnMut(Event<'_>)) -> Result<(), Error> {
         self.received_any = true;
-        let rest = match self.stage {
-            Stage::Head if self.partial.is_empty() => self.head(bytes, sink)?,
+        match self.stage {
+            Stage::Head if self.partial.is_empty() => match self.head(bytes, sink)? {
+                Some(at) => self.rest(&bytes[at..], sink),
+                None => self.keep(bytes.to_vec()),
+            },
             Stage::Head => {
                 let mut partial = std::mem::take(&mut self.partial);
                 partial.extend_from_slice(bytes);
-                let taken = self.head(&partial, sink)?;
-                // The body's start lies in the joined buffer.
-                return match taken {
+                // A head ends with a line, so without one there is nothing new to see.
+                let taken = if bytes.contains(&b'\n') { self.head(&partial, sink)? } else { None };
+                match taken {
                     Some(at) => self.rest(&partial[at..], sink),
-                    None => self.keep(&partial),
-                };
+                    None => self.keep(partial),
+                }
             }
-            _ => Some(0),
-        };
-        match rest {
-            Some(at) => self.rest(&bytes[at..], sink),
-            None => self.keep(bytes),
+            _ => self.rest(bytes, sink),
         }
     }
 
-    fn keep(&mut self, bytes: &[u8]) -> Result<(), Error> {
+    /// The caller takes `bytes` more of the body, perhaps of what came already.
+    ///
+    /// # Errors
+    /// As [`Exchange::receive`].
+    pub fn grant(&mut self, bytes: usize, sink: &mut dyn FnMut(Event<'_>)) -> Result<(), Error> {
+        self.window = self.window.saturating_add(bytes);
+        let held = std::mem::take(&mut self.held);
+        if held.is_empty() { Ok(()) } else { self.rest(&held, sink) }
+    }
+
+    fn keep(&mut self, bytes: Vec<u8>) -> Result<(), Error> {
         if bytes.len() > HEAD_BYTES_MAX {
             return Err(Error::BadResponse);
         }
-        self.partial = bytes.to_vec();
+        self.partial = bytes;
         Ok(())
     }
 
@@ -161,8 +196,7 @@ impl Exchange {
         sink: &mut dyn FnMut(Event<'_>),
     ) -> Result<Option<usize>, Error> {
         let mut start = 0;
-        self.informational = 0;
-        loop {
+        for _ in 0..=INFORMATIONAL_MAX {
             let mut slots = HeaderSlots::new();
             let head = http1::parse_response(&bytes[start..], &mut slots, self.to_head)
                 .map_err(|_| Error::BadResponse)?;
@@ -172,10 +206,6 @@ impl Exchange {
                 return Err(Error::BadResponse);
             }
             if head.code < 200 {
-                self.informational += 1;
-                if self.informational > INFORMATIONAL_MAX {
-                    return Err(Error::BadResponse);
-                }
                 continue;
             }
             let length = match head.body {
@@ -189,9 +219,10 @@ impl Exchange {
             sink(Event::Head { code, reason, headers, length });
             return Ok(Some(start));
         }
+        Err(Error::BadResponse)
     }
 
-    /// Decodes body bytes.
+    /// Decodes body bytes as far as the window allows and keeps the others.
     fn rest(&mut self, mut bytes: &[u8], sink: &mut dyn FnMut(Event<'_>)) -> Result<(), Error> {
         loop {
             let Stage::Body(decoder) = &mut self.stage else {
@@ -199,9 +230,12 @@ impl Exchange {
                 self.persistent &= bytes.is_empty();
                 return Ok(());
             };
-            let decoded = decoder.decode(bytes, usize::MAX).map_err(|_| Error::BadResponse)?;
+            let decoded = decoder.decode(bytes, self.window).map_err(|_| Error::BadResponse)?;
             if !decoded.data.is_empty() {
                 self.received_body = true;
+                if self.window != usize::MAX {
+                    self.window -= decoded.data.len();
+                }
                 sink(Event::Body(&bytes[decoded.data]));
             }
             bytes = &bytes[decoded.consumed..];
@@ -209,6 +243,7 @@ impl Exchange {
                 self.stage = Stage::Done;
                 sink(Event::End);
             } else if decoded.consumed == 0 {
+                self.held = bytes.to_vec();
                 return Ok(());
             }
         }
@@ -351,7 +386,57 @@ mod tests {
         assert_eq!(exchange.output(), b"5\r\nhello\r\n0\r\n\r\n");
     }
 
+    /// What comes of a response, given in pieces of `step` bytes under windows of `window` bytes.
+    fn run_windowed(text: &[u8], step: usize, window: usize) -> (Vec<usize>, Vec<u8>, bool) {
+        let mut exchange = Exchange::new(request(false));
+        exchange.advance(exchange.output().len());
+        exchange.set_window(window);
+        let (mut sizes, mut body, mut ended) = (Vec::new(), Vec::new(), false);
+        let mut at = 0;
+        for _ in 0..10 * text.len() {
+            let mut got = 0;
+            let mut sink = |event: Event<'_>| match event {
+                Event::Body(data) => {
+                    got += data.len();
+                    body.extend_from_slice(data);
+                }
+                Event::End => ended = true,
+                _ => {}
+            };
+            let take = exchange.wants().min(step).min(text.len() - at);
+            if take > 0 {
+                exchange.receive(&text[at..at + take], &mut sink).unwrap();
+                at += take;
+            } else {
+                exchange.grant(window, &mut sink).unwrap();
+            }
+            sizes.push(got);
+            if ended {
+                break;
+            }
+        }
+        (sizes, body, exchange.is_reusable())
+    }
+
+    #[test]
+    fn the_end_needs_no_window() {
+        let text = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
+            5\r\nhello\r\n0\r\n\r\n";
+        assert_eq!(run_windowed(text, 1000, 5), (vec![5], b"hello".to_vec(), true));
+        assert_eq!(run_windowed(text, 1000, 4).0, [4, 1]);
+    }
+
     proptest! {
+        #[test]
+        fn windows_are_kept(step in 1usize..60, window in 1usize..30, size in 0usize..200) {
+            let data = vec![b'x'; size];
+            let plain = format!("HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n");
+            let (sizes, body, reusable) =
+                run_windowed(&[plain.as_bytes(), &data].concat(), step, window);
+            prop_assert_eq!((&body, reusable), (&data, true));
+            prop_assert!(sizes.iter().all(|n| *n <= window), "{:?}", sizes);
+        }
+
         #[test]
         fn any_split_gives_the_same(cut in 0usize..90, cut2 in 0usize..90) {
             let text = b"HTTP/1.1 100 C\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\

@@ -2,15 +2,32 @@
 //!
 //! [`Exchange`] is one request and its response as a pure state machine: bytes in, bytes and
 //! events out. [`Client`] drives many of them over non-blocking sockets in its caller's loop:
-//! pool, names, connects, TLS. The proxy's driver owns one; its engine knows only [`Endpoint`],
-//! [`Request`], [`Event`] and [`Error`].
+//! pool, names, connects, TLS. The proxy's driver and the connection manager's client side own
+//! one each; their engines know only [`Endpoint`], [`Request`], [`Opening`], [`Event`],
+//! [`Error`] and [`Target`].
+//!
+//! # WebSockets
+//!
+//! [`Opening::new`] encodes the handshake, [`Client::open_websocket`] starts it under a key like
+//! a request. The backend takes it ([`WebSocketEvent::Open`]) or answers otherwise
+//! ([`WebSocketEvent::Refused`], the end). Messages pass in pieces: what comes is limited by the
+//! window that the caller gave and extends by [`Client::grant`]; what goes ([`Client::message`])
+//! is queued here, so a caller that lets its own peer send on looks at [`Event::Queued`] first.
+//! Pings and pongs are passed on both ways and never answered here. Each side closes once
+//! ([`WebSocketEvent::Close`], [`Client::close_websocket`]); [`Event::End`] follows when both
+//! have. [`Client::cancel`] ends it without a close frame, [`Event::Failed`] tells that the
+//! connection ended without one. Masks and keys are drawn by the client.
 
 mod client;
 mod conn;
 mod exchange;
 mod names;
+mod opening;
 mod policy;
 mod pool;
+mod socket;
+mod talk;
+mod target;
 mod tls;
 
 use std::fmt;
@@ -19,7 +36,10 @@ use std::sync::Arc;
 pub use client::{Client, Limits};
 pub use evloop::arena::Key;
 pub use exchange::Exchange;
+use http1::{BodyKind, ChunkHead};
+pub use opening::Opening;
 pub use policy::is_internal;
+pub use target::{REDIRECTS_MAX, Target, becomes_get};
 
 /// Where a request goes. Requests of equal endpoints share their idle connections.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -63,6 +83,38 @@ pub struct Request {
     pub idempotent: bool,
 }
 
+/// Whether a request may be sent again if a kept connection was closed (RFC 9110 §9.2.2).
+pub fn is_idempotent(method: &str) -> bool {
+    matches!(method, "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE" | "TRACE")
+}
+
+impl Request {
+    /// A request of this encoded head, whose framing is `framing`, and of the body that is there;
+    /// `complete`: nothing follows.
+    pub fn new(
+        method: &str,
+        head: Vec<u8>,
+        framing: BodyKind,
+        body: &[u8],
+        complete: bool,
+    ) -> Self {
+        let chunked = framing == BodyKind::Chunked;
+        let mut bytes = head;
+        if chunked && !body.is_empty() {
+            bytes.extend_from_slice(ChunkHead::new(body.len() as u32).as_bytes());
+        }
+        bytes.extend_from_slice(body);
+        if chunked && !body.is_empty() {
+            bytes.extend_from_slice(http1::CHUNK_END);
+        }
+        if chunked && complete {
+            bytes.extend_from_slice(http1::LAST_CHUNK);
+        }
+        let (to_head, idempotent) = (method == "HEAD", is_idempotent(method));
+        Self { bytes, chunked, complete, to_head, idempotent }
+    }
+}
+
 /// What becomes of a request.
 #[derive(Debug)]
 pub enum Event<'a> {
@@ -81,10 +133,58 @@ pub enum Event<'a> {
     Body(&'a [u8]),
     /// The response is complete. Nothing follows.
     End,
-    /// So many bytes of the request have not left yet.
+    /// So many bytes of the request, or for the WebSocket, have not left yet.
     Queued(usize),
     /// The request failed. Nothing follows.
     Failed(Error),
+    /// Something on a WebSocket. [`Event::End`] follows when both sides have closed.
+    WebSocket(WebSocketEvent<'a>),
+}
+
+/// What comes of [`Client::open_websocket`], besides [`Event::Queued`], [`Event::End`] and
+/// [`Event::Failed`].
+#[derive(Debug)]
+pub enum WebSocketEvent<'a> {
+    /// The backend took the handshake (101): messages may be sent.
+    Open {
+        /// Reason phrase.
+        reason: &'a str,
+        /// In order, as sent.
+        headers: &'a [http1::Header<'a>],
+        /// permessage-deflate was agreed upon.
+        compressed: bool,
+    },
+    /// The backend answered with a response of its own. Nothing follows.
+    Refused {
+        /// Status.
+        code: u16,
+        /// Reason phrase.
+        reason: &'a str,
+        /// In order, as sent.
+        headers: &'a [http1::Header<'a>],
+        /// All of it.
+        body: &'a [u8],
+    },
+    /// Part of a message, in the order of the message.
+    Piece {
+        /// Type of the message, in each piece.
+        kind: websocket::Type,
+        /// Bytes, perhaps none. A piece of text may end inside a character.
+        data: &'a [u8],
+        /// The message is complete.
+        last: bool,
+    },
+    /// A ping, which the caller is to answer.
+    Ping(&'a [u8]),
+    /// A pong.
+    Pong(&'a [u8]),
+    /// The backend sends nothing more; the caller is to close too.
+    Close {
+        /// Code, unless the frame was empty.
+        code: Option<u16>,
+        /// Reason.
+        reason: &'a str,
+    },
 }
 
 /// Why a request failed.
@@ -92,8 +192,10 @@ pub enum Event<'a> {
 pub enum Error {
     /// The name has no address.
     Name,
-    /// No address took the connection.
+    /// The last address that was tried refused the connection.
     Connect,
+    /// The last address that was tried could not be reached.
+    Unreachable,
     /// Connecting, or waiting for bytes, took too long.
     Timeout,
     /// The handshake failed, or the certificate is not good.
@@ -102,8 +204,12 @@ pub enum Error {
     Policy,
     /// The connection ended before the response was complete.
     Closed,
-    /// What came is no HTTP response.
+    /// What came is no HTTP response, or no answer to a WebSocket's handshake.
     BadResponse,
+    /// The backend broke the WebSocket protocol.
+    Protocol,
+    /// The body of a WebSocket's refusal is larger than the caller allows.
+    RejectionTooLarge,
     /// Too much is going on here: files or queue entries ran out.
     Overload,
 }
@@ -112,12 +218,15 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Name => "name not found",
-            Self::Connect => "connection failed",
+            Self::Connect => "connection refused",
+            Self::Unreachable => "no way to the address",
             Self::Timeout => "timed out",
             Self::Tls => "TLS failed",
             Self::Policy => "address refused",
             Self::Closed => "connection closed before the response was complete",
             Self::BadResponse => "malformed response",
+            Self::Protocol => "WebSocket protocol violated",
+            Self::RejectionTooLarge => "body of the refusal too large",
             Self::Overload => "out of resources",
         })
     }
@@ -128,6 +237,6 @@ impl std::error::Error for Error {}
 impl Error {
     /// Whether the next target may be tried (`spec/routes.md §6.3`): nothing was received.
     pub fn try_next_target(self) -> bool {
-        matches!(self, Self::Name | Self::Connect | Self::Timeout | Self::Tls)
+        matches!(self, Self::Name | Self::Connect | Self::Unreachable | Self::Timeout | Self::Tls)
     }
 }

@@ -97,15 +97,22 @@ impl Names {
     }
 }
 
-/// Literals and `localhost` need no resolver.
+/// Literals in every notation, and `localhost` (RFC 6761), need no resolver.
 fn at_once(name: &str) -> Option<Addresses> {
-    if let Ok(address) = name.parse::<IpAddr>() {
+    let bare = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(name);
+    if let Ok(address) = bare.parse::<IpAddr>() {
         return Some(Arc::new([address]));
     }
-    if name.eq_ignore_ascii_case("localhost") {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let last = name.rsplit('.').next().unwrap_or(name);
+    if last.eq_ignore_ascii_case("localhost") {
         return Some(Arc::new([Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]));
     }
-    None
+    // 127.1, 0x7f000001 and their like: the system's resolver would take them as well.
+    match last.starts_with(|c: char| c.is_ascii_digit()).then(|| url::Host::parse(name)) {
+        Some(Ok(url::Host::Ipv4(address))) => Some(Arc::new([address.into()])),
+        _ => None,
+    }
 }
 
 fn start_threads(waker: &Arc<Waker>) -> Option<Threads> {
@@ -159,7 +166,15 @@ mod tests {
     fn literals_and_localhost_at_once() {
         assert_eq!(*at_once("10.0.0.1").unwrap(), ["10.0.0.1".parse::<IpAddr>().unwrap()]);
         assert_eq!(*at_once("::1").unwrap(), ["::1".parse::<IpAddr>().unwrap()]);
-        assert_eq!(at_once("LocalHost").unwrap().len(), 2);
-        assert!(at_once("example.com").is_none());
+        for name in ["LocalHost", "localhost.", "a.localhost"] {
+            assert_eq!(at_once(name).unwrap().len(), 2);
+        }
+        for name in ["127.1", "2130706433", "0x7f.0.0.1", "0177.0.0.1", "017700000001", "127.1."] {
+            assert_eq!(*at_once(name).unwrap(), [IpAddr::from(Ipv4Addr::LOCALHOST)], "{name}");
+        }
+        assert_eq!(*at_once("[::1]").unwrap(), ["::1".parse::<IpAddr>().unwrap()]);
+        for name in ["example.com", "1.example", "256.256.256.256", "", "."] {
+            assert!(at_once(name).is_none(), "{name}");
+        }
     }
 }

@@ -37,6 +37,13 @@ impl Tls {
         Self { provider, configs: HashMap::new(), roots: None }
     }
 
+    /// Bytes that cannot be guessed; nothing if the system has none.
+    pub fn random<const N: usize>(&self) -> Option<[u8; N]> {
+        let mut bytes = [0; N];
+        let drawn = self.provider.secure_random.fill(&mut bytes);
+        drawn.map(|()| bytes).inspect_err(|_| log::error!("the system gives no random bytes")).ok()
+    }
+
     /// A connection that has not shaken hands.
     ///
     /// # Errors

@@ -2,108 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may; only helpers need saying so")]
 
+mod kit;
+
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::net::TcpListener;
+use std::time::Duration;
 
-use mio::{Events, Poll, Token, Waker};
-use origin::{Client, Endpoint, Error, Event, Key, Limits, Request};
-
-/// Long enough for anything that works.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-struct World {
-    poll: Poll,
-    client: Client,
-    seen: Vec<(u32, String)>,
-    start: Instant,
-}
-
-impl World {
-    fn new(limits: Limits) -> Self {
-        let poll = Poll::new().unwrap();
-        let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
-        let registry = poll.registry().try_clone().unwrap();
-        let client = Client::new(registry, 1, waker, limits);
-        Self { poll, client, seen: Vec::new(), start: Instant::now() }
-    }
-
-    fn now(&self) -> u64 {
-        self.start.elapsed().as_millis() as u64
-    }
-
-    fn ask(&mut self, n: u32, endpoint: &Endpoint, request: Request) {
-        let (now, seen) = (self.now(), &mut self.seen);
-        let key = Key { index: n, generation: n };
-        let endpoint = Arc::new(endpoint.clone());
-        self.client.start(now, key, endpoint, request, &mut |key, event| note(seen, key, event));
-    }
-
-    /// Runs until request `n` has ended, and gives what was seen of it.
-    fn finish(&mut self, n: u32) -> String {
-        let mut events = Events::with_capacity(64);
-        let until = Instant::now() + PATIENCE;
-        let ended = |text: &String| text == "end" || text.starts_with("failed");
-        while !self.seen.iter().any(|(k, text)| *k == n && ended(text)) {
-            assert!(Instant::now() < until, "nothing more came: {:?}", self.seen);
-            self.poll.poll(&mut events, Some(Duration::from_millis(20))).unwrap();
-            let now = self.now();
-            let seen = &mut self.seen;
-            for event in &events {
-                self.client.handle(now, event, &mut |key, event| note(seen, key, event));
-            }
-            self.client.turn(now, &mut |key, event| note(seen, key, event));
-        }
-        let of_n: Vec<String> =
-            self.seen.iter().filter(|(k, _)| *k == n).map(|(_, text)| text.clone()).collect();
-        of_n.join(" ")
-    }
-}
-
-fn note(seen: &mut Vec<(u32, String)>, key: Key, event: Event<'_>) {
-    let text = match event {
-        Event::Head { code, .. } => code.to_string(),
-        Event::Body(data) => format!("{}B", data.len()),
-        Event::End => "end".to_owned(),
-        Event::Queued(_) => return,
-        Event::Failed(error) => format!("failed:{error:?}"),
-    };
-    seen.push((key.index, text));
-}
-
-fn endpoint(port: u16) -> Endpoint {
-    Endpoint { host: "127.0.0.1".into(), port, tls: None, deny_internal: false }
-}
-
-fn get() -> Request {
-    Request {
-        bytes: b"GET / HTTP/1.1\r\nHost: h\r\n\r\n".to_vec(),
-        complete: true,
-        idempotent: true,
-        ..Request::default()
-    }
-}
-
-/// A backend whose connections are handled in turn by `serve`, which gives how many there were.
-fn backend(serve: impl FnOnce(&TcpListener) + Send + 'static) -> (Endpoint, JoinHandle<()>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    (endpoint(port), std::thread::spawn(move || serve(&listener)))
-}
-
-fn read_head(stream: &mut TcpStream) -> String {
-    let mut head = Vec::new();
-    let mut byte = [0];
-    while !head.ends_with(b"\r\n\r\n") {
-        if stream.read(&mut byte).unwrap() == 0 {
-            break;
-        }
-        head.push(byte[0]);
-    }
-    String::from_utf8(head).unwrap()
-}
+use kit::{World, backend, endpoint, get, note, read_head};
+use mio::Events;
+use origin::{Endpoint, Error, Key, Limits, Request};
 
 const HELLO: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
 

@@ -1,14 +1,14 @@
 //! Responses on their way to the client: as few packets as the credits allow.
 
 use evloop::arena::Key;
-use zhttp::Kind;
+use zhttp::{Headers, Kind};
 
 use crate::response::{self, Head};
 use crate::session::Stage;
 use crate::{Output, Proxy, log_line};
 
 /// Largest body of one packet, bytes (spec/proxy.md §5, stream chunk).
-const PACKET_BODY_MAX: usize = 100_000;
+pub(crate) const PACKET_BODY_MAX: usize = 100_000;
 
 /// Below this many waiting bytes a backend that was told to wait goes on.
 const RESUME_BELOW: usize = 32 * 1024;
@@ -42,6 +42,10 @@ impl Proxy {
         if std::mem::take(&mut session.backend) {
             self.outputs.push_back(Output::Cancel(key));
         }
+        if session.ws.is_some() {
+            // Such an answer has no headers (spec/proxy.md §13).
+            return self.refuse_websocket(key, head.code, &head.reason, Headers::EMPTY, &body);
+        }
         session.stage = Stage::Answering;
         session.held = None;
         session.request_more = false;
@@ -55,6 +59,9 @@ impl Proxy {
 
     /// Sends what may be sent.
     pub(crate) fn flush(&mut self, key: Key) {
+        if self.sessions.get(key).is_some_and(|session| session.ws.is_some()) {
+            return self.flush_ws(key);
+        }
         loop {
             match self.next_step(key) {
                 Step::Wait => break,
@@ -156,6 +163,10 @@ impl Proxy {
     pub(crate) fn finish(&mut self, key: Key) {
         let Some(mut session) = self.remove(key) else { return };
         self.count_end(&mut session, false);
+        if session.ws.as_ref().is_some_and(|ws| ws.open) {
+            // Its line was written at the handshake.
+            return;
+        }
         let result = match session.out.code {
             0 => log_line::Outcome::Error,
             code => log_line::Outcome::Code(code, session.out.sent_bytes),
@@ -165,9 +176,14 @@ impl Proxy {
 
     /// The session ended by the other side, or by the other side's fault.
     pub(crate) fn drop_session(&mut self, key: Key) {
-        if let Some(session) = self.sessions.get_mut(key) {
-            session.out.code = 0;
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        match (session.stage, &session.ws) {
+            (Stage::Parting, _) => drop(self.remove(key)),
+            (_, Some(_)) => self.ws_abandon(key, false),
+            (_, None) => {
+                session.out.code = 0;
+                self.finish(key);
+            }
         }
-        self.finish(key);
     }
 }

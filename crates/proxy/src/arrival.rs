@@ -8,10 +8,12 @@ use stats::Counters;
 use zhttp::{Ext, Head, HeaderBuf, Headers, Id, Kind, Packet};
 
 use crate::Proxy;
+use crate::forward::logical_address;
 use crate::peers::dump;
 use crate::routing::Entry;
 use crate::session::{Out, Session, SessionId, Stage, range_of};
 use crate::uri::Uri;
+use crate::ws::{Cid, Ws};
 
 /// Credits for a request's body at its start, bytes (spec/zhttp.md §6).
 pub(crate) const REQUEST_CREDITS: u32 = 200_000;
@@ -53,7 +55,8 @@ impl Proxy {
             return log::warn!("too many peers, request skipped");
         };
         let uri = Uri::parse(packet.uri);
-        let (Some(uri), Kind::Data, false) = (uri, packet.kind, packet.method.is_empty()) else {
+        let whole = uri.is_some_and(|uri| uri.proto == Proto::Ws || !packet.method.is_empty());
+        let (Some(uri), Kind::Data, true) = (uri, packet.kind, whole) else {
             self.drops.refused += 1;
             return self.refuse(peer, packet.router_resp, id.id, Kind::Cancel, None);
         };
@@ -100,9 +103,14 @@ impl Proxy {
             true => self.internal_route(packet, &uri),
             false => self.route(packet.headers, &uri),
         };
+        if uri.proto == Proto::Ws {
+            let (headers, peer) = (packet.headers, packet.peer_address);
+            let address = logical_address(headers, &self.settings, session.trusted, peer);
+            session.ws = Some(Box::new(Ws::new(Cid::new(self.random.bytes()), address)));
+        }
         let Some(entry) = session.entry.clone() else {
             let key = self.insert(session);
-            return self.no_route(key, uri.proto);
+            return self.answer_plain(key, 502, "Route not found");
         };
         session.debug = !internal && (self.settings.debug || entry.route.debug);
         session.prepare(
@@ -119,7 +127,8 @@ impl Proxy {
             self.count_start(key, true);
         }
         if uri.proto == Proto::Ws {
-            return self.refuse_websocket(key);
+            self.timers.acks.push(self.now, key);
+            return self.start_target(key);
         }
         if packet.headers.get("pushpin-check").is_some() {
             return self.answer_plain(key, 200, "Pushpin: a proxy for streaming and long polling.");
@@ -136,7 +145,11 @@ impl Proxy {
 
     pub(crate) fn insert(&mut self, session: Session) -> Key {
         let name = (session.peer, session.id.clone());
+        let cid = session.ws.as_ref().map(|ws| ws.cid);
         let key = self.sessions.insert(session);
+        if let Some(cid) = cid {
+            self.cids.insert(cid, key);
+        }
         self.names.insert(name, key);
         self.timers.wake(self.now);
         key
@@ -178,32 +191,6 @@ impl Proxy {
     pub(crate) fn route_by_host(&self, uri: &Uri<'_>) -> Option<Arc<Entry>> {
         self.routes.by_host(&uri.host(), uri.proto, uri.secure, uri.path).cloned()
     }
-
-    fn no_route(&mut self, key: Key, proto: Proto) {
-        match proto {
-            Proto::Http => self.answer_plain(key, 502, "Route not found"),
-            Proto::Ws => self.reject_websocket(key, "Route not found"),
-        }
-    }
-
-    fn refuse_websocket(&mut self, key: Key) {
-        log::warn!("a WebSocket was refused: WebSockets are not supported by this version");
-        self.reject_websocket(key, "WebSockets are not supported by this version.");
-    }
-
-    /// Refuses a WebSocket's handshake; such an answer has no headers (spec/proxy.md §13).
-    fn reject_websocket(&mut self, key: Key, text: &str) {
-        let body = format!("{text}\n");
-        self.send(key, |fields| {
-            fields.kind(Kind::Error).condition("rejected").status(502, "Bad Gateway");
-            fields.headers(std::iter::empty::<(&str, &[u8])>()).body(body.as_bytes());
-        });
-        if let Some(session) = self.sessions.get_mut(key) {
-            session.out.code = 502;
-            session.out.sent_bytes = body.len() as u64;
-        }
-        self.finish(key);
-    }
 }
 
 /// A session at its first packet.
@@ -240,6 +227,7 @@ fn new_session(bytes: &[u8], packet: &Packet<'_>, peer: u32, internal: bool, now
         out: Out::default(),
         held: None,
         inspected: None,
+        ws: None,
         counters: request_counters(packet),
         counted: false,
         announced_ms: now,

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use evloop::arena::Key;
 use http1::BodyKind;
-use origin::{Endpoint, Error, Event};
+use origin::{Endpoint, Error, Event, Request};
 use routes::Destination;
 
 use crate::response::{self, Head};
 use crate::session::{Held, Session, Stage};
 use crate::timers::COMPANY_MS;
+use crate::ws::Back;
 use crate::{Output, Proxy, forward, routing, test_target, uri};
 
 /// Largest request body that is kept for `accept` and for the next target, bytes.
@@ -40,6 +41,9 @@ impl Proxy {
             let text = "Client not allowed to send WebSocket events directly.";
             return self.answer_plain(key, 403, text);
         }
+        if session.ws.is_some() {
+            return self.start_ws_target(key);
+        }
         match &target.destination {
             Destination::Test if session.request_more => {}
             Destination::Test => self.answer_test(key),
@@ -62,15 +66,7 @@ impl Proxy {
         else {
             return;
         };
-        let endpoint: Option<Arc<Endpoint>> =
-            match entry.endpoints.get(session.target).cloned().flatten() {
-                Some(endpoint) => Some(endpoint),
-                None => {
-                    let authority =
-                        if target.host.is_empty() { &place.authority } else { &target.host };
-                    routing::tls_endpoint(target, uri::split_port(authority).0).map(Arc::new)
-                }
-            };
+        let endpoint = endpoint(entry, session.target, place);
         let framing = framing(session);
         let headers = session.headers.as_headers();
         let encoded = forward::encode(session.method(), place, target, headers, framing);
@@ -78,7 +74,7 @@ impl Proxy {
             return self.answer_plain(key, 400, "Request cannot be sent on.");
         };
         let complete = !session.request_more;
-        let request = forward::request(session.method(), head, framing, &session.body, complete);
+        let request = Request::new(session.method(), head, framing, &session.body, complete);
         session.counters.server_header_bytes_sent += request_size(session, place);
         session.counters.server_content_bytes_sent += session.body.len() as u64;
         session.backend = true;
@@ -122,8 +118,14 @@ impl Proxy {
     /// An event of a backend's request.
     pub fn origin_event(&mut self, now: u64, key: Key, event: Event<'_>) {
         self.now = now;
-        if !self.sessions.get(key).is_some_and(|session| session.backend) {
+        let Some(session) = self.sessions.get(key).filter(|session| session.backend) else {
             return;
+        };
+        if let Some(ws) = &session.ws {
+            return match ws.back {
+                Back::Socket => self.socket_event(key, event),
+                _ => self.over_http_event(key, event),
+            };
         }
         match event {
             Event::Head { code, reason, headers, length } => {
@@ -137,6 +139,8 @@ impl Proxy {
                 self.on_end(key);
             }
             Event::Queued(left) => self.return_credits(key, left),
+            // Those are not for requests.
+            Event::WebSocket(_) => {}
             Event::Failed(error) => {
                 if let Some(session) = self.sessions.get_mut(key) {
                     session.backend = false;
@@ -234,7 +238,7 @@ impl Proxy {
         self.dirty.push(key);
     }
 
-    fn on_failed(&mut self, key: Key, error: Error) {
+    pub(crate) fn on_failed(&mut self, key: Key, error: Error) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         log::debug!("{}: {error}", target_name(session));
         if session.stage == Stage::Relaying {
@@ -263,6 +267,20 @@ impl Proxy {
     }
 }
 
+/// Where a request to a target that is a host goes.
+pub(crate) fn endpoint(
+    entry: &routing::Entry,
+    target: usize,
+    place: &forward::Place,
+) -> Option<Arc<Endpoint>> {
+    if let Some(endpoint) = entry.endpoints.get(target).cloned().flatten() {
+        return Some(endpoint);
+    }
+    let target = entry.route.targets.get(target)?;
+    let authority = if target.host.is_empty() { &place.authority } else { &target.host };
+    routing::tls_endpoint(target, uri::split_port(authority).0).map(Arc::new)
+}
+
 /// How the body of a request is announced to the backend.
 fn framing(session: &Session) -> BodyKind {
     if !session.request_more {
@@ -289,7 +307,7 @@ fn says_events(session: &Session) -> bool {
 }
 
 /// The test target does not see the route's path (spec/routes.md §4.2).
-fn shorten<'t>(target: &'t str, path_beg: &str) -> &'t str {
+pub(crate) fn shorten<'t>(target: &'t str, path_beg: &str) -> &'t str {
     let cut = path_beg.len() - usize::from(path_beg.ends_with('/'));
     target.get(cut..).filter(|rest| rest.starts_with('/')).unwrap_or("/")
 }

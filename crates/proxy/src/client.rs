@@ -70,9 +70,11 @@ impl Proxy {
         session.in_seq = session.in_seq.wrapping_add(u32::from(seq.is_some()));
         session.last_in_ms = now;
         session.credits = session.credits.saturating_add(packet.credits);
+        let pausing = session.stage == Stage::Pausing;
         match packet.kind {
+            _ if session.ws.is_some() => self.ws_packet(key, packet),
             Kind::Data => self.request_body(key, packet.body, packet.more),
-            Kind::HandoffProceed if session.stage == Stage::Pausing => self.call_accept(key),
+            Kind::HandoffProceed if pausing => self.call_accept(key),
             _ => {}
         }
         if packet.credits > 0 {

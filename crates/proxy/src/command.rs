@@ -3,10 +3,12 @@
 use zrpc::{Request, write_error, write_success};
 
 use crate::Proxy;
+use crate::ws::Cid;
 
 impl Proxy {
     /// Answers a command; nothing if no reply is wanted.
-    pub fn command(&mut self, payload: &[u8]) -> Option<Vec<u8>> {
+    pub fn command(&mut self, now: u64, payload: &[u8]) -> Option<Vec<u8>> {
+        self.now = now;
         let request = match Request::parse(payload) {
             Ok(request) => request,
             Err(cause) => {
@@ -18,8 +20,7 @@ impl Proxy {
         let mut out = Vec::new();
         match request.method {
             "conncheck" => self.conncheck(&request, &mut out),
-            // There are no WebSockets here.
-            "refresh" => write_error(&mut out, request.id, "item-not-found", None),
+            "refresh" => self.refresh_command(&request, &mut out),
             _ => write_error(&mut out, request.id, "method-not-found", None),
         }
         request.id.map(|_| out)
@@ -39,8 +40,24 @@ impl Proxy {
         });
     }
 
-    /// Whether `<sender>:<id>` is a session here.
+    /// Asks the backend of a WebSocket now, if it is reached by requests.
+    fn refresh_command(&mut self, request: &Request<'_>, out: &mut Vec<u8>) {
+        let cid = request.args.get("cid").ok().flatten().and_then(|cid| cid.as_bytes());
+        let Some(cid) = cid else { return write_error(out, request.id, "bad-format", None) };
+        match Cid::parse(cid).and_then(|cid| self.cids.get(&cid).copied()) {
+            Some(key) => {
+                self.refresh(key);
+                write_success(out, request.id, |w| w.null());
+            }
+            None => write_error(out, request.id, "item-not-found", None),
+        }
+    }
+
+    /// Whether it is a session here: `<sender>:<id>`, or the public id of a WebSocket.
     fn knows(&self, id: &[u8]) -> bool {
+        if Cid::parse(id).is_some_and(|cid| self.cids.contains_key(&cid)) {
+            return true;
+        }
         let Some(at) = id.iter().position(|&b| b == b':') else { return false };
         let (sender, id) = (&id[..at], &id[at + 1..]);
         self.peers.find(sender, false).is_some_and(|peer| self.find(peer, id).is_some())

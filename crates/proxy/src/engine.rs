@@ -8,12 +8,14 @@ use hashbrown::HashMap;
 use zhttp::{Ext, Fields, Head, Id, Kind};
 
 use crate::peers::Peers;
+use crate::random::Random;
 use crate::session::{Session, SessionId};
 use crate::sums::Sums;
 use crate::timers::Timers;
+use crate::ws::{Cid, Outbox};
 use crate::{Output, Routes, Settings};
 
-/// Packets that were not used, by cause.
+/// What was not used or not delivered, by cause.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Drops {
     /// Not a packet.
@@ -22,6 +24,14 @@ pub struct Drops {
     pub refused: u64,
     /// A sequence number that was not expected.
     pub bad_seq: u64,
+    /// Messages of WebSocket backends without the prefix that was agreed on.
+    pub no_prefix: u64,
+    /// Messages of the handler for clients that do not read.
+    pub ws_full: u64,
+    /// Messages of the handler for WebSockets that are closing.
+    pub ws_closed: u64,
+    /// WebSockets ended because the handler did not answer.
+    pub unanswered: u64,
 }
 
 /// The engine of one worker.
@@ -39,6 +49,9 @@ pub struct Proxy {
     pub(crate) timers: Timers,
     pub(crate) sums: Sums,
     pub(crate) drops: Drops,
+    pub(crate) cids: HashMap<Cid, Key, foldhash::fast::RandomState>,
+    pub(crate) outbox: Outbox,
+    pub(crate) random: Random,
 }
 
 impl Proxy {
@@ -46,6 +59,9 @@ impl Proxy {
     pub fn new(settings: Settings, routes: Arc<Routes>) -> Self {
         Self {
             sums: Sums::new(&settings),
+            random: Random::new(&settings.seed),
+            cids: HashMap::default(),
+            outbox: Outbox::default(),
             settings,
             routes,
             sessions: Arena::new(),
@@ -92,6 +108,7 @@ impl Proxy {
         while let Some(key) = self.dirty.pop() {
             self.flush(key);
         }
+        self.flush_controls();
         self.peers.flush(&mut self.outputs);
         self.outputs.pop_front()
     }
@@ -106,6 +123,31 @@ impl Proxy {
         self.peers.packet(session.peer, session.router, &mut self.outputs, |out| {
             zhttp::write(out, &head, fill);
         });
+    }
+
+    /// Sends one packet to several sessions of a peer, at most [`zhttp::MAX_IDS`].
+    pub(crate) fn send_shared(
+        &mut self,
+        peer: u32,
+        router: bool,
+        keys: &[Key],
+        fill: impl FnOnce(&mut Fields<'_>),
+    ) {
+        let names: Vec<(SessionId, u32)> = keys
+            .iter()
+            .filter_map(|key| {
+                let session = self.sessions.get_mut(*key)?;
+                let seq = session.out_seq;
+                session.out_seq = seq.wrapping_add(1);
+                Some((session.id.clone(), seq))
+            })
+            .collect();
+        let ids: Vec<Id<'_>> = names.iter().map(|(id, seq)| Id { id, seq: Some(*seq) }).collect();
+        if ids.is_empty() {
+            return;
+        }
+        let head = Head { from: self.settings.instance_id.as_bytes(), ids: &ids, ext: Ext::OURS };
+        self.peers.packet(peer, router, &mut self.outputs, |out| zhttp::write(out, &head, fill));
     }
 
     /// Sends a packet that has nothing but its type.
@@ -126,6 +168,9 @@ impl Proxy {
     pub(crate) fn remove(&mut self, key: Key) -> Option<Session> {
         let session = self.sessions.remove(key)?;
         self.names.remove(&(session.peer, session.id.clone()));
+        if let Some(ws) = &session.ws {
+            self.cids.remove(&ws.cid);
+        }
         if session.backend {
             self.outputs.push_back(Output::Cancel(key));
         }

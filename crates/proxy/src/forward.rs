@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 
 use http1::BodyKind;
-use origin::Request;
 use routes::Target;
 use zhttp::{HeaderBuf, Headers};
 
@@ -80,6 +79,9 @@ pub(crate) fn headers(original: Headers<'_>, context: &Context<'_>) -> HeaderBuf
     }
     set_forwarded_proto(&mut list, context);
     set_forwarded_for(&mut list, context);
+    if context.uri.proto == routes::Proto::Ws {
+        offer_grip(&mut list, context);
+    }
     let mut out = HeaderBuf::new();
     for (name, value) in &list {
         out.push(name, value);
@@ -162,6 +164,14 @@ fn add_grip<'a>(list: &mut List<'a>, context: &Context<'a>) {
         let mut value = format!("{channel}; last-id=").into_bytes();
         value.extend_from_slice(id);
         list.push(("Grip-Last".into(), value.into()));
+    }
+}
+
+/// The only extension that a WebSocket backend may use (spec §11.1).
+fn offer_grip(list: &mut List<'_>, context: &Context<'_>) {
+    remove(list, "sec-websocket-extensions");
+    if context.entry.route.grip {
+        list.push(("Sec-WebSocket-Extensions".into(), b"grip".into()));
     }
 }
 
@@ -269,17 +279,22 @@ pub(crate) fn encode(
     headers: Headers<'_>,
     framing: BodyKind,
 ) -> Result<Vec<u8>, http1::Reason> {
-    let authority = if target.host.is_empty() { &place.authority } else { &target.host };
     let parts = http1::write::Request {
         method: method.as_bytes(),
         target: place.target.as_bytes(),
-        host: without_default_port(authority, target.ssl).as_bytes(),
+        host: host(place, target).as_bytes(),
         body: framing,
     };
     let mut out = Vec::with_capacity(512);
     let list = headers.iter().map(|(name, value)| (name.as_bytes(), value));
     http1::write::request(&mut out, &parts, list)?;
     Ok(out)
+}
+
+/// The Host header for a target.
+pub(crate) fn host<'p>(place: &'p Place, target: &'p Target) -> &'p str {
+    let authority = if target.host.is_empty() { &place.authority } else { &target.host };
+    without_default_port(authority, target.ssl)
 }
 
 /// The Host header has a port only if it is not the scheme's default.
@@ -289,43 +304,6 @@ fn without_default_port(authority: &str, ssl: bool) -> &str {
         (_, Some(_)) => authority.strip_suffix(default).unwrap_or(authority),
         _ => authority.trim_end_matches(':'),
     }
-}
-
-/// A request that may be sent again if a kept connection was closed (RFC 9110 §9.2.2).
-pub(crate) fn is_idempotent(method: &str) -> bool {
-    matches!(method, "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE" | "TRACE")
-}
-
-/// The request for `origin`, with the body that is there.
-pub(crate) fn request(
-    method: &str,
-    head: Vec<u8>,
-    framing: BodyKind,
-    body: &[u8],
-    complete: bool,
-) -> Request {
-    let chunked = framing == BodyKind::Chunked;
-    let mut request = Request {
-        bytes: head,
-        chunked,
-        complete,
-        to_head: method == "HEAD",
-        idempotent: is_idempotent(method),
-    };
-    if chunked {
-        if !body.is_empty() {
-            let size = http1::ChunkHead::new(body.len() as u32);
-            request.bytes.extend_from_slice(size.as_bytes());
-            request.bytes.extend_from_slice(body);
-            request.bytes.extend_from_slice(http1::CHUNK_END);
-        }
-        if complete {
-            request.bytes.extend_from_slice(http1::LAST_CHUNK);
-        }
-    } else {
-        request.bytes.extend_from_slice(body);
-    }
-    request
 }
 
 #[cfg(test)]

@@ -13,8 +13,10 @@ mod command;
 pub mod driver;
 mod engine;
 mod forward;
+mod json;
 mod log_line;
 mod peers;
+mod random;
 mod response;
 mod retry;
 mod routing;
@@ -26,11 +28,12 @@ mod test_target;
 mod timers;
 mod uri;
 pub mod words;
+mod ws;
 
 use std::sync::Arc;
 
 pub use engine::Proxy;
-pub use origin::{Endpoint, Key, Request};
+pub use origin::{Endpoint, Key, Opening, Request};
 pub use routing::{Entry, Routes, Signing};
 pub use settings::{ForwardedFor, ForwardedProto, Settings};
 pub use sig::{SigKey, Signer};
@@ -64,6 +67,14 @@ pub enum Output {
         /// The call.
         payload: Vec<u8>,
     },
+    /// Say something about WebSockets to a handler; if it cannot be reached, say
+    /// [`Proxy::control_gone`].
+    Control {
+        /// Instance id; none for whichever handler takes a new session.
+        handler: Option<Arc<[u8]>>,
+        /// The packet.
+        payload: Vec<u8>,
+    },
     /// Publish a stats packet.
     Stats(Vec<u8>),
     /// Ask a backend.
@@ -83,6 +94,58 @@ pub enum Output {
         data: Vec<u8>,
         /// Nothing follows.
         last: bool,
+    },
+    /// Open a WebSocket to a backend.
+    OpenWebSocket {
+        /// Names the connection.
+        key: Key,
+        /// Where to.
+        endpoint: Arc<Endpoint>,
+        /// The handshake.
+        opening: Opening,
+        /// Bytes of messages that are taken for now; more by [`Output::Grant`].
+        window: usize,
+    },
+    /// A piece of a message for a backend's WebSocket.
+    Message {
+        /// Names the connection.
+        key: Key,
+        /// Type of the message.
+        kind: websocket::Type,
+        /// Bytes, perhaps none.
+        data: Vec<u8>,
+        /// The message is complete.
+        last: bool,
+    },
+    /// A ping for a backend's WebSocket.
+    Ping {
+        /// Names the connection.
+        key: Key,
+        /// At most 125 bytes.
+        data: Vec<u8>,
+    },
+    /// A pong for a backend's WebSocket.
+    Pong {
+        /// Names the connection.
+        key: Key,
+        /// At most 125 bytes.
+        data: Vec<u8>,
+    },
+    /// Close a backend's WebSocket; its end follows as an event.
+    Close {
+        /// Names the connection.
+        key: Key,
+        /// Code, if there is one.
+        code: Option<u16>,
+        /// Reason, perhaps empty.
+        reason: String,
+    },
+    /// Take so many bytes more of a backend's WebSocket.
+    Grant {
+        /// Names the connection.
+        key: Key,
+        /// How many.
+        bytes: usize,
     },
     /// Read no more of the response for now.
     Pause(Key),

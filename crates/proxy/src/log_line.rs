@@ -30,9 +30,11 @@ pub(crate) fn write(settings: &Settings, session: &Session, outcome: Outcome) {
 fn text(settings: &Settings, session: &Session, outcome: Outcome) -> String {
     let mut line = String::with_capacity(128);
     // Writing to a String cannot fail.
-    let _ = write!(line, "{} {}", session.method(), session.uri());
+    let method = if session.ws.is_some() { "GET" } else { session.method() };
+    let _ = write!(line, "{method} {}", session.uri());
     if session.tried {
-        let _ = write!(line, " -> {}", target_name(session));
+        let over_http = if asks_by_http(session) { "[http]" } else { "" };
+        let _ = write!(line, " -> {}{over_http}", target_name(session));
     }
     // Parsing again costs a microsecond, and few lines have what it is for.
     let Some(packet) = session.packet() else { return line };
@@ -40,7 +42,8 @@ fn text(settings: &Settings, session: &Session, outcome: Outcome) -> String {
         let headers = packet.headers;
         let logical =
             forward::logical_address(headers, settings, session.trusted, packet.peer_address);
-        let _ = write!(line, " from={}", if session.tried { packet.peer_address } else { logical });
+        let peer = session.tried && session.ws.is_none();
+        let _ = write!(line, " from={}", if peer { packet.peer_address } else { logical });
     }
     let referer = packet.headers.get("referer").and_then(|value| std::str::from_utf8(value).ok());
     if let Some(referer) = referer.filter(|text| is_absolute(text)) {
@@ -67,6 +70,13 @@ fn text(settings: &Settings, session: &Session, outcome: Outcome) -> String {
         }
     }
     line
+}
+
+/// A WebSocket whose backend is asked by requests.
+fn asks_by_http(session: &Session) -> bool {
+    let targets = session.entry.as_ref().map_or(&[][..], |entry| &entry.route.targets);
+    let target = targets.get(session.target).or(targets.last());
+    session.ws.is_some() && target.is_some_and(|target| target.over_http)
 }
 
 fn is_absolute(url: &str) -> bool {

@@ -14,6 +14,9 @@ const BATCH_BYTES: usize = 48 * 1024;
 /// Peers that are remembered.
 const PEERS_MAX: usize = 100_000;
 
+/// The peer of a session whose client is gone.
+pub(crate) const NOBODY: u32 = u32::MAX;
+
 /// One instance: a connection manager, or the handler for requests of its own.
 #[derive(Debug)]
 pub(crate) struct Peer {

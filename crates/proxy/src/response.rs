@@ -31,7 +31,7 @@ pub(crate) fn keep_all(headers: &[http1::Header<'_>]) -> HeaderBuf {
     kept
 }
 
-fn is_removed(name: &str) -> bool {
+pub(crate) fn is_removed(name: &str) -> bool {
     matches!(name.len(), 10 | 16 | 17) && REMOVED.iter().any(|r| name.eq_ignore_ascii_case(r))
 }
 

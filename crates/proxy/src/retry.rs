@@ -199,6 +199,7 @@ fn session_of(
         out: Out::default(),
         held: None,
         inspected: None,
+        ws: None,
         counters: stats::Counters::default(),
         counted: false,
         announced_ms: now,

@@ -12,6 +12,7 @@ use crate::response::Head;
 use crate::routing::Entry;
 use crate::settings::Settings;
 use crate::uri::Uri;
+use crate::ws::Ws;
 
 /// A session id of a connection manager.
 pub(crate) type SessionId = ArrayVec<u8, MAX_ID_BYTES>;
@@ -33,12 +34,16 @@ pub(crate) enum Stage {
     Accepting,
     /// An answer that is complete here goes out.
     Answering,
+    /// An open WebSocket.
+    WebSocket,
+    /// A WebSocket whose client is gone; its backend is told.
+    Parting,
 }
 
 impl Stage {
     /// Whether packets may be sent to the client's side.
     pub fn may_send(self) -> bool {
-        !matches!(self, Self::Pausing | Self::Accepting)
+        !matches!(self, Self::Pausing | Self::Accepting | Self::Parting)
     }
 }
 
@@ -141,6 +146,8 @@ pub(crate) struct Session {
     pub out: Out,
     pub held: Option<Box<Held>>,
     pub inspected: Option<Box<Inspected>>,
+    /// It is a WebSocket.
+    pub ws: Option<Box<Ws>>,
     pub counters: Counters,
     /// It is counted in the connections.
     pub counted: bool,

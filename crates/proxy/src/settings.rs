@@ -47,6 +47,8 @@ pub struct Settings {
     pub instance_id: String,
     /// Unix time in seconds at `now` = 0.
     pub epoch_s: u64,
+    /// 32 secret random bytes, for ids that nobody can guess.
+    pub seed: [u8; 32],
     /// Most sessions; more requests wait in ZeroMQ.
     pub sessions_max: usize,
     /// `debug`
@@ -88,6 +90,7 @@ impl Default for Settings {
         Self {
             instance_id: "proxy".into(),
             epoch_s: 0,
+            seed: [0; 32],
             sessions_max: 50_000,
             debug: false,
             accept_forwarded_proto: false,

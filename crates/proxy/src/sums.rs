@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use evloop::arena::Key;
-use stats::{AGGREGATE_MS, Activity, Body, ConnKind, Format, Packet, Reports, Route};
+use stats::{AGGREGATE_MS, Activity, Body, ConnKind, Counters, Format, Packet, Reports, Route};
 
 use crate::session::Session;
 use crate::{Output, Proxy, Settings, forward};
@@ -49,6 +49,11 @@ impl Sums {
     pub fn set_listeners(&mut self, conn: bool, conn_max: bool) {
         self.conn_wanted = conn;
         self.conn_max_wanted = conn_max;
+    }
+
+    /// Something happened on a connection that counts as activity.
+    pub fn add_activity(&mut self, now: u64, route: &Route) {
+        self.activity.add(now, route, 1);
     }
 
     /// When something is due.
@@ -135,20 +140,61 @@ impl Proxy {
             return;
         }
         let (now, route) = (self.now, Self::stats_route(session));
-        match handed_over {
-            true => self.sums.handed_over(now, &route),
-            false => self.sums.connections(now, &route, -1),
-        }
-        let counters = session.counters;
-        self.sums.reports.count(now, &route, |report| report.counters.add(&counters));
-        if self.sums.conn_wanted && !handed_over {
-            let id = self.connection_id(session);
-            self.publish(&route, Body::ConnGone { id: &id });
+        let counters = std::mem::take(&mut session.counters);
+        let id = (self.sums.conn_wanted && !handed_over).then(|| self.connection_id(session));
+        self.note_end(now, &route, &counters, id.as_deref(), handed_over);
+    }
+
+    /// As [`Proxy::count_end`], for a WebSocket that goes on without its client.
+    pub(crate) fn count_ws_end(&mut self, key: Key) {
+        let now = self.now;
+        let Some(session) = self.sessions.get_mut(key).filter(|session| session.counted) else {
+            return;
+        };
+        session.counted = false;
+        let counters = std::mem::take(&mut session.counters);
+        let Some(session) = self.sessions.get(key) else { return };
+        let route = Self::stats_route(session);
+        let id = self.sums.conn_wanted.then(|| self.connection_id(session));
+        self.note_end(now, &route, &counters, id.as_deref(), false);
+    }
+
+    /// Adds what a long-lived session has counted so far to the reports.
+    pub(crate) fn report_so_far(&mut self, key: Key) {
+        let now = self.now;
+        let Some(session) = self.sessions.get_mut(key).filter(|session| session.counted) else {
+            return;
+        };
+        let counters = std::mem::take(&mut session.counters);
+        if counters != Counters::default() {
+            let route = Self::stats_route(session);
+            self.sums.reports.count(now, &route, |report| report.counters.add(&counters));
         }
     }
 
-    /// `<sender>:<id>`
+    fn note_end(
+        &mut self,
+        now: u64,
+        route: &Route,
+        counters: &Counters,
+        gone: Option<&str>,
+        handed_over: bool,
+    ) {
+        match handed_over {
+            true => self.sums.handed_over(now, route),
+            false => self.sums.connections(now, route, -1),
+        }
+        self.sums.reports.count(now, route, |report| report.counters.add(counters));
+        if let Some(id) = gone {
+            self.publish(route, Body::ConnGone { id });
+        }
+    }
+
+    /// `<sender>:<id>`, or the public id of a WebSocket.
     fn connection_id(&self, session: &Session) -> String {
+        if let Some(ws) = &session.ws {
+            return ws.cid.to_string();
+        }
         let sender = self.peers.get(session.peer).map_or(&b""[..], |peer| &peer.id);
         format!("{}:{}", String::from_utf8_lossy(sender), String::from_utf8_lossy(&session.id))
     }
@@ -165,17 +211,20 @@ impl Proxy {
         session.announced_ms = now;
         let Some(session) = self.sessions.get(key) else { return };
         let id = self.connection_id(session);
-        let packet = session.packet();
+        let packet = session.packet().filter(|_| session.ws.is_none());
+        let kept = session.ws.as_ref().map(|ws| ws.address.to_string());
         let address = packet.map(|packet| {
             let (headers, peer) = (packet.headers, packet.peer_address);
             forward::logical_address(headers, &self.settings, session.trusted, peer).to_owned()
         });
+        let address = address.or(kept);
+        let kind = if session.ws.is_some() { ConnKind::Ws } else { ConnKind::Http };
         let (route, ssl) = (Self::stats_route(session), session.https);
         self.publish(
             &route,
             Body::Conn {
                 id: &id,
-                kind: ConnKind::Http,
+                kind,
                 peer_address: address.as_deref().filter(|address| !address.is_empty()),
                 ssl,
                 ttl: self.settings.connection_ttl_s,

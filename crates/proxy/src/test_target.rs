@@ -37,7 +37,7 @@ fn text(
 }
 
 /// The `channel` parameters, each once.
-fn channels(query: &str) -> Vec<String> {
+pub(crate) fn channels(query: &str) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
     for value in query.split('&').filter_map(|part| part.strip_prefix("channel=")) {
         let name = percent_decode(value);

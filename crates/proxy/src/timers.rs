@@ -6,7 +6,8 @@
 use std::collections::VecDeque;
 
 use evloop::arena::Key;
-use zhttp::{Ext, Head, Id, KEEP_ALIVE_MS, Kind, MAX_IDS, SESSION_EXPIRY_MS};
+use evloop::timer::Wheel;
+use zhttp::{KEEP_ALIVE_MS, Kind, MAX_IDS, SESSION_EXPIRY_MS};
 
 use crate::Proxy;
 use crate::session::Stage;
@@ -19,6 +20,9 @@ pub(crate) const COMPANY_MS: u64 = 3;
 
 /// How long the handler may take for a call (spec/internal-rpc.md §2.2).
 const CALL_MS: u64 = 8_000;
+
+/// How late a deadline of a WebSocket may be noticed.
+const WHEEL_MS: u64 = 50;
 
 /// The session table is walked in steps of this time.
 const TICK_MS: u64 = 100;
@@ -72,6 +76,7 @@ pub(crate) struct Timers {
     pub acks: Queue,
     pub heads: Queue,
     pub calls: Queue,
+    pub ws: Wheel<Key>,
     next_tick_ms: Option<u64>,
     keep_alive_step: u32,
     expiry_step: u32,
@@ -83,6 +88,7 @@ impl Default for Timers {
             acks: Queue::new(ACK_MS),
             heads: Queue::new(COMPANY_MS),
             calls: Queue::new(CALL_MS),
+            ws: Wheel::new(WHEEL_MS),
             next_tick_ms: None,
             keep_alive_step: 0,
             expiry_step: 0,
@@ -110,6 +116,7 @@ impl Proxy {
         while let Some(key) = self.timers.calls.pop_due(now) {
             self.call_timed_out(key);
         }
+        self.ws_timeout();
         if self.timers.next_tick_ms.is_some_and(|due| due <= now) {
             self.tick();
         }
@@ -130,6 +137,7 @@ impl Proxy {
             self.timers.acks.next(unacknowledged),
             self.timers.heads.next(with_head),
             self.timers.calls.next(calling),
+            self.timers.ws.next(),
             self.timers.next_tick_ms,
             self.sums.due(),
         ]
@@ -173,6 +181,11 @@ impl Proxy {
             let Some(session) = self.sessions.at(index) else { continue };
             let silent = now.saturating_sub(session.last_in_ms);
             let expired = silent >= SESSION_EXPIRY_MS && session.acknowledged();
+            if session.ws.is_some()
+                && let Some(key) = self.sessions.key_at(index)
+            {
+                self.report_so_far(key);
+            }
             if let Some(key) = self.sessions.key_at(index).filter(|_| expired) {
                 log::debug!("a client session was silent for too long, ending it");
                 self.drop_session(key);
@@ -200,29 +213,17 @@ impl Proxy {
             }
         }
         let refresh: Vec<Key> = due.iter().map(|(_, _, key)| *key).collect();
-        refresh.into_iter().for_each(|key| self.announce_again(key));
+        for key in refresh {
+            self.announce_again(key);
+            self.say_keep_alive(key);
+        }
     }
 
     fn keep_alive_packet(&mut self, group: &[(u32, bool, Key)]) {
         let (peer, router, _) = group[0];
-        let names: Vec<(crate::session::SessionId, u32)> = group
-            .iter()
-            .filter_map(|(_, _, key)| {
-                let session = self.sessions.get_mut(*key)?;
-                let seq = session.out_seq;
-                session.out_seq = seq.wrapping_add(1);
-                Some((session.id.clone(), seq))
-            })
-            .collect();
-        let ids: Vec<Id<'_>> = names.iter().map(|(id, seq)| Id { id, seq: Some(*seq) }).collect();
-        if ids.is_empty() {
-            return;
-        }
-        let head = Head { from: self.settings.instance_id.as_bytes(), ids: &ids, ext: Ext::OURS };
-        self.peers.packet(peer, router, &mut self.outputs, |out| {
-            zhttp::write(out, &head, |fields| {
-                fields.kind(Kind::KeepAlive);
-            });
+        let keys: Vec<Key> = group.iter().map(|(_, _, key)| *key).collect();
+        self.send_shared(peer, router, &keys, |fields| {
+            fields.kind(Kind::KeepAlive);
         });
     }
 

@@ -175,13 +175,18 @@ impl Planner<'_> {
             if self.settings.bool("runner", "allow_compression", false) {
                 args.push("--compression".into());
             }
+            args.extend(self.tcp_options());
             if processes > 1 {
                 args.push(format!("--id={name}"));
             }
             // a unix socket cannot be shared: the first process has it
-            let own = listeners.iter().filter(|one| n == 0 || matches!(one, Listener::Tcp(_)));
+            let own = listeners.iter().filter(|one| n == 0 || one.tcp().is_some());
             args.extend(own.map(|one| format!("--listen={}", one.spec(processes > 1))));
             args.push(format!("--zclient-stream={}", self.ipc(&name)?));
+            if listeners.iter().any(|one| matches!(one, Listener::Tls(_))) {
+                let certs = self.settings.dir().join("runner").join("certs");
+                args.push(format!("--tls-identities-dir={}", certs.display()));
+            }
             if n == 0 && self.serves_client_side() {
                 args.push(format!("--zserver-stream={}", self.ipc("connmgr-client")?));
                 args.push("--deny-out-internal".into());
@@ -189,6 +194,15 @@ impl Planner<'_> {
             self.add(&name, &name, "pushpin-connmgr", args);
         }
         Ok(())
+    }
+
+    /// What connmgr is told about clients that vanish, if anything.
+    fn tcp_options(&self) -> impl Iterator<Item = String> {
+        let keys = [("tcp_keepalive", "tcp-keepalive"), ("tcp_user_timeout", "tcp-user-timeout")];
+        keys.into_iter().filter_map(|(key, option)| {
+            let value = self.settings.nonempty("runner", key)?;
+            Some(format!("--{option}={value}"))
+        })
     }
 
     /// Whether the proxy makes its outgoing requests over ZHTTP and not itself.
@@ -251,11 +265,10 @@ impl Planner<'_> {
     }
 
     fn claim_listeners(&mut self, listeners: &[Listener]) {
-        let key = if self.wanted.port.is_some() { "--port" } else { "http_port" };
-        for listener in listeners {
-            if let Listener::Tcp(addr) = *listener {
-                self.plan.claims.push(Claim { addr, key });
-            }
+        let given = self.wanted.port.is_some();
+        for (addr, key) in listeners.iter().filter_map(Listener::tcp) {
+            let key = if given { "--port" } else { key };
+            self.plan.claims.push(Claim { addr, key });
         }
     }
 
@@ -405,6 +418,23 @@ mod tests {
         }
         assert_eq!(plan.children[1].name, "connmgr-1");
         assert_eq!(plan.children[1].pid_file, Path::new("/w/run/connmgr-1.pid"));
+    }
+
+    #[test]
+    fn tls_ports_come_with_their_certificates() {
+        let text = "services=connmgr\nhttps_ports=443\ntcp_keepalive=60\n";
+        let file = config::File::parse("c", &format!("{BASE}{text}"));
+        let settings = Settings::from_main(file, "/etc/p".into(), &Overrides::default());
+        let plan = Plan::new(&settings, &wanted()).unwrap();
+        let line = line(&plan.children[0]);
+        for arg in [
+            "--listen=0.0.0.0:7999,stream --listen=0.0.0.0:443,stream,tls,default-cert=default_443",
+            "--tls-identities-dir=/etc/p/runner/certs",
+            "--tcp-keepalive=60",
+        ] {
+            assert!(line.contains(arg), "{line} lacks {arg}");
+        }
+        assert_eq!(plan.claims[1].key, "https_ports");
     }
 
     #[test]

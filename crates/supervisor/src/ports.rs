@@ -12,6 +12,8 @@ use crate::fault::fault;
 pub(crate) enum Listener {
     /// Plain HTTP.
     Tcp(SocketAddr),
+    /// HTTP over TLS.
+    Tls(SocketAddr),
     /// A unix socket, already as a `--listen` value.
     Local(String),
 }
@@ -19,10 +21,22 @@ pub(crate) enum Listener {
 impl Listener {
     /// The value of `--listen`; `shared` lets several processes listen on the same port.
     pub fn spec(&self, shared: bool) -> String {
+        let reuse = if shared { ",reuseport" } else { "" };
         match self {
-            Self::Tcp(addr) if shared => format!("{addr},stream,reuseport"),
-            Self::Tcp(addr) => format!("{addr},stream"),
+            Self::Tcp(addr) => format!("{addr},stream{reuse}"),
+            Self::Tls(addr) => {
+                format!("{addr},stream,tls,default-cert=default_{}{reuse}", addr.port())
+            }
             Self::Local(spec) => spec.clone(),
+        }
+    }
+
+    /// The TCP address, and the key that names it.
+    pub fn tcp(&self) -> Option<(SocketAddr, &'static str)> {
+        match self {
+            Self::Tcp(addr) => Some((*addr, "http_port")),
+            Self::Tls(addr) => Some((*addr, "https_ports")),
+            Self::Local(_) => None,
         }
     }
 }
@@ -42,16 +56,15 @@ pub(crate) fn listeners(settings: &Settings, port: Option<&str>) -> Result<Vec<L
         let addr = tcp(&text).ok_or_else(|| at("http_port", format!("invalid http port: {text}")));
         all.push(Listener::Tcp(addr?));
     }
-    if !settings.list("runner", "https_ports").is_empty() {
-        let text = "https_ports is not supported yet by this build: remove it, or put a TLS \
-                    server in front";
-        return Err(at("https_ports", text.to_owned()));
+    for text in settings.list("runner", "https_ports") {
+        let error = || at("https_ports", format!("invalid https port: {text}"));
+        all.push(Listener::Tls(tcp(&text).ok_or_else(error)?));
     }
     for text in settings.list("runner", "local_ports") {
         all.push(Listener::Local(local(&text).map_err(|error| at("local_ports", error))?));
     }
     if all.is_empty() {
-        return Err("no server ports configured: set http_port in [runner]".into());
+        return Err("no server ports configured: set http_port or https_ports in [runner]".into());
     }
     Ok(all)
 }
@@ -98,12 +111,14 @@ mod tests {
 
     #[test]
     fn ports_become_listen_values() {
-        let text = "http_port=8000,127.0.0.1:8001, [::1]:8002\n\
+        let text = "http_port=8000,127.0.0.1:8001, [::1]:8002\nhttps_ports=443,[::1]:8443\n\
                     local_ports=/a?user=w&mode=770,/b\n";
         let expected = [
             "0.0.0.0:8000,stream",
             "127.0.0.1:8001,stream",
             "[::1]:8002,stream",
+            "0.0.0.0:443,stream,tls,default-cert=default_443",
+            "[::1]:8443,stream,tls,default-cert=default_8443",
             "/a,local,stream,mode=770,user=w",
             "/b,local,stream",
         ];
@@ -112,6 +127,8 @@ mod tests {
         assert_eq!(of("https_ports=443", Some("9000")).unwrap(), ["0.0.0.0:9000,stream"]);
         let shared = Listener::Tcp(tcp("1").unwrap()).spec(true);
         assert_eq!(shared, "0.0.0.0:1,stream,reuseport");
+        let shared = Listener::Tls(tcp("1").unwrap()).spec(true);
+        assert_eq!(shared, "0.0.0.0:1,stream,tls,default-cert=default_1,reuseport");
     }
 
     #[test]
@@ -122,7 +139,7 @@ mod tests {
             ("http_port=localhost:1\n", "invalid http port: localhost:1"),
             ("local_ports=?x\n", "invalid local port: ?x"),
             ("local_ports=/a?mode=9\n", "invalid mode: 9"),
-            ("https_ports=443\n", "https_ports is not supported yet by this build"),
+            ("https_ports=0\n", "c:2: https_ports in [runner]: invalid https port: 0"),
             ("", "no server ports configured"),
         ] {
             let error = of(text, None).unwrap_err();

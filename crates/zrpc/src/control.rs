@@ -172,6 +172,13 @@ impl<'a> Item<'a> {
         Ok(())
     }
 
+    /// Appends the item's frame to `out`, for [`write_frames`].
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let mut w = Writer::append_to(std::mem::take(out));
+        self.write(&mut w);
+        *out = w.into_vec();
+    }
+
     fn write(&self, w: &mut Writer) {
         w.map(|w| {
             if self.cids.is_empty() {
@@ -282,14 +289,33 @@ impl<'a> Packet<'a> {
     }
 }
 
-/// Appends a packet to `out`. `from`: the sender's instance id.
-pub fn write<'a>(out: &mut Vec<u8>, from: &[u8], items: impl Iterator<Item = &'a Item<'a>>) {
+/// Appends an item to those of a packet that [`write_packet`] makes.
+pub fn write_item(items: &mut Vec<u8>, item: &Item<'_>) {
+    let mut w = Writer::append_to(std::mem::take(items));
+    item.write(&mut w);
+    *items = w.into_vec();
+}
+
+/// A packet. `from`: the sender's instance id; `items`: made by [`write_item`].
+pub fn write_packet(from: &[u8], items: &[u8]) -> Vec<u8> {
+    let mut w = Writer::append_to(Vec::with_capacity(items.len() + from.len() + 48));
+    w.map(|w| {
+        w.str("from");
+        w.bytes(from);
+        w.str("items");
+        w.list(|w| w.raw(items));
+    });
+    w.into_vec()
+}
+
+/// Appends a packet to `out` whose items are encoded already, one frame behind the other.
+pub fn write_frames(out: &mut Vec<u8>, from: &[u8], frames: &[u8]) {
     let mut w = Writer::append_to(std::mem::take(out));
     w.map(|w| {
         w.str("from");
         w.bytes(from);
         w.str("items");
-        w.list(|w| items.for_each(|item| item.write(w)));
+        w.list(|w| w.raw(frames));
     });
     *out = w.into_vec();
 }
@@ -337,10 +363,15 @@ mod tests {
     #[test]
     fn every_kind_survives_the_way() {
         let items = all_kinds();
-        let mut out = Vec::new();
-        write(&mut out, b"px", items.iter());
+        let mut list = Vec::new();
+        items.iter().for_each(|item| write_item(&mut list, item));
+        let out = write_packet(b"px", &list);
         let packet = Packet::parse(&out).unwrap();
-        assert_eq!((packet.from, packet.items), (&b"px"[..], items));
+        assert_eq!((packet.from, packet.items), (&b"px"[..], items.clone()));
+        let (mut frames, mut same) = (Vec::new(), Vec::new());
+        items.iter().for_each(|item| item.encode(&mut frames));
+        write_frames(&mut same, b"px", &frames);
+        assert_eq!(same, out);
     }
 
     #[test]

@@ -327,6 +327,7 @@ impl World {
         while let Some(output) = worker.poll_output() {
             match output {
                 connmgr::Output::First { packet, .. } => self.put(Link::Push, 0, packet),
+                connmgr::Output::Req { .. } => unreachable!("no listener of req mode"),
                 connmgr::Output::To { peer, packet } => {
                     let name = String::from_utf8_lossy(&peer);
                     match name.strip_prefix("handler_0") {

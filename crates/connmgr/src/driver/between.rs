@@ -39,6 +39,7 @@ const RETRY_MS: u64 = 5;
 #[derive(Clone, Debug)]
 enum News {
     Message(Bytes),
+    Response(Bytes),
     PushLeft,
     Probe,
     PeerGone(Arc<[u8]>),
@@ -62,6 +63,7 @@ impl Exchange for WorkerEnd {
         for _ in 0..BUDGET {
             match self.inbox.try_recv() {
                 Ok(News::Message(message)) => worker.packet(now, sockets, &message),
+                Ok(News::Response(message)) => worker.req_packet(now, sockets, &message),
                 Ok(News::PushLeft) => {
                     if self.ours.load(Ordering::Relaxed) {
                         worker.note_batch();
@@ -234,11 +236,14 @@ impl Middle {
     fn turn(&mut self, now: u64) -> bool {
         let running = self.send(now);
         // Workers drop what nobody waits for any more when the answer comes.
-        self.zmq.push_waiting(|_| true);
+        self.zmq.send_waiting(now, |_| true);
         self.seats.iter_mut().for_each(Seat::pass);
         if !self.is_full() {
             let seats = &mut self.seats;
             self.zmq.receive(BUDGET, |message| hand_out(seats, message));
+            if let Some(req) = &mut self.zmq.req {
+                req.receive(BUDGET, |message| hand_out_response(seats, message));
+            }
         }
         let left = self.zmq.left(now);
         if left.push {
@@ -263,7 +268,8 @@ impl Middle {
         self.more = true;
         for _ in 0..BUDGET {
             match self.outputs.try_recv() {
-                Ok(Output::First { session, packet }) => self.zmq.first(session, packet),
+                Ok(Output::First { session, packet }) => self.zmq.first(now, session, packet),
+                Ok(Output::Req { session, packet }) => self.zmq.request(now, session, packet),
                 Ok(Output::To { peer, packet }) => {
                     if !self.zmq.to(now, &peer, packet) {
                         self.tell_all(&News::PeerGone(peer));
@@ -294,6 +300,17 @@ fn hand_out(seats: &mut [Seat], message: &[u8]) {
     let shared = Bytes::copy_from_slice(message);
     for (seat, _) in seats.iter_mut().zip(named).filter(|(_, named)| *named) {
         seat.tell(News::Message(shared.clone()));
+    }
+}
+
+/// Gives a response of req mode to the worker that has the request.
+fn hand_out_response(seats: &mut [Seat], message: &[u8]) {
+    let mut named = vec![false; seats.len()];
+    if mark(message, &mut named).is_none() {
+        log::warn!("unable to determine packet id(s): invalid data");
+    }
+    for (seat, _) in seats.iter_mut().zip(named).filter(|(_, named)| *named) {
+        seat.tell(News::Response(Bytes::copy_from_slice(message)));
     }
 }
 

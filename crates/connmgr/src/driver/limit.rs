@@ -1,5 +1,5 @@
-//! One limit of connections for the whole process, whichever workers they are with, and what
-//! wakes the workers that wait for room.
+//! One limit of connections for the whole process and each mode, whichever workers they are with,
+//! and what wakes the workers that wait for room.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -12,6 +12,7 @@ pub(crate) struct Limit {
     max: usize,
     used: AtomicUsize,
     paused: AtomicBool,
+    full_said: AtomicBool,
     no_files_said: AtomicBool,
     wakers: Mutex<Vec<Arc<Waker>>>,
 }
@@ -22,6 +23,7 @@ impl Limit {
             max,
             used: AtomicUsize::new(0),
             paused: AtomicBool::new(false),
+            full_said: AtomicBool::new(false),
             no_files_said: AtomicBool::new(false),
             wakers: Mutex::new(Vec::new()),
         }
@@ -32,6 +34,11 @@ impl Limit {
         if let Ok(mut wakers) = self.wakers.lock() {
             wakers.push(waker);
         }
+    }
+
+    /// Most connections.
+    pub(crate) fn max(&self) -> usize {
+        self.max
     }
 
     /// Takes room for one connection. False: there is none, and the worker will be woken.
@@ -47,6 +54,11 @@ impl Limit {
     fn try_take(&self) -> bool {
         let add = |used: usize| (used < self.max).then_some(used + 1);
         self.used.fetch_update(Ordering::SeqCst, Ordering::SeqCst, add).is_ok()
+    }
+
+    /// A worker is stopped by the limit. True the first time, when it is worth a line.
+    pub(crate) fn is_full_news(&self) -> bool {
+        !self.full_said.swap(true, Ordering::Relaxed)
     }
 
     /// Marks that a worker waits though the limit has room, for the process is out of files.
@@ -70,6 +82,60 @@ impl Limit {
                 let _ = waker.wake();
             }
         }
+    }
+}
+
+/// The limits of both modes.
+#[derive(Clone, Debug)]
+pub(crate) struct Limits {
+    pub(crate) stream: Arc<Limit>,
+    pub(crate) req: Arc<Limit>,
+}
+
+impl Limits {
+    pub(crate) fn new(stream: usize, req: usize) -> Self {
+        Self { stream: Arc::new(Limit::new(stream)), req: Arc::new(Limit::new(req)) }
+    }
+
+    /// Adds a worker to those that are woken.
+    pub(crate) fn join(&self, waker: &Arc<Waker>) {
+        self.stream.join(waker.clone());
+        self.req.join(waker.clone());
+    }
+}
+
+/// One worker's part of a limit.
+#[derive(Debug)]
+pub(crate) struct Share {
+    pub(crate) limit: Arc<Limit>,
+    counted: usize,
+    /// No room under the limit; a waker tells when there is.
+    pub(crate) full: bool,
+}
+
+impl Share {
+    pub(crate) fn new(limit: Arc<Limit>) -> Self {
+        Self { limit, counted: 0, full: false }
+    }
+
+    /// Takes room for one connection, or notes that there is none.
+    pub(crate) fn take(&mut self) -> bool {
+        self.full = !self.limit.take();
+        self.counted += usize::from(!self.full);
+        !self.full
+    }
+
+    /// Gives back what was taken for a connection that did not come.
+    pub(crate) fn put_back(&mut self) {
+        self.counted -= 1;
+        self.limit.give_back(1);
+    }
+
+    /// Gives back what the worker does not have any more.
+    pub(crate) fn settle(&mut self, connections: usize) {
+        let left = self.counted - connections;
+        self.counted = connections;
+        self.limit.give_back(left);
     }
 }
 

@@ -1,10 +1,14 @@
 //! Runs the engine on real sockets: start, threads, stop (`spec/connmgr.md §2`, §3).
 
 mod between;
+mod certs;
 mod limit;
 pub mod listen;
+mod reqside;
 mod sockets;
+mod tls;
 mod trace;
+mod waiting;
 mod workloop;
 mod zmqside;
 
@@ -13,13 +17,15 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use evloop::signals::Signal;
+use evloop::zsock;
 use mio::{Events, Poll, Waker};
 
 use crate::options::{Options, Words};
-use crate::{Config, Worker};
+use crate::{Blocks, Config, Worker};
 use between::Middle;
-use limit::Limit;
-use listen::Listener;
+use limit::Limits;
+use listen::{ListenSpec, Listener};
+use tls::Shared;
 use workloop::{Direct, WAKE, WorkLoop};
 use zmqside::ZmqSide;
 
@@ -64,9 +70,10 @@ fn run(options: &Options) -> Result<(), String> {
     for what in &options.left_out {
         log::warn!("not part of this build, ignored: {what}");
     }
-    let limit = Arc::new(Limit::new(open_files(options)));
+    let limits = open_files(options);
     let context = zmq::Context::new();
     let listeners = bind(options)?;
+    let _files: Vec<_> = options.listen.iter().filter_map(ListenSpec::file).collect();
     let zmq = if listeners.is_empty() { None } else { Some(ZmqSide::new(&context, options)?) };
     let poll = Poll::new().map_err(loop_error)?;
     let waker = Arc::new(Waker::new(poll.registry(), WAKE).map_err(loop_error)?);
@@ -83,7 +90,8 @@ fn run(options: &Options) -> Result<(), String> {
         None => idle(poll, stops),
         Some(zmq) => {
             zmq.register(poll.registry(), WAKE).map_err(loop_error)?;
-            let start = Start { options, listeners, limit, poll, waker };
+            let blocks = Blocks::new(options.spare_blocks);
+            let start = Start { options, listeners, limits, blocks, poll, waker };
             if options.workers == 1 { start.alone(zmq, stops) } else { start.several(zmq, stops) }
         }
     };
@@ -98,8 +106,10 @@ fn loop_error(error: io::Error) -> String {
 /// What the threads are made of.
 struct Start<'a> {
     options: &'a Options,
-    listeners: Vec<Listener>,
-    limit: Arc<Limit>,
+    /// Each with whether it is of req mode.
+    listeners: Vec<(Listener, bool)>,
+    limits: Limits,
+    blocks: Blocks,
     poll: Poll,
     waker: Arc<Waker>,
 }
@@ -107,10 +117,10 @@ struct Start<'a> {
 impl Start<'_> {
     /// One worker, which has the ZeroMQ sockets in its own loop.
     fn alone(self, zmq: ZmqSide, stops: impl FnMut() -> bool) -> io::Result<()> {
-        self.limit.join(self.waker);
-        let worker = Worker::new(config(self.options, 0));
+        self.limits.join(&self.waker);
+        let worker = Worker::new(self.config(0));
         let exchange = Direct { zmq, stops };
-        let work = WorkLoop::new(self.poll, worker, self.listeners, self.limit, exchange)?;
+        let work = WorkLoop::new(self.poll, worker, self.listeners, self.limits, exchange)?;
         log::info!("started");
         work.run()
     }
@@ -133,12 +143,12 @@ impl Start<'_> {
     }
 
     /// The same listeners once more.
-    fn share(&mut self) -> io::Result<Vec<Listener>> {
+    fn share(&mut self) -> io::Result<Vec<(Listener, bool)>> {
         let mut copies = Vec::new();
-        for listener in std::mem::take(&mut self.listeners) {
+        for (listener, req) in std::mem::take(&mut self.listeners) {
             let (one, two) = listener.share()?;
-            self.listeners.push(one);
-            copies.push(two);
+            self.listeners.push((one, req));
+            copies.push((two, req));
         }
         Ok(copies)
     }
@@ -146,15 +156,15 @@ impl Start<'_> {
     fn spawn(
         &self,
         number: u16,
-        listeners: Vec<Listener>,
+        listeners: Vec<(Listener, bool)>,
         middle: &mut Middle,
     ) -> io::Result<JoinHandle<io::Result<()>>> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
-        self.limit.join(waker.clone());
+        self.limits.join(&waker);
         let end = middle.seat(waker).ok_or(io::ErrorKind::NotConnected)?;
-        let worker = Worker::new(config(self.options, number));
-        let work = WorkLoop::new(poll, worker, listeners, self.limit.clone(), end)?;
+        let worker = Worker::new(self.config(number));
+        let work = WorkLoop::new(poll, worker, listeners, self.limits.clone(), end)?;
         std::thread::Builder::new()
             .name(format!("server-worker {number}"))
             .stack_size(512 * 1024)
@@ -165,6 +175,24 @@ impl Start<'_> {
                     std::process::exit(1);
                 })
             })
+    }
+
+    fn config(&self, worker: u16) -> Config {
+        let options = self.options;
+        Config {
+            instance: options.id.as_bytes().to_vec(),
+            worker,
+            first_counter: random(),
+            buffer_size: options.buffer_size,
+            body_buffer_size: options.body_buffer_size,
+            connection_blocks_max: options.connection_blocks_max,
+            blocks: self.blocks.clone(),
+            messages_max: options.messages_max,
+            maxconn: (options.stream_maxconn, options.req_maxconn),
+            stream_timeout_ms: options.stream_timeout_ms,
+            req_timeout_ms: options.req_timeout_ms,
+            ..Config::default()
+        }
     }
 }
 
@@ -194,17 +222,6 @@ fn idle(mut poll: Poll, mut stops: impl FnMut() -> bool) -> io::Result<()> {
     Ok(())
 }
 
-fn config(options: &Options, worker: u16) -> Config {
-    Config {
-        instance: options.id.as_bytes().to_vec(),
-        worker,
-        first_counter: random(),
-        buffer_size: options.buffer_size,
-        stream_timeout_ms: options.stream_timeout_ms,
-        ..Config::default()
-    }
-}
-
 /// A number that differs from start to start.
 fn random() -> u32 {
     use std::hash::{BuildHasher, Hasher};
@@ -213,11 +230,13 @@ fn random() -> u32 {
     hasher.finish() as u32
 }
 
-/// Raises the file limit; gives the connections that fit.
-fn open_files(options: &Options) -> usize {
+/// Raises the file limit; gives the connections that fit, those of req mode first.
+fn open_files(options: &Options) -> Limits {
     let files = evloop::limits::raise_open_files();
     let fits = files.saturating_sub(FILES_RESERVED + 4 * u64::from(options.workers)).max(1);
-    let fits = usize::try_from(fits).unwrap_or(usize::MAX);
+    let has_req = options.listen.iter().any(ListenSpec::is_req);
+    let req = if has_req { options.req_maxconn } else { 0 };
+    let fits = usize::try_from(fits).unwrap_or(usize::MAX).saturating_sub(req).max(1);
     if fits < options.stream_maxconn {
         log::warn!(
             "stream-maxconn is {} but the limit of {files} open files allows {fits} connections; \
@@ -225,15 +244,34 @@ fn open_files(options: &Options) -> usize {
             options.stream_maxconn
         );
     }
-    fits.min(options.stream_maxconn)
+    Limits::new(fits.min(options.stream_maxconn), req)
 }
 
-fn bind(options: &Options) -> Result<Vec<Listener>, String> {
+/// Binds or connects a ZeroMQ socket of the server side; `mode` is the word for it in errors.
+fn attach(socket: &zsock::Socket, spec: &str, options: &Options, mode: &str) -> Result<(), String> {
+    let result = if options.zclient_connect {
+        socket.connect(spec)
+    } else {
+        socket.bind(spec, options.ipc_file_mode)
+    };
+    result.map_err(|e| format!("failed to set zhttp client {mode} specs: {}", e.short()))
+}
+
+fn bind(options: &Options) -> Result<Vec<(Listener, bool)>, String> {
     let mut listeners = Vec::new();
+    let has_tls = options.listen.iter().any(|spec| spec.tls().is_some());
+    let shared = has_tls.then(|| Shared::new(&options.tls_identities_dir));
     for spec in &options.listen {
-        let listener = Listener::bind(spec).map_err(|e| format!("failed to bind {spec}: {e}"))?;
+        let mut listener = Listener::bind(spec, &options.tcp)
+            .map_err(|e| format!("failed to bind {spec}: {e}"))?;
+        if let Some(shared) = &shared {
+            listener = listener.with_tls(spec, shared);
+        }
         log::info!("listening on {}", listener.describe(spec));
-        listeners.push(listener);
+        if let Some(port) = listener.tls() {
+            port.check();
+        }
+        listeners.push((listener, spec.is_req()));
     }
     Ok(listeners)
 }

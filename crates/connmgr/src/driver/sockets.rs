@@ -6,15 +6,76 @@ use std::net::Shutdown;
 use mio::{Registry, Token};
 
 use super::listen::Stream;
+use super::tls::Buffers;
 use crate::Net;
 
 /// Tokens below this are not clients.
 pub(crate) const FIRST_CLIENT: usize = 256;
 
+/// Sockets in one block.
+const BLOCK: usize = 256;
+
+/// Neighbouring places; dropped when the last socket leaves, so that a past crowd costs nothing.
+#[derive(Debug, Default)]
+struct Block {
+    streams: Vec<Option<Stream>>,
+    used: usize,
+}
+
+/// The sockets by place.
+#[derive(Debug, Default)]
+struct Places {
+    blocks: Vec<Block>,
+}
+
+impl Places {
+    fn insert(&mut self, conn: u32, stream: Stream) {
+        let (block, place) = split(conn);
+        if self.blocks.len() <= block {
+            self.blocks.resize_with(block + 1, Block::default);
+        }
+        let block = &mut self.blocks[block];
+        if block.streams.is_empty() {
+            block.streams.resize_with(BLOCK, || None);
+        }
+        block.used += usize::from(block.streams[place].is_none());
+        block.streams[place] = Some(stream);
+    }
+
+    fn get(&mut self, conn: u32) -> io::Result<&mut Stream> {
+        let (block, place) = split(conn);
+        let block = self.blocks.get_mut(block);
+        let stream = block.and_then(|block| block.streams.get_mut(place)?.as_mut());
+        stream.ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+
+    fn remove(&mut self, conn: u32) {
+        let (block, place) = split(conn);
+        let Some(block) = self.blocks.get_mut(block) else { return };
+        if block.streams.get_mut(place).and_then(Option::take).is_some() {
+            block.used -= 1;
+        }
+        if block.used == 0 {
+            *block = Block::default();
+        }
+        while self.blocks.last().is_some_and(|block| block.used == 0) {
+            self.blocks.pop();
+        }
+        if self.blocks.capacity() > 4 * self.blocks.len() + 64 {
+            self.blocks.shrink_to(2 * self.blocks.len());
+        }
+    }
+}
+
+fn split(conn: u32) -> (usize, usize) {
+    (conn as usize / BLOCK, conn as usize % BLOCK)
+}
+
 /// The sockets.
 #[derive(Debug, Default)]
 pub(crate) struct Sockets {
-    streams: Vec<Option<Stream>>,
+    places: Places,
+    tls: Buffers,
 }
 
 impl Sockets {
@@ -26,32 +87,40 @@ impl Sockets {
         mut stream: Stream,
     ) -> io::Result<()> {
         stream.register(registry, Token(FIRST_CLIENT + conn as usize))?;
-        let place = conn as usize;
-        if self.streams.len() <= place {
-            self.streams.resize_with(place + 1, || None);
-        }
-        self.streams[place] = Some(stream);
+        self.places.insert(conn, stream);
         Ok(())
     }
 
-    fn get(&mut self, conn: u32) -> io::Result<&mut Stream> {
-        let stream = self.streams.get_mut(conn as usize).and_then(Option::as_mut);
-        stream.ok_or_else(|| io::ErrorKind::NotConnected.into())
+    /// The socket has bytes or, if `closed`, an end; before the engine is told.
+    pub(crate) fn arrived(&mut self, conn: u32, closed: bool) {
+        if let Ok(Stream::Tls(stream)) = self.places.get(conn) {
+            stream.arrived(closed);
+        }
+    }
+
+    /// The socket has room; before the engine is told.
+    pub(crate) fn has_room(&mut self, conn: u32) {
+        if let Ok(Stream::Tls(stream)) = self.places.get(conn) {
+            // An error shows itself at the engine's next read or write.
+            let _ = stream.flush();
+        }
     }
 }
 
 impl Net for Sockets {
     fn read(&mut self, conn: u32, buf: &mut [u8]) -> io::Result<usize> {
-        match self.get(conn)? {
+        match self.places.get(conn)? {
             Stream::Tcp(stream) => stream.read(buf),
             Stream::Local(stream) => stream.read(buf),
+            Stream::Tls(stream) => stream.read(&mut self.tls, buf),
         }
     }
 
     fn write(&mut self, conn: u32, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        match self.get(conn)? {
+        match self.places.get(conn)? {
             Stream::Tcp(stream) => stream.write_vectored(bufs),
             Stream::Local(stream) => stream.write_vectored(bufs),
+            Stream::Tls(stream) => stream.write(&mut self.tls, bufs),
         }
     }
 
@@ -60,22 +129,53 @@ impl Net for Sockets {
 
     fn shutdown(&mut self, conn: u32) {
         // A client that is gone already shows itself at the next read.
-        let _ = match self.get(conn) {
+        let _ = match self.places.get(conn) {
             Ok(Stream::Tcp(stream)) => stream.shutdown(Shutdown::Write),
             Ok(Stream::Local(stream)) => stream.shutdown(Shutdown::Write),
+            Ok(Stream::Tls(stream)) => stream.shutdown(&mut self.tls),
             Err(error) => Err(error),
         };
     }
 
     fn close(&mut self, conn: u32) {
-        if let Some(stream) = self.streams.get_mut(conn as usize) {
-            *stream = None;
+        self.places.remove(conn);
+    }
+
+    fn end(&mut self, conn: u32) {
+        if let Ok(Stream::Tls(stream)) = self.places.get(conn) {
+            // Best effort: the client may be gone.
+            let _ = stream.close_notify(&mut self.tls);
         }
-        while let Some(None) = self.streams.last() {
-            self.streams.pop();
+        self.close(conn);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stream() -> Stream {
+        Stream::Local(mio::net::UnixStream::pair().unwrap().0)
+    }
+
+    #[test]
+    fn places_of_a_past_crowd_are_given_back() {
+        let mut places = Places::default();
+        let crowd = 3 * BLOCK as u32;
+        for conn in 0..crowd {
+            places.insert(conn, stream());
         }
-        if self.streams.capacity() > 4 * self.streams.len() + 4096 {
-            self.streams.shrink_to(2 * self.streams.len());
+        for conn in 1..crowd - 1 {
+            places.remove(conn);
+            places.remove(conn);
+            assert!(places.get(conn).is_err());
         }
+        assert!(places.get(0).is_ok() && places.get(crowd - 1).is_ok());
+        let rooms: Vec<usize> = places.blocks.iter().map(|b| b.streams.capacity()).collect();
+        assert_eq!(rooms, [BLOCK, 0, BLOCK]);
+        places.remove(crowd - 1);
+        assert_eq!(places.blocks.len(), 1);
+        places.remove(0);
+        assert!(places.blocks.is_empty());
     }
 }

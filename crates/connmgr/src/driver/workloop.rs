@@ -8,11 +8,12 @@ use std::time::Duration;
 use evloop::clock::Clock;
 use mio::{Events, Poll, Token};
 
-use super::limit::Limit;
+use super::limit::{Limits, Share};
 use super::listen::Listener;
 use super::sockets::{FIRST_CLIENT, Sockets};
+use super::tls::Context;
 use super::zmqside::ZmqSide;
-use crate::{Output, Session, Worker};
+use crate::{Client, Output, Session, Worker};
 
 /// Tokens of everything that needs no look-up: wakers, ZeroMQ sockets.
 pub(crate) const WAKE: Token = Token(0);
@@ -28,7 +29,7 @@ const MESSAGES_MAX: usize = 500;
 /// Rounds in which peers may turn out to be gone before the loop looks at other events.
 const GONE_MAX: usize = 8;
 
-/// How long to wait when the process is out of files.
+/// How long to wait when accepting fails, as for want of files.
 const NO_FILES_MS: u64 = 100;
 
 /// How a worker reaches the ZeroMQ sockets.
@@ -54,18 +55,18 @@ pub(crate) struct WorkLoop<E> {
     worker: Worker,
     sockets: Sockets,
     listeners: Vec<Acceptor>,
-    limit: Arc<Limit>,
+    stream: Share,
+    req: Share,
     exchange: E,
     clock: Clock,
-    counted: usize,
-    /// No room under the limit; a waker tells when there is.
-    full: bool,
     no_files_until: u64,
 }
 
 #[derive(Debug)]
 struct Acceptor {
     listener: Listener,
+    tls: Option<Arc<Context>>,
+    req: bool,
     /// The kernel may have connections that were not accepted.
     ready: bool,
 }
@@ -75,25 +76,25 @@ impl<E: Exchange> WorkLoop<E> {
     pub(crate) fn new(
         poll: Poll,
         worker: Worker,
-        listeners: Vec<Listener>,
-        limit: Arc<Limit>,
+        listeners: Vec<(Listener, bool)>,
+        limits: Limits,
         exchange: E,
     ) -> io::Result<Self> {
         let mut acceptors = Vec::new();
-        for (n, mut listener) in listeners.into_iter().enumerate() {
+        for (n, (mut listener, req)) in listeners.into_iter().enumerate() {
             listener.register(poll.registry(), Token(FIRST_LISTENER + n))?;
-            acceptors.push(Acceptor { listener, ready: true });
+            let tls = listener.tls().map(|port| Context::new(port.clone()).map(Arc::new));
+            acceptors.push(Acceptor { tls: tls.transpose()?, listener, req, ready: true });
         }
         Ok(Self {
             poll,
             worker,
             sockets: Sockets::default(),
             listeners: acceptors,
-            limit,
+            stream: Share::new(limits.stream),
+            req: Share::new(limits.req),
             exchange,
             clock: Clock::new(),
-            counted: 0,
-            full: false,
             no_files_until: 0,
         })
     }
@@ -122,7 +123,7 @@ impl<E: Exchange> WorkLoop<E> {
         for event in events {
             match event.token().0 {
                 token if token >= FIRST_CLIENT => self.client(now, token - FIRST_CLIENT, event),
-                token if token == WAKE.0 => self.full = false,
+                token if token == WAKE.0 => (self.stream.full, self.req.full) = (false, false),
                 token => {
                     if let Some(acceptor) =
                         self.listeners.get_mut(token.wrapping_sub(FIRST_LISTENER))
@@ -142,18 +143,29 @@ impl<E: Exchange> WorkLoop<E> {
             }
             self.worker.end_turn(now, &mut self.sockets);
         }
-        let left = self.counted - self.worker.len();
-        self.counted -= left;
-        self.limit.give_back(left);
+        let req = self.worker.len_req();
+        self.stream.settle(self.worker.len() - req);
+        self.req.settle(req);
+    }
+
+    fn share(&mut self, req: bool) -> &mut Share {
+        if req { &mut self.req } else { &mut self.stream }
+    }
+
+    /// Whether a listener may have connections that there is room for.
+    fn accepts(&self, acceptor: &Acceptor) -> bool {
+        acceptor.ready && !(if acceptor.req { self.req.full } else { self.stream.full })
     }
 
     fn client(&mut self, now: u64, place: usize, event: &mio::event::Event) {
         let conn = place as u32;
         let closed = event.is_read_closed() || event.is_error();
         if event.is_readable() || closed {
+            self.sockets.arrived(conn, closed);
             self.worker.readable(now, &mut self.sockets, conn, closed);
         }
         if event.is_writable() {
+            self.sockets.has_room(conn);
             self.worker.writable(now, &mut self.sockets, conn);
         }
     }
@@ -161,7 +173,7 @@ impl<E: Exchange> WorkLoop<E> {
     /// How long to sleep.
     fn timeout(&mut self) -> Option<Duration> {
         let now = self.clock.now_ms();
-        let accepting = !self.full && self.listeners.iter().any(|a| a.ready);
+        let accepting = self.listeners.iter().any(|acceptor| self.accepts(acceptor));
         let pause = accepting.then_some(self.no_files_until);
         if self.exchange.is_ready() {
             return Some(Duration::ZERO);
@@ -172,12 +184,12 @@ impl<E: Exchange> WorkLoop<E> {
     }
 
     fn accept(&mut self, now: u64) {
-        if self.full || now < self.no_files_until {
+        if now < self.no_files_until {
             return;
         }
         for n in 0..self.listeners.len() {
             for _ in 0..ACCEPTS_MAX {
-                if self.full || !self.listeners[n].ready || !self.accept_one(now, n) {
+                if !self.accepts(&self.listeners[n]) || !self.accept_one(now, n) {
                     break;
                 }
             }
@@ -186,21 +198,34 @@ impl<E: Exchange> WorkLoop<E> {
 
     /// Accepts one connection. False: no more now.
     fn accept_one(&mut self, now: u64, n: usize) -> bool {
-        if !self.limit.take() {
-            self.full = true;
+        let req = self.listeners[n].req;
+        if !self.share(req).take() {
+            let limit = &self.share(req).limit;
+            if limit.is_full_news() {
+                let max = limit.max();
+                log::warn!("{max} clients are the limit: others wait until one of them leaves");
+            }
             return false;
         }
         let result = self.listeners[n].listener.accept();
+        let tls = self.listeners[n].tls.as_ref();
+        let result = result.and_then(|(stream, address)| Ok((stream.with_tls(tls)?, address)));
         let (stream, address) = match result {
             Ok(accepted) => accepted,
             Err(error) => {
-                self.limit.give_back(1);
+                self.share(req).put_back();
                 self.accept_failed(now, n, &error);
                 return false;
             }
         };
-        let conn = self.worker.accept(now, address);
-        self.counted += 1;
+        match address {
+            Some(address) => log::debug!("accepted connection from {address}"),
+            None => log::debug!("accepted connection from a Unix socket"),
+        }
+        let secure = tls.is_some();
+        // Listeners beyond the last number share it.
+        let listener = u8::try_from(n).unwrap_or(u8::MAX);
+        let conn = self.worker.accept(now, Client { address, secure, req, listener });
         if let Err(error) = self.sockets.add(self.poll.registry(), conn, stream) {
             log::error!("accept error: {error}");
             self.worker.readable(now, &mut self.sockets, conn, true);
@@ -209,21 +234,29 @@ impl<E: Exchange> WorkLoop<E> {
     }
 
     fn accept_failed(&mut self, now: u64, n: usize, error: &io::Error) {
-        match error.raw_os_error() {
-            _ if error.kind() == io::ErrorKind::WouldBlock => self.listeners[n].ready = false,
-            Some(code) if code == EMFILE || code == ENFILE => {
+        match error.kind() {
+            io::ErrorKind::WouldBlock => self.listeners[n].ready = false,
+            // That client is gone again; the next one is not.
+            io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => {}
+            _ => {
                 self.no_files_until = now + NO_FILES_MS;
-                if self.limit.out_of_files() {
+                let req = self.listeners[n].req;
+                if !is_shortage(error) {
+                    log::error!("accept error: {error}");
+                } else if self.share(req).limit.out_of_files() {
                     log::error!("accept error: {error}; accepting goes on as connections close");
                 }
             }
-            _ => log::error!("accept error: {error}"),
         }
     }
 }
 
-const EMFILE: i32 = rustix::io::Errno::MFILE.raw_os_error();
-const ENFILE: i32 = rustix::io::Errno::NFILE.raw_os_error();
+/// Whether the system is out of something that comes back.
+fn is_shortage(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let short = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    short.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
 
 /// The exchange of an only worker: it owns the ZeroMQ sockets.
 pub(crate) struct Direct<S> {
@@ -234,6 +267,9 @@ pub(crate) struct Direct<S> {
 impl<S: FnMut() -> bool> Exchange for Direct<S> {
     fn receive(&mut self, now: u64, worker: &mut Worker, sockets: &mut Sockets) {
         self.zmq.receive(MESSAGES_MAX, |message| worker.packet(now, sockets, message));
+        if let Some(req) = &mut self.zmq.req {
+            req.receive(MESSAGES_MAX, |message| worker.req_packet(now, sockets, message));
+        }
         let left = self.zmq.left(now);
         if left.push {
             worker.push_disconnected(now);
@@ -248,10 +284,11 @@ impl<S: FnMut() -> bool> Exchange for Direct<S> {
 
     fn send(&mut self, now: u64, worker: &mut Worker) -> bool {
         let mut gone = false;
-        self.zmq.push_waiting(|session: Session| worker.is_waiting(session));
+        self.zmq.send_waiting(now, |session: Session| worker.is_waiting(session));
         while let Some(output) = worker.poll_output() {
             match output {
-                Output::First { session, packet } => self.zmq.first(session, packet),
+                Output::First { session, packet } => self.zmq.first(now, session, packet),
+                Output::Req { session, packet } => self.zmq.request(now, session, packet),
                 Output::To { peer, packet } => {
                     if !self.zmq.to(now, &peer, packet) {
                         gone = true;
@@ -273,5 +310,113 @@ impl<S: FnMut() -> bool> Exchange for Direct<S> {
 
     fn stops(&mut self) -> bool {
         (self.stops)()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    use std::time::Instant;
+
+    use mio::Waker;
+
+    use super::*;
+    use crate::Config;
+    use crate::driver::listen::{ListenSpec, TcpOptions};
+
+    /// No wait of these tests is longer.
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// Nobody to talk to: counts turns, and stops when told.
+    #[derive(Clone, Default)]
+    struct Alone {
+        turns: Arc<AtomicUsize>,
+        clients: Arc<AtomicUsize>,
+        stop: Arc<AtomicBool>,
+    }
+
+    impl Exchange for Alone {
+        fn receive(&mut self, _: u64, worker: &mut Worker, _: &mut Sockets) {
+            self.turns.fetch_add(1, Ordering::Relaxed);
+            self.clients.store(worker.len(), Ordering::Relaxed);
+        }
+
+        fn send(&mut self, _: u64, _: &mut Worker) -> bool {
+            false
+        }
+
+        fn next_deadline(&self, _: u64) -> Option<u64> {
+            None
+        }
+
+        fn is_ready(&self) -> bool {
+            false
+        }
+
+        fn stops(&mut self) -> bool {
+            self.stop.load(Ordering::Relaxed)
+        }
+    }
+
+    fn make(max: usize) -> (WorkLoop<Alone>, Arc<Waker>, u16, Alone) {
+        let poll = Poll::new().unwrap();
+        let waker = Arc::new(Waker::new(poll.registry(), WAKE).unwrap());
+        let limits = Limits::new(max, 1);
+        limits.join(&waker);
+        let spec: ListenSpec = "127.0.0.1:0".parse().unwrap();
+        let listener = Listener::bind(&spec, &TcpOptions::default()).unwrap();
+        let port = listener.describe(&spec).rsplit(':').next().unwrap().parse().unwrap();
+        let (worker, alone) = (Worker::new(Config::default()), Alone::default());
+        let work =
+            WorkLoop::new(poll, worker, vec![(listener, false)], limits, alone.clone()).unwrap();
+        (work, waker, port, alone)
+    }
+
+    #[test]
+    fn waits_without_turning_when_the_limit_is_reached() {
+        let (work, waker, port, alone) = make(2);
+        let thread = std::thread::spawn(move || work.run());
+        let mut clients: Vec<TcpStream> =
+            (0..4).map(|_| TcpStream::connect(("127.0.0.1", port)).unwrap()).collect();
+        let start = Instant::now();
+        let wait = |count| {
+            while alone.clients.load(Ordering::Relaxed) != count {
+                assert!(start.elapsed() < PATIENCE);
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        };
+        wait(2);
+        let before = alone.turns.load(Ordering::Relaxed);
+        // Ample time for thousands of turns, if it did turn.
+        std::thread::sleep(Duration::from_millis(300));
+        let turns = alone.turns.load(Ordering::Relaxed) - before;
+        assert!(turns < 10, "{turns} turns with nothing to do");
+        // The room of those that leave is for those that wait.
+        clients.drain(..2);
+        let two = clients.len();
+        wait(two);
+        clients.clear();
+        wait(0);
+        alone.stop.store(true, Ordering::Relaxed);
+        waker.wake().unwrap();
+        thread.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn a_shortage_of_files_pauses_accepting() {
+        for errno in [rustix::io::Errno::MFILE, rustix::io::Errno::NOBUFS, rustix::io::Errno::PERM]
+        {
+            let (mut work, _waker, port, _alone) = make(10);
+            let _client = TcpStream::connect(("127.0.0.1", port)).unwrap();
+            let now = work.clock.now_ms() + 1_000;
+            work.accept_failed(now, 0, &errno.into());
+            work.accept(now + NO_FILES_MS - 1);
+            assert_eq!(work.worker.len(), 0);
+            let timeout = work.timeout().unwrap();
+            assert!(timeout > Duration::from_millis(NO_FILES_MS / 2), "{timeout:?}");
+            work.accept(now + NO_FILES_MS);
+            assert_eq!(work.worker.len(), 1);
+        }
     }
 }

@@ -12,7 +12,10 @@ use evloop::zsock::{self, Sent, Socket};
 use mio::{Registry, Token};
 use zhttp::route;
 
+use super::listen::ListenSpec;
+use super::reqside::ReqSide;
 use super::trace::Dump;
+use super::waiting::WaitList;
 use crate::Session;
 use crate::options::Options;
 
@@ -29,13 +32,6 @@ const LINGER_MS: i32 = 500;
 /// When to probe after a connection ended: at once, and again when libzmq surely knows of it.
 const PROBES_MS: [u64; 3] = [0, 200, 1_000];
 
-/// A first packet that nobody could take yet.
-#[derive(Debug)]
-struct Waiting {
-    session: Session,
-    packet: Vec<u8>,
-}
-
 /// What the sockets report besides messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Left {
@@ -43,6 +39,19 @@ pub(crate) struct Left {
     pub(crate) push: bool,
     /// Probes are due.
     pub(crate) probe: bool,
+}
+
+/// What waits in front of the sockets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Queues {
+    /// First packets that nobody could take yet.
+    pub(crate) first: usize,
+    /// First packets that were dropped because too many waited.
+    pub(crate) first_dropped: u64,
+    /// Requests of req mode that nobody could take yet.
+    pub(crate) req: usize,
+    /// Processes that do not keep up, so that packets wait for them.
+    pub(crate) parked: usize,
 }
 
 /// The sockets.
@@ -53,21 +62,29 @@ pub(crate) struct ZmqSide {
     push_monitor: Monitor,
     router_monitor: Monitor,
     instance: Vec<u8>,
-    waiting: VecDeque<Waiting>,
+    waiting: WaitList,
     probes: VecDeque<u64>,
     frames: Vec<zmq::Message>,
+    /// Only where there are listeners of req mode.
+    pub(crate) req: Option<ReqSide>,
 }
 
 impl ZmqSide {
-    /// Makes the sockets and binds or connects them.
+    /// Makes the sockets and binds or connects those of the modes that have a listener.
     pub(crate) fn new(context: &zmq::Context, options: &Options) -> Result<Self, String> {
-        let sockets = Self::sockets(context, options).map_err(|e| e.to_string())?;
+        let mut sockets = Self::sockets(context, options).map_err(|e| e.to_string())?;
+        if options.listen.iter().any(ListenSpec::is_req) {
+            sockets.req = Some(ReqSide::new(context, options)?);
+        }
+        if options.listen.iter().all(ListenSpec::is_req) {
+            return Ok(sockets);
+        }
         for spec in &options.zclient_stream {
             let specs = stream_specs(spec)?;
             for (socket, spec) in
                 [&sockets.push, sockets.router.socket(), &sockets.sub].iter().zip(specs)
             {
-                attach(socket, &spec, options)?;
+                super::attach(socket, &spec, options, "stream")?;
             }
         }
         let verb = if options.zclient_connect { "connect" } else { "bind" };
@@ -98,9 +115,10 @@ impl ZmqSide {
             router: PeerRouter::new(router),
             sub,
             instance: instance.to_vec(),
-            waiting: VecDeque::new(),
+            waiting: WaitList::new(options.stream_maxconn),
             probes: VecDeque::new(),
             frames: Vec::new(),
+            req: None,
         })
     }
 
@@ -108,6 +126,9 @@ impl ZmqSide {
     pub(crate) fn register(&self, registry: &Registry, token: Token) -> std::io::Result<()> {
         for socket in [&self.push, self.router.socket(), &self.sub] {
             socket.register(registry, token)?;
+        }
+        if let Some(req) = &self.req {
+            req.register(registry, token)?;
         }
         self.push_monitor.register(registry, token)?;
         self.router_monitor.register(registry, token)
@@ -157,28 +178,35 @@ impl ZmqSide {
         true
     }
 
-    /// Sends a first packet, or lets it wait: each connection has at most one.
-    pub(crate) fn first(&mut self, session: Session, packet: Vec<u8>) {
-        if !self.waiting.is_empty() || !self.push_now(&packet) {
-            self.waiting.push_back(Waiting { session, packet });
+    /// Sends a first packet, or lets it wait.
+    pub(crate) fn first(&mut self, now: u64, session: Session, packet: Vec<u8>) {
+        let push = &self.push;
+        self.waiting.send(now, session, packet, |packet| push_now(push, packet));
+    }
+
+    /// Sends a request of req mode, or lets it wait.
+    pub(crate) fn request(&mut self, now: u64, session: Session, packet: Vec<u8>) {
+        if let Some(req) = &mut self.req {
+            req.request(now, session, packet);
         }
     }
 
-    fn push_now(&self, packet: &[u8]) -> bool {
-        let sent = self.push.send(&[packet]) != Sent::Full;
-        if sent {
-            log::trace!("OUT stream {}", Dump(packet));
+    /// Tries waiting requests again; those that `wanted` denies are dropped.
+    pub(crate) fn send_waiting(&mut self, now: u64, wanted: impl Fn(Session) -> bool) {
+        let push = &self.push;
+        self.waiting.retry(now, &wanted, |packet| push_now(push, packet));
+        if let Some(req) = &mut self.req {
+            req.send_waiting(now, wanted);
         }
-        sent
     }
 
-    /// Tries waiting first packets again; those that `wanted` denies are dropped.
-    pub(crate) fn push_waiting(&mut self, wanted: impl Fn(Session) -> bool) {
-        while let Some(first) = self.waiting.front() {
-            if wanted(first.session) && !self.push_now(&first.packet) {
-                return;
-            }
-            self.waiting.pop_front();
+    /// What waits here.
+    pub(crate) fn queues(&self) -> Queues {
+        Queues {
+            first: self.waiting.len(),
+            first_dropped: self.waiting.dropped(),
+            req: self.req.as_ref().map_or(0, ReqSide::waiting),
+            parked: self.router.parked_peers(),
         }
     }
 
@@ -228,7 +256,8 @@ impl ZmqSide {
     pub(crate) fn is_ready(&self) -> bool {
         self.router.socket().ready().readable
             || self.sub.ready().readable
-            || (!self.waiting.is_empty() && self.push.ready().writable)
+            || (self.waiting.len() > 0 && self.push.ready().writable)
+            || self.req.as_ref().is_some_and(ReqSide::is_ready)
     }
 }
 
@@ -247,12 +276,12 @@ fn stream_specs(base: &str) -> Result<[String; 3], String> {
     }
 }
 
-fn attach(socket: &Socket, spec: &str, options: &Options) -> Result<(), String> {
-    let failed = |e: zsock::Error| format!("failed to set zhttp client stream specs: {e}");
-    if options.zclient_connect {
-        return socket.connect(spec).map_err(failed);
+fn push_now(push: &Socket, packet: &[u8]) -> bool {
+    let sent = push.send(&[packet]) != Sent::Full;
+    if sent {
+        log::trace!("OUT stream {}", Dump(packet));
     }
-    socket.bind(spec, options.ipc_file_mode).map_err(failed)
+    sent
 }
 
 #[cfg(test)]

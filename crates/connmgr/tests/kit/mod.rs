@@ -5,7 +5,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, ErrorKind, IoSlice};
 
-use connmgr::{Config, Net, Output, Worker};
+use connmgr::{Client, Config, Net, Output, Worker};
 use zhttp::{Ext, Fields, Head, Id, Packet};
 
 /// One virtual socket.
@@ -99,8 +99,13 @@ impl Bench {
 
     /// A client connects.
     pub fn connect(&mut self) -> u32 {
-        let address = "192.0.2.9:40312".parse().expect("address");
-        let conn = self.worker.accept(self.now, Some(address));
+        self.connect_to(false)
+    }
+
+    /// A client connects to a listener, of req mode or not.
+    pub fn connect_to(&mut self, req: bool) -> u32 {
+        let address = "192.0.2.9:40312".parse().ok();
+        let conn = self.worker.accept(self.now, Client { address, req, ..Client::default() });
         let sock = Sock {
             input: VecDeque::new(),
             eof: false,
@@ -173,6 +178,7 @@ impl Bench {
         while let Some(output) = self.worker.poll_output() {
             let (to, message) = match output {
                 Output::First { packet, .. } => (String::new(), packet),
+                Output::Req { .. } => panic!("a request of req mode"),
                 Output::To { peer, packet } => {
                     (String::from_utf8(peer.to_vec()).expect("text"), packet)
                 }

@@ -127,6 +127,7 @@ fn settings(file: &File) -> Settings {
         linger_ms: number("handler", "subscription_linger", 60) * 1000,
         id_cache_ttl_ms: number("handler", "id_cache_ttl", 0) * 1000,
         message_wait_ms: number("handler", "message_wait", 5000),
+        close_slow: file.bool("handler", "close_slow_clients", false),
         message_block_size: number("handler", "message_block_size", 0),
         update_on_first_subscription: file.bool("handler", "update_on_first_subscription", true),
         share_all: file.bool("handler", "share_all", false),

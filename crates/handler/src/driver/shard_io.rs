@@ -26,6 +26,12 @@ pub(super) enum ShardInput {
     Call(Envelope, zmq::Message),
     /// A message of a connection manager.
     Client(zmq::Message),
+    /// A WebSocket control packet of a proxy.
+    Control(zmq::Message),
+    /// A proxy that held WebSockets is gone.
+    ProxyGone(Vec<u8>),
+    /// A connection to some proxy broke: see who is gone.
+    ProbeProxies,
     /// A packet of a proxy that answers a request of ours.
     Internal(zmq::Message),
     /// No proxy takes the request that this packet begins.
@@ -34,6 +40,22 @@ pub(super) enum ShardInput {
     PeerGone(Vec<u8>),
     /// A connection to some connection manager broke: see who is gone.
     Probe,
+}
+
+/// A peer that is gone.
+pub(super) enum Gone {
+    ConnectionManager(Arc<[u8]>),
+    Proxy(Arc<[u8]>),
+}
+
+/// Whether it is time to look who is gone.
+fn due(now: u64, monitor: &mut Monitor, probes: &mut Vec<u64>) -> bool {
+    if monitor.disconnected() > 0 {
+        probes.extend(PROBES_MS.map(|after| now + after));
+    }
+    let due = probes.iter().any(|at| *at <= now);
+    probes.retain(|at| *at > now);
+    due
 }
 
 /// The sockets.
@@ -48,6 +70,10 @@ pub(super) struct ShardIo {
     requests: Socket,
     request_stream: PeerRouter,
     responses: Socket,
+    control_init: Socket,
+    control: PeerRouter,
+    control_monitor: Monitor,
+    control_probes: Vec<u64>,
     id: String,
     /// Requests that no proxy took.
     refused: Vec<Vec<u8>>,
@@ -96,6 +122,10 @@ impl ShardIo {
             ..Options::default()
         };
         let responses = Socket::new(context, zmq::SUB, &sub)?;
+        let wide = Options { hwm: 101_000, linger_ms: 0, ..Options::default() };
+        let control_init = Socket::new(context, zmq::PULL, &wide)?;
+        let control = Socket::new(context, zmq::ROUTER, &router)?;
+        let control_monitor = Monitor::new(context, &control)?;
         for (socket, specs) in [
             (&requests, &specs.proxy_intreq_out),
             (&request_stream, &specs.proxy_intreq_out_stream),
@@ -104,6 +134,8 @@ impl ShardIo {
             (&retry, &specs.proxy_retry_out),
             (&accept, &specs.proxy_accept),
             (&inspect, &specs.proxy_inspect),
+            (&control, &specs.proxy_ws_control_stream),
+            (&control_init, &specs.proxy_ws_control_init),
         ] {
             for spec in specs {
                 socket.connect(spec)?;
@@ -120,6 +152,10 @@ impl ShardIo {
             requests,
             request_stream: PeerRouter::new(request_stream),
             responses,
+            control_init,
+            control: PeerRouter::new(control),
+            control_monitor,
+            control_probes: Vec::new(),
             id: id.to_owned(),
             refused: Vec::new(),
             frames: Vec::new(),
@@ -128,6 +164,7 @@ impl ShardIo {
 
     pub(super) fn register(&self, registry: &Registry, token: Token) -> std::io::Result<()> {
         self.monitor.register(registry, token)?;
+        self.control_monitor.register(registry, token)?;
         for socket in [
             self.stream.socket(),
             self.publisher.socket(),
@@ -137,6 +174,8 @@ impl ShardIo {
             &self.requests,
             self.request_stream.socket(),
             &self.responses,
+            &self.control_init,
+            self.control.socket(),
         ] {
             socket.register(registry, token)?;
         }
@@ -145,11 +184,17 @@ impl ShardIo {
 
     /// When [`ShardIo::receive`] is to be called though nothing came in.
     pub(super) fn next_deadline(&self, now: u64) -> Option<u64> {
-        let routers =
-            [&self.stream, &self.retry, &self.accept, &self.inspect, &self.request_stream];
+        let routers = [
+            &self.stream,
+            &self.retry,
+            &self.accept,
+            &self.inspect,
+            &self.request_stream,
+            &self.control,
+        ];
         let parked = routers.iter().any(|r| r.has_parked()) || self.publisher.waits();
         let soon = parked.then_some(now + 20);
-        self.probes.iter().copied().chain(soon).min()
+        self.probes.iter().chain(&self.control_probes).copied().chain(soon).min()
     }
 
     /// Takes in what waits, within the budget; gives whether anything came.
@@ -158,6 +203,7 @@ impl ShardIo {
         self.receive_stream(inputs);
         self.receive_calls(inputs);
         self.receive_internal(inputs);
+        self.receive_control(inputs);
         while self.retry.socket().recv(&mut self.frames) {}
         inputs.extend(self.publisher.turn(now).into_iter().map(ShardInput::PeerGone));
         if self.stream.has_parked() {
@@ -170,15 +216,40 @@ impl ShardIo {
                 router.retry(now);
             }
         }
-        if self.monitor.disconnected() > 0 {
-            self.probes.extend(PROBES_MS.map(|after| now + after));
+        if self.control.has_parked() {
+            inputs.extend(self.control.retry(now).into_iter().map(ShardInput::ProxyGone));
         }
-        let due = self.probes.iter().any(|at| *at <= now);
-        if due {
-            self.probes.retain(|at| *at > now);
+        if due(now, &mut self.monitor, &mut self.probes) {
             inputs.push(ShardInput::Probe);
         }
+        if due(now, &mut self.control_monitor, &mut self.control_probes) {
+            inputs.push(ShardInput::ProbeProxies);
+        }
         inputs.len() > before
+    }
+
+    fn receive_control(&mut self, inputs: &mut Vec<ShardInput>) {
+        for _ in 0..BUDGET {
+            if !self.control_init.recv(&mut self.frames) {
+                break;
+            }
+            match self.frames.as_slice() {
+                [_] => inputs.extend(self.frames.pop().map(ShardInput::Control)),
+                _ => log::warn!("IN ws control init: received message with parts != 1, skipping"),
+            }
+        }
+        for _ in 0..BUDGET {
+            if !self.control.socket().recv(&mut self.frames) {
+                break;
+            }
+            match self.frames.as_slice() {
+                [proxy, empty, _] if empty.is_empty() => {
+                    self.control.heard_of(proxy);
+                    inputs.extend(self.frames.pop().map(ShardInput::Control));
+                }
+                _ => log::warn!("IN ws control: received message with parts != 3, skipping"),
+            }
+        }
     }
 
     fn receive_stream(&mut self, inputs: &mut Vec<ShardInput>) {
@@ -254,15 +325,23 @@ impl ShardIo {
         }
     }
 
-    /// Does what the engine asks for; gives a connection manager that turned out to be gone.
-    pub(super) fn send(&mut self, now: u64, output: Output) -> Option<Arc<[u8]>> {
+    /// Does what the engine asks for; gives a peer that turned out to be gone.
+    pub(super) fn send(&mut self, now: u64, output: Output) -> Option<Gone> {
         match output {
             Output::ToClient { peer, router, message, .. } => {
-                return self.send_to_client(now, peer, router, message);
+                let gone = self.send_to_client(now, peer, router, message);
+                return gone.map(Gone::ConnectionManager);
             }
             Output::Reply { envelope, payload, .. } => self.reply(now, &envelope, payload),
             Output::Internal { proxy, packet, .. } => self.send_internal(now, proxy, packet),
             Output::Retry { proxy, packet, .. } => self.send_retry(now, &proxy, packet),
+            Output::ToProxy { proxy, packet, .. } => {
+                // A proxy that takes nothing more has lost what its clients were to get.
+                let sent = self.control.send(now, &proxy, packet);
+                if matches!(sent, Routed::Gone | Routed::Overflow) {
+                    return Some(Gone::Proxy(proxy));
+                }
+            }
             _ => {}
         }
         None

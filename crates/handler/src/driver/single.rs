@@ -11,7 +11,7 @@ use mio::{Events, Poll};
 use super::http::HttpServer;
 use super::hub_io::{HubInput, HubIo};
 use super::options::Config;
-use super::shard_io::{ShardInput, ShardIo};
+use super::shard_io::{Gone, ShardInput, ShardIo};
 use super::{WAKE, ZMQ, loop_error, stops};
 use crate::control::Limits;
 use crate::engine::Handler;
@@ -134,6 +134,9 @@ impl Single {
                     self.handler.internal_refused(now, 0, &packet);
                 }
                 ShardInput::Probe => self.handler.probe(),
+                ShardInput::Control(packet) => self.handler.control(now, 0, &packet),
+                ShardInput::ProxyGone(proxy) => self.handler.proxy_gone(now, &proxy),
+                ShardInput::ProbeProxies => self.handler.probe_proxies(),
             }
         }
         for input in self.hub_inputs.drain(..) {
@@ -160,13 +163,14 @@ impl Single {
             any = true;
             match output {
                 Output::ToClient { .. }
+                | Output::ToProxy { .. }
                 | Output::Reply { .. }
                 | Output::Retry { .. }
-                | Output::Internal { .. } => {
-                    if let Some(peer) = self.shard_io.send(now, output) {
-                        self.handler.peer_gone(now, &peer);
-                    }
-                }
+                | Output::Internal { .. } => match self.shard_io.send(now, output) {
+                    Some(Gone::ConnectionManager(id)) => self.handler.peer_gone(now, &id),
+                    Some(Gone::Proxy(id)) => self.handler.proxy_gone(now, &id),
+                    None => {}
+                },
                 output => self.hub_io.send(output),
             }
         }

@@ -15,7 +15,7 @@ use mio::{Events, Poll, Waker};
 use super::http::HttpServer;
 use super::hub_io::{HubInput, HubIo};
 use super::options::Config;
-use super::shard_io::{ShardInput, ShardIo};
+use super::shard_io::{Gone, ShardInput, ShardIo};
 use super::single::http_server;
 use super::{WAKE, ZMQ, loop_error, stops};
 use crate::hub::Hub;
@@ -283,6 +283,9 @@ impl ShardLoop {
                     self.shard.internal_refused(now, &packet);
                 }
                 ShardInput::Probe => self.shard.probe(),
+                ShardInput::Control(packet) => self.shard.control(now, &packet),
+                ShardInput::ProxyGone(proxy) => self.shard.proxy_gone(now, &proxy),
+                ShardInput::ProbeProxies => self.shard.probe_proxies(),
             }
         }
         while let Ok(message) = self.end.receiver.try_recv() {
@@ -304,8 +307,10 @@ impl ShardLoop {
         self.shard.take_output(&mut outputs);
         let mut any = !outputs.is_empty();
         for output in outputs {
-            if let Some(peer) = self.io.send(now, output) {
-                self.shard.peer_gone(now, &peer);
+            match self.io.send(now, output) {
+                Some(Gone::ConnectionManager(id)) => self.shard.peer_gone(now, &id),
+                Some(Gone::Proxy(id)) => self.shard.proxy_gone(now, &id),
+                None => {}
             }
         }
         self.shard.take_to_hub(&mut self.news);

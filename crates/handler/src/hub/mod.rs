@@ -111,6 +111,7 @@ impl Hub {
                 self.sums.conn_max(now, &from, &route, max, ttl_s);
             }
             ToHub::ConnFound { call, ids } => self.conn_found(call, ids),
+            ToHub::Refreshed { call, found } => self.refreshed(call, found),
         }
     }
 

@@ -127,7 +127,7 @@ impl Hub {
         let receivers = [
             (Mode::Response, count(item.response.is_some(), Mode::Response)),
             (Mode::Stream, count(item.stream.is_some(), Mode::Stream)),
-            (Mode::Ws, 0),
+            (Mode::Ws, count(item.ws.is_some(), Mode::Ws)),
         ];
         let wanted = receivers.iter().any(|(_, count)| *count > 0) || !item.no_seq;
         for link in record.filter(|_| wanted).iter().flat_map(|record| &record.links) {

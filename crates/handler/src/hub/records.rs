@@ -19,7 +19,7 @@ pub(super) struct Link {
     pub(super) shard: usize,
     /// The shard's key.
     pub(super) channel: Key,
-    counts: [u32; 2],
+    counts: [u32; 3],
 }
 
 /// The sessions of one mode on a channel.
@@ -37,7 +37,7 @@ pub(super) struct ModeState {
 pub(super) struct Record {
     pub(super) name: Arc<str>,
     pub(super) links: Vec<Link>,
-    pub(super) modes: [ModeState; 2],
+    pub(super) modes: [ModeState; 3],
     pub(super) last_id: Option<Arc<str>>,
     /// Items that wait for the one before them.
     pub(super) waiting: Option<Box<super::publish::Waiting>>,
@@ -45,17 +45,16 @@ pub(super) struct Record {
 
 /// The place of a mode in [`Record::modes`].
 fn place(mode: Mode) -> usize {
-    usize::from(mode == Mode::Stream)
+    match mode {
+        Mode::Response => 0,
+        Mode::Stream => 1,
+        Mode::Ws => 2,
+    }
 }
-
-const MODES: [Mode; 2] = [Mode::Response, Mode::Stream];
 
 impl Record {
     pub(super) fn count(&self, mode: Mode) -> u32 {
-        match mode {
-            Mode::Ws => 0,
-            mode => self.modes[place(mode)].count,
-        }
+        self.modes[place(mode)].count
     }
 }
 
@@ -75,7 +74,7 @@ impl Hub {
         };
         let Some(record) = self.records.get_mut(key) else { return };
         record.links.retain(|link| link.shard != shard);
-        record.links.push(Link { shard, channel, counts: [0; 2] });
+        record.links.push(Link { shard, channel, counts: [0; 3] });
         let last_id = record.last_id.clone();
         let message = ToShard::Subscribed { channel, hub: key.index, last_id };
         self.to_shards.push((shard, message));
@@ -222,7 +221,7 @@ impl Hub {
     /// three quarters of its life.
     pub(super) fn announce_subscriptions(&mut self) {
         for hub in std::mem::take(&mut self.changed) {
-            for mode in MODES {
+            for mode in Mode::ALL {
                 let Some(record) = self.records.at_mut(hub) else { continue };
                 let state = &mut record.modes[place(mode)];
                 if std::mem::take(&mut state.changed) && state.count > 0 {
@@ -234,7 +233,7 @@ impl Hub {
         self.second += 1;
         let first = (self.second % seconds) as u32;
         for hub in (first..self.records.capacity()).step_by(seconds as usize) {
-            for mode in MODES {
+            for mode in Mode::ALL {
                 if self.records.at(hub).is_some_and(|record| record.count(mode) > 0) {
                     self.announce(hub, mode);
                 }

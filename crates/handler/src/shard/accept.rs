@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use evloop::arena::Key;
 use grip::{Channel, HoldMode, Instruct, KeepAliveMode, ResponseHead};
+use stats::Mode;
 use tnetstring::Writer;
 use zrpc::{Request, accept, inspect, write_error, write_success};
 
@@ -195,9 +196,6 @@ impl Shard {
         let mut names: Vec<String> = args.channels.iter().map(|c| (*c).to_owned()).collect();
         let mut extras = Vec::new();
         for channel in instruct.channels.iter().take(max) {
-            if let Some(filter) = channel.filters.iter().find(|f| grip::filter::needs_request(f)) {
-                return Err(unsupported(filter));
-            }
             if channel.prev_id.is_some() || !channel.filters.is_empty() {
                 extras.push((names.len(), channel.clone()));
             }
@@ -236,7 +234,11 @@ impl Shard {
         let session = self.new_session(now, plan, from, peer);
         let minute_counted = from.unreported_time_ms.is_some();
         let key = self.insert(session, plan.proxy.clone(), minute_counted);
-        let unconfirmed = self.subscribe(key, plan.mode, &plan.channels);
+        let mode = match plan.mode {
+            HoldMode::Response => Mode::Response,
+            HoldMode::Stream => Mode::Stream,
+        };
+        let unconfirmed = self.subscribe(key, mode, &plan.channels);
         self.place_extras(key, plan);
         let Some(session) = self.sessions.get_mut(key) else { return };
         if let Some(hold) = &mut session.hold {
@@ -335,7 +337,9 @@ impl Plan {
 
     fn links(&self) -> Option<Box<Links>> {
         let next = self.instruct.next.clone().filter(|_| self.mode == HoldMode::Stream);
-        if next.is_none() && self.instruct.gone.is_none() {
+        let mut filters = self.extras.iter().flat_map(|(_, channel)| &channel.filters);
+        let asks = filters.any(|filter| grip::filter::needs_request(filter));
+        if next.is_none() && self.instruct.gone.is_none() && !asks {
             return None;
         }
         Some(Box::new(Links {
@@ -369,6 +373,7 @@ fn extra(plan: &Plan, from: &zrpc::Session<'_>) -> Option<Box<Extra>> {
         names: plan.instruct.channels.iter().map(|channel| channel.name.clone()).collect(),
         channels: Vec::new(),
         links,
+        filtering: None,
     }))
 }
 
@@ -382,11 +387,6 @@ fn filtered_body(instruct: &Instruct) -> Result<Vec<u8>, Refusal> {
     let context = grip::filter::Context { meta: &instruct.meta, channels: &[], prev_ids: &[] };
     grip::filter::build_id(&instruct.reply.body, &context)
         .map_err(|error| ("bad-format", format!("filter error: build-id: {error}")))
-}
-
-fn unsupported(what: &str) -> Refusal {
-    log::error!("refusing to hold a request: {what} is not supported by this version");
-    ("bad-format", format!("{what} is not supported by this version"))
 }
 
 fn parse_instruct(args: &accept::Args<'_>) -> Result<Instruct, String> {

@@ -21,7 +21,7 @@ impl Shard {
             return self.retry_unclaimed(now, key);
         }
         if conflict {
-            self.update_stream(now, key);
+            self.update_later(now, key);
         }
         let Some(session) = self.sessions.get_mut(key) else { return };
         if session.flags.has(Flags::RESPONSE) {

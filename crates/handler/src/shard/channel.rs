@@ -8,8 +8,10 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
+use arrayvec::ArrayVec;
 use evloop::arena::Key;
-use grip::{HoldMode, Item};
+use grip::Item;
+use stats::Mode;
 
 use crate::intern::NONE;
 
@@ -136,8 +138,11 @@ pub(crate) struct Channel {
     pub(crate) next_seq: u32,
     /// In the list of channels with work.
     pub(crate) queued: bool,
+    turn: u8,
     responses: List,
     streams: List,
+    /// Few channels have both HTTP sessions and WebSockets.
+    sockets: Option<Box<List>>,
     /// Sessions that wait for the hub's confirmation.
     pub(crate) waiting: Vec<Key>,
 }
@@ -150,36 +155,52 @@ impl Channel {
             last_id: None,
             next_seq: 0,
             queued: false,
+            turn: 0,
             responses: List::default(),
             streams: List::default(),
+            sockets: None,
             waiting: Vec::new(),
         }
     }
 
-    pub(crate) fn list(&mut self, mode: HoldMode) -> &mut List {
+    pub(crate) fn list(&mut self, mode: Mode) -> &mut List {
         match mode {
-            HoldMode::Response => &mut self.responses,
-            HoldMode::Stream => &mut self.streams,
+            Mode::Response => &mut self.responses,
+            Mode::Stream => &mut self.streams,
+            Mode::Ws => self.sockets.get_or_insert_default(),
         }
     }
 
+    fn lists(&self) -> impl Iterator<Item = (Mode, &List)> {
+        let http = [(Mode::Stream, &self.streams), (Mode::Response, &self.responses)];
+        http.into_iter().chain(self.sockets.as_deref().map(|list| (Mode::Ws, list)))
+    }
+
+    /// How many sessions of a mode are on it.
+    pub(crate) fn live(&self, mode: Mode) -> u32 {
+        self.lists().find(|(m, _)| *m == mode).map_or(0, |(_, list)| list.live)
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
-        self.responses.live == 0 && self.streams.live == 0
+        self.lists().all(|(_, list)| list.live == 0)
     }
 
     /// Items on their way over the lists.
     pub(crate) fn under_way(&self) -> usize {
-        let passes = [&self.responses.pass, &self.streams.pass];
-        passes.into_iter().flatten().map(|pass| pass.items.len()).sum()
+        self.lists().filter_map(|(_, list)| list.pass.as_ref()).map(|pass| pass.items.len()).sum()
     }
 
-    /// A list that has a pass under way.
-    pub(crate) fn busy(&self) -> Option<HoldMode> {
-        match (&self.streams.pass, &self.responses.pass) {
-            (Some(_), _) => Some(HoldMode::Stream),
-            (None, Some(_)) => Some(HoldMode::Response),
-            (None, None) => None,
-        }
+    /// Whether a pass is under way.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.lists().any(|(_, list)| list.pass.is_some())
+    }
+
+    /// A list that has a pass under way; they take turns.
+    pub(crate) fn next_busy(&mut self) -> Option<Mode> {
+        let busy: ArrayVec<Mode, 3> =
+            self.lists().filter(|(_, list)| list.pass.is_some()).map(|(mode, _)| mode).collect();
+        self.turn = self.turn.wrapping_add(1);
+        busy.get(usize::from(self.turn) % busy.len().max(1)).copied()
     }
 }
 

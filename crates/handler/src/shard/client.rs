@@ -110,13 +110,22 @@ impl Shard {
         if body.is_empty() {
             return;
         }
+        self.enqueue(now, key, body);
+        self.flush(now, key);
+    }
+
+    /// Lets body bytes wait; beyond the most that may, they are dropped or the session ends.
+    pub(super) fn enqueue(&mut self, now: u64, key: Key, body: Bytes) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        if !session.enqueue(body) {
-            self.drops.queue_full += 1;
-            log::debug!("httpsession: publish queue at max, dropping");
+        if session.enqueue(body) {
             return;
         }
-        self.flush(now, key);
+        self.drops.queue_full += 1;
+        log::debug!("httpsession: publish queue at max, dropping");
+        if self.settings.close_slow {
+            self.drops.slow_closed += 1;
+            self.cancel(now, key);
+        }
     }
 
     /// The client took everything: the keep-alive timer runs again, or anew in idle mode.
@@ -124,6 +133,10 @@ impl Shard {
         let Some(session) = self.sessions.get(key) else { return };
         if session.flags.has(Flags::IDLE_MODE) || session.deadline == NEVER {
             self.restart_keep_alive(now, key.index);
+        }
+        let links = self.sessions.get(key).and_then(|s| s.extra.as_ref()?.links.as_ref());
+        if let Some(fetch) = links.and_then(|links| links.fetch) {
+            self.give_credits(fetch);
         }
         self.restart_next(now, key);
     }

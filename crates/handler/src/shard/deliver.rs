@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use evloop::arena::Key;
-use grip::{Action, Body, HoldMode, Item};
+use grip::{Action, Body, Item};
+use stats::Mode;
 
 use super::Shard;
 use super::channel::{Pending, Subscriber};
@@ -22,11 +23,11 @@ const SLICE_BYTES: usize = 8 << 20;
 
 /// Sessions that a window could not serve together with others.
 #[derive(Default)]
-struct Left {
+pub(super) struct Left {
     /// Session and first item for it.
-    slow: Vec<(u32, usize)>,
+    pub(super) slow: Vec<(u32, usize)>,
     /// Sessions whose response is complete.
-    ended: Vec<u32>,
+    pub(super) ended: Vec<u32>,
 }
 
 impl Shard {
@@ -40,21 +41,23 @@ impl Shard {
         channel.next_seq = channel.next_seq.wrapping_add(1);
         let for_streams =
             item.stream.as_ref().is_some_and(|format| format.action != Action::Refresh);
-        for (mode, wanted) in
-            [(HoldMode::Stream, for_streams), (HoldMode::Response, item.response.is_some())]
-        {
-            let list = channel.list(mode);
-            if !wanted || list.live == 0 {
+        let for_sockets = item.ws.as_ref().is_some_and(|format| format.action != Action::Hint);
+        for (mode, wanted) in [
+            (Mode::Stream, for_streams),
+            (Mode::Response, item.response.is_some()),
+            (Mode::Ws, for_sockets),
+        ] {
+            if !wanted || channel.live(mode) == 0 {
                 continue;
             }
-            if list.push(item, seq) {
+            if channel.list(mode).push(item, seq) {
                 self.under_way += 1;
             } else {
                 self.drops.pass_full += 1;
                 log::warn!("too many items on their way in channel {}, dropping", item.channel);
             }
         }
-        if channel.busy().is_some() && !channel.queued {
+        if channel.is_busy() && !channel.queued {
             channel.queued = true;
             self.work.push_back(key);
         }
@@ -72,13 +75,13 @@ impl Shard {
             let Some(key) = self.work.pop_front() else { return false };
             let Some(channel) = self.channels.get_mut(key) else { continue };
             channel.queued = false;
-            let Some(mode) = channel.busy() else { continue };
+            let Some(mode) = channel.next_busy() else { continue };
             let (walked, written) = self.window(now, key, mode, positions);
             // A short list still costs a look.
             positions = positions.saturating_sub(walked.max(8));
             bytes = bytes.saturating_sub(written);
             let Some(channel) = self.channels.get_mut(key) else { continue };
-            if channel.busy().is_some() {
+            if channel.is_busy() {
                 channel.queued = true;
                 self.work.push_back(key);
             }
@@ -87,7 +90,7 @@ impl Shard {
     }
 
     /// Serves one window of a channel's subscribers; gives positions and bytes.
-    fn window(&mut self, now: u64, key: Key, mode: HoldMode, limit: usize) -> (usize, usize) {
+    fn window(&mut self, now: u64, key: Key, mode: Mode, limit: usize) -> (usize, usize) {
         let Some(channel) = self.channels.get_mut(key) else { return (0, 0) };
         let list = channel.list(mode);
         let Some(pass) = &mut list.pass else { return (0, 0) };
@@ -97,32 +100,56 @@ impl Shard {
         let items = std::mem::take(&mut pass.items);
         let subscribers = std::mem::take(&mut list.subscribers);
         let (left, written) = match mode {
-            HoldMode::Stream => self.stream_window(now, &items, &subscribers[window.clone()]),
-            HoldMode::Response => self.response_window(&items, &subscribers[window.clone()]),
+            Mode::Stream => self.stream_window(now, &items, &subscribers[window.clone()]),
+            Mode::Response => self.response_window(&items, &subscribers[window.clone()]),
+            Mode::Ws => self.socket_window(&items, &subscribers[window.clone()]),
         };
         let slow: Vec<Arc<Item>> = match left.slow.is_empty() {
             true => Vec::new(),
             false => items.iter().map(|pending| pending.item.clone()).collect(),
         };
         self.put_back(key, mode, items, subscribers, window.end);
-        for index in left.ended {
-            if let Some(key) = self.sessions.key_at(index) {
-                self.remove(now, key, false);
-            }
-        }
+        self.end_all(now, mode, left.ended);
         for (index, first) in left.slow {
-            if let Some(session) = self.sessions.key_at(index) {
-                self.deliver_alone(now, session, key.index, &slow[first..]);
+            let items = &slow[first..];
+            match mode {
+                Mode::Ws => {
+                    if let Some(socket) = self.sockets.key_at(index) {
+                        self.deliver_to_socket(now, socket, key.index, items);
+                    }
+                }
+                _ => {
+                    if let Some(session) = self.sessions.key_at(index) {
+                        self.deliver_alone(now, session, key.index, items);
+                    }
+                }
             }
         }
         self.end_pass_if_done(key, mode);
         (window.len(), written)
     }
 
+    fn end_all(&mut self, now: u64, mode: Mode, ended: Vec<u32>) {
+        for index in ended {
+            match mode {
+                Mode::Ws => {
+                    if let Some(socket) = self.sockets.key_at(index) {
+                        self.close_socket(socket);
+                    }
+                }
+                _ => {
+                    if let Some(key) = self.sessions.key_at(index) {
+                        self.remove(now, key, false);
+                    }
+                }
+            }
+        }
+    }
+
     fn put_back(
         &mut self,
         key: Key,
-        mode: HoldMode,
+        mode: Mode,
         items: VecDeque<Pending>,
         subscribers: Vec<Subscriber>,
         end: usize,
@@ -139,16 +166,20 @@ impl Shard {
         }
     }
 
-    fn end_pass_if_done(&mut self, key: Key, mode: HoldMode) {
+    fn end_pass_if_done(&mut self, key: Key, mode: Mode) {
         let Some(channel) = self.channels.get_mut(key) else { return };
         let list = channel.list(mode);
         if !list.pass.as_ref().is_some_and(|pass| pass.items.is_empty()) {
             return;
         }
-        let sessions = &mut self.sessions;
-        list.finish_pass(|session, position| {
-            if let Some(session) = sessions.at_mut(session) {
-                session.subs.moved(key.index, position);
+        let (sessions, sockets) = (&mut self.sessions, &mut self.sockets);
+        list.finish_pass(|index, position| {
+            let subs = match mode {
+                Mode::Ws => sockets.at_mut(index).map(|socket| &mut socket.subs),
+                _ => sessions.at_mut(index).map(|session| &mut session.subs),
+            };
+            if let Some(subs) = subs {
+                subs.moved(key.index, position);
             }
         });
     }
@@ -278,7 +309,7 @@ fn whole_answer(item: &Item) -> Option<&Bytes> {
 }
 
 /// Where the items begin that a subscriber is to get.
-fn first_for(items: &VecDeque<Pending>, subscriber: Subscriber) -> usize {
+pub(super) fn first_for(items: &VecDeque<Pending>, subscriber: Subscriber) -> usize {
     if subscriber.session == NONE {
         return items.len();
     }

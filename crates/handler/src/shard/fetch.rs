@@ -1,58 +1,80 @@
-//! Requests of a shard to the proxy, for next and gone links: the requester's side of ZHTTP
-//! (spec/internal-rpc.md §9).
+//! Requests of a shard to the proxy, for links and filters: the requester's side of ZHTTP
+//! (spec/internal-rpc.md §9). What is asked when, and by whom together, is in [`super::queue`].
 
 use std::sync::Arc;
 
-use evloop::arena::{Arena, Key};
+use bytes::Bytes;
+use evloop::arena::Key;
 use grip::{HoldMode, Instruct, ResponseHead};
 use tnetstring::Writer;
 use zhttp::{Ext, Fields, Head, Id, Kind, Packet};
 
 use super::Shard;
+use super::filtering::Owner;
 use super::timers::tenths;
 use crate::message::Output;
 
 /// Bytes of body that the proxy may send before more are granted.
 const CREDITS: u32 = 200_000;
 
-/// Most of a body that is kept to look for marks in it (spec/grip.md §9).
-const HELD_MAX: usize = 100_000;
+/// Most of a body that is kept, to look for marks in it or as a filter's answer
+/// (spec/grip.md §9).
+const HELD_MAX: usize = grip::filter::ANSWER_MAX;
 
 /// Tenths of a second without packets after which a request failed.
 const EXPIRY: u32 = 600;
 
-/// A request under way.
+/// Tenths of a second that a filter may take in all.
+const FILTER_EXPIRY: u32 = 100;
+
+/// What a request is for.
 #[derive(Debug)]
-pub(super) struct Fetch {
-    /// For whom; nobody waits for a gone link.
-    session: Option<Key>,
-    url: String,
-    peer: Option<Arc<[u8]>>,
-    in_seq: u32,
-    out_seq: u32,
-    heard: u32,
-    /// What the head of the response said.
-    instruct: Option<Box<Instruct>>,
-    code: u16,
-    size: usize,
-    /// Body that is relayed at its end, for its marks.
-    held: Option<Vec<u8>>,
+pub(super) enum Purpose {
+    /// The next part of these streams.
+    Next(Vec<Key>),
+    /// Nobody waits for the answer.
+    Gone,
+    /// What becomes of an item.
+    Filter(Owner),
 }
 
-/// What is asked for.
-pub(super) struct Ask<'a> {
-    pub(super) session: Option<Key>,
-    pub(super) method: &'a str,
-    pub(super) url: &'a str,
-    /// `Grip-Last` values.
-    pub(super) last: Vec<String>,
-    pub(super) route: &'a str,
+/// What is asked.
+#[derive(Debug, Default)]
+pub(super) struct Ask {
+    pub(super) method: &'static str,
+    pub(super) url: String,
+    pub(super) headers: Vec<(&'static str, String)>,
+    pub(super) body: Bytes,
+    pub(super) route: Box<str>,
     pub(super) prefer_internal: bool,
     pub(super) trusted: bool,
     pub(super) auto_share: bool,
 }
 
-pub(super) type Fetches = Arena<Fetch>;
+/// A request under way, or one that waits for its turn.
+#[derive(Debug)]
+pub(super) struct Fetch {
+    pub(super) purpose: Purpose,
+    pub(super) ask: Ask,
+    pub(super) sent: bool,
+    /// Under which name others may join it.
+    pub(super) share: Option<String>,
+    peer: Option<Arc<[u8]>>,
+    in_seq: u32,
+    out_seq: u32,
+    heard: u32,
+    began: u32,
+    /// What the head of the response said.
+    instruct: Option<Arc<Instruct>>,
+    code: u16,
+    /// It said that the item is to be dropped.
+    drop: bool,
+    size: usize,
+    /// Body that is looked at as a whole.
+    held: Option<Vec<u8>>,
+    /// Credits that are given when the client has taken what was sent so far.
+    owed: u32,
+}
 
 fn id_of(key: Key) -> String {
     format!("{}-{}", key.index, key.generation)
@@ -63,29 +85,53 @@ fn key_of(id: &[u8]) -> Option<Key> {
     Some(Key { index: index.parse().ok()?, generation: generation.parse().ok()? })
 }
 
-impl Shard {
-    /// Sends a request to whichever proxy takes it.
-    pub(super) fn fetch(&mut self, now: u64, ask: &Ask<'_>) -> Key {
-        let key = self.fetches.insert(Fetch {
-            session: ask.session,
-            url: ask.url.to_owned(),
+impl Fetch {
+    pub(super) fn new(now: u64, purpose: Purpose, ask: Ask) -> Self {
+        let held = matches!(purpose, Purpose::Filter(_)).then(Vec::new);
+        Self {
+            purpose,
+            ask,
+            sent: false,
+            share: None,
             peer: None,
             in_seq: 0,
             out_seq: 0,
             heard: tenths(now),
+            began: tenths(now),
             instruct: None,
             code: 0,
+            drop: false,
             size: 0,
-            held: None,
-        });
-        let passthrough = passthrough(ask);
+            held,
+            owed: 0,
+        }
+    }
+
+    fn is_overdue(&self, now: u32) -> bool {
+        let filter = matches!(self.purpose, Purpose::Filter(_));
+        (filter && self.began + FILTER_EXPIRY <= now) || self.heard + EXPIRY <= now
+    }
+}
+
+impl Shard {
+    /// Sends a request to whichever proxy takes it.
+    pub(super) fn send_request(&mut self, now: u64, key: Key) {
+        let Some(fetch) = self.fetches.get_mut(key) else { return };
+        fetch.sent = true;
+        fetch.heard = tenths(now);
+        let ask = std::mem::take(&mut fetch.ask);
+        fetch.ask.method = ask.method;
+        let passthrough = passthrough(&ask);
         self.send_fetch(key, |f| {
-            f.method(ask.method).uri(ask.url);
-            f.headers(ask.last.iter().map(|last| ("Grip-Last", last)));
+            f.method(ask.method).uri(&ask.url);
+            f.headers(ask.headers.iter().map(|(name, value)| (name, value)));
+            f.body(&ask.body);
             f.credits(CREDITS).flag("stream", true).flag("router-resp", true);
             f.frame("passthrough", Some(&passthrough));
         });
-        key
+        if let Some(fetch) = self.fetches.get_mut(key) {
+            fetch.ask.url = ask.url;
+        }
     }
 
     fn send_fetch(&mut self, key: Key, fill: impl FnOnce(&mut Fields<'_>)) {
@@ -104,12 +150,14 @@ impl Shard {
         }
     }
 
-    /// Gives a request up.
-    pub(super) fn drop_fetch(&mut self, key: Key) {
-        self.send_fetch(key, |f| {
-            f.kind(Kind::Cancel);
-        });
-        self.fetches.remove(key);
+    /// Gives a request up, and lets the next one go.
+    pub(super) fn drop_fetch(&mut self, now: u64, key: Key) {
+        if self.fetches.get(key).is_some_and(|fetch| fetch.sent) {
+            self.send_fetch(key, |f| {
+                f.kind(Kind::Cancel);
+            });
+        }
+        self.remove_fetch(now, key);
     }
 
     /// The first packet of a request could not be sent: no proxy takes it.
@@ -117,7 +165,7 @@ impl Shard {
         let Ok(packet) = Packet::parse(packet) else { return };
         for id in packet.ids.iter() {
             if let Some(key) = key_of(id.id) {
-                self.fetch_failed(now, key);
+                self.fetch_failed(now, key, "network request failed: general error");
             }
         }
     }
@@ -142,13 +190,17 @@ impl Shard {
     }
 
     fn fetch_packet(&mut self, now: u64, key: Key, packet: &Packet<'_>, id: Id<'_>) {
-        let Some(fetch) = self.fetches.get_mut(key) else { return };
-        if matches!(packet.kind, Kind::Cancel | Kind::Error) {
-            return self.fetch_failed(now, key);
+        let Some(fetch) = self.fetches.get_mut(key).filter(|fetch| fetch.sent) else { return };
+        match packet.kind {
+            Kind::Cancel => {
+                return self.fetch_failed(now, key, "network request failed: disconnected");
+            }
+            Kind::Error => return self.fetch_failed(now, key, cause(packet.condition)),
+            _ => {}
         }
         if id.seq != Some(fetch.in_seq) {
             self.drops.bad_seq += 1;
-            return self.fetch_failed(now, key);
+            return self.fetch_failed(now, key, "network request failed: general error");
         }
         fetch.in_seq += 1;
         fetch.heard = tenths(now);
@@ -166,40 +218,67 @@ impl Shard {
         }
         let Some(fetch) = self.fetches.get_mut(key) else { return };
         fetch.size += packet.body.len();
-        let session = fetch.session;
+        let mut blocked = false;
         match &mut fetch.held {
             Some(held) if held.len() + packet.body.len() <= HELD_MAX => {
                 held.extend_from_slice(packet.body);
             }
-            Some(_) => return self.fetch_failed(now, key),
-            None => {
-                if let Some(session) = session.filter(|_| !packet.body.is_empty()) {
-                    self.relay(now, session, packet.body.to_vec().into());
-                }
+            Some(_) => {
+                return self.fetch_failed(now, key, "network response exceeded 100000 bytes");
             }
+            None if !packet.body.is_empty() => {
+                blocked = self.relay(now, key, &Bytes::copy_from_slice(packet.body));
+            }
+            None => {}
         }
         if !packet.more {
             return self.fetch_done(now, key);
         }
-        if !packet.body.is_empty() {
+        self.owe(key, packet.body.len() as u32);
+        if !blocked {
+            self.give_credits(key);
+        }
+    }
+
+    fn owe(&mut self, key: Key, bytes: u32) {
+        if let Some(fetch) = self.fetches.get_mut(key) {
+            fetch.owed = fetch.owed.saturating_add(bytes);
+        }
+    }
+
+    /// The proxy may send as much again as was taken.
+    pub(super) fn give_credits(&mut self, key: Key) {
+        let Some(fetch) = self.fetches.get_mut(key) else { return };
+        let credits = std::mem::take(&mut fetch.owed);
+        if credits > 0 {
             self.send_fetch(key, |f| {
-                f.kind(Kind::Credit).credits(packet.body.len() as u32);
+                f.kind(Kind::Credit).credits(credits);
             });
         }
     }
 
     /// Reads the head of a response; false: the request is over.
     fn fetch_head(&mut self, now: u64, key: Key, code: u16, packet: &Packet<'_>) -> bool {
+        self.close_to_others(key);
         let Some(fetch) = self.fetches.get_mut(key) else { return false };
         fetch.code = code;
-        if !(200..300).contains(&code) {
-            self.fetch_failed(now, key);
-            return false;
+        match fetch.purpose {
+            Purpose::Filter(_) => {
+                let mut headers = packet.headers.iter();
+                fetch.drop = headers
+                    .any(|(name, value)| name.eq_ignore_ascii_case("action") && value == b"drop");
+                return true;
+            }
+            _ if !(200..300).contains(&code) => {
+                self.fetch_failed(now, key, "");
+                return false;
+            }
+            Purpose::Gone => return true,
+            Purpose::Next(_) => {}
         }
-        let Some(session) = fetch.session else { return true };
         let headers: Vec<(&str, &[u8])> = packet.headers.iter().collect();
         let head = ResponseHead { code, reason: packet.reason, headers: &headers, body: b"" };
-        let parsed = match Instruct::parse(&fetch.url, &head) {
+        let parsed = match Instruct::parse(&fetch.ask.url, &head) {
             Ok(instruct) if instruct.hold == Some(HoldMode::Response) => {
                 Err("Next link returned non-stream hold.".to_owned())
             }
@@ -209,64 +288,133 @@ impl Shard {
             Ok(instruct) => {
                 let mut filters = instruct.channels.iter().flat_map(|channel| &channel.filters);
                 fetch.held = filters.any(|filter| filter == "build-id").then(Vec::new);
-                fetch.instruct = Some(Box::new(instruct));
+                fetch.instruct = Some(Arc::new(instruct));
                 true
             }
             Err(text) => {
-                self.drop_fetch(key);
-                self.next_over(session);
-                self.fail_stream(now, session, &text);
+                self.end_streams(now, key, &text);
                 false
             }
         }
     }
 
+    /// What was fetched cannot be used: the streams that wait for it end.
+    fn end_streams(&mut self, now: u64, key: Key, text: &str) {
+        for session in self.waiters(key) {
+            self.next_over(session);
+            self.fail_stream(now, session, text);
+        }
+        self.drop_fetch(now, key);
+    }
+
+    fn waiters(&mut self, key: Key) -> Vec<Key> {
+        match self.fetches.get_mut(key).map(|fetch| &mut fetch.purpose) {
+            Some(Purpose::Next(sessions)) => std::mem::take(sessions),
+            _ => Vec::new(),
+        }
+    }
+
     fn fetch_done(&mut self, now: u64, key: Key) {
-        let Some(fetch) = self.fetches.remove(key) else { return };
-        log::info!("{} code={} {}", fetch.url, fetch.code, fetch.size);
-        let (Some(session), Some(instruct)) = (fetch.session, fetch.instruct) else { return };
-        if let Some(held) = fetch.held {
+        let Some(fetch) = self.fetches.get_mut(key) else { return };
+        let held = fetch.held.take();
+        match &fetch.purpose {
+            Purpose::Filter(owner) => {
+                let (owner, code, drop) = (*owner, fetch.code, fetch.drop);
+                self.remove_fetch(now, key);
+                let body = held.unwrap_or_default().into();
+                self.filter_answered(now, owner, code, drop, body);
+            }
+            Purpose::Gone => {
+                if fetch.size > 0 {
+                    log::debug!("httpsession: failed to request gone link");
+                }
+                self.remove_fetch(now, key);
+            }
+            Purpose::Next(_) => self.next_fetched(now, key, held),
+        }
+    }
+
+    fn next_fetched(&mut self, now: u64, key: Key, held: Option<Vec<u8>>) {
+        let Some(fetch) = self.fetches.get(key) else { return };
+        let Some(instruct) = fetch.instruct.clone() else { return };
+        log_fetched(fetch, &instruct);
+        if let Some(held) = held {
             let context =
                 grip::filter::Context { meta: &instruct.meta, channels: &[], prev_ids: &[] };
             match grip::filter::build_id(&held, &context) {
-                Ok(body) => self.relay(now, session, body.into()),
+                Ok(body) if body.is_empty() => {}
+                Ok(body) => drop(self.relay(now, key, &body.into())),
                 Err(error) => {
-                    self.next_over(session);
                     let text = format!("filter error: build-id: {error}");
-                    return self.fail_stream(now, session, &text);
+                    return self.end_streams(now, key, &text);
                 }
             }
         }
-        self.next_done(now, session, &fetch.url, *instruct);
+        let sessions = self.waiters(key);
+        let Some(fetch) = self.remove_fetch(now, key) else { return };
+        for session in sessions {
+            self.next_done(now, session, &fetch.ask.url, &instruct);
+        }
     }
 
-    fn fetch_failed(&mut self, now: u64, key: Key) {
+    fn fetch_failed(&mut self, now: u64, key: Key, cause: &str) {
         let Some(fetch) = self.fetches.get(key) else { return };
-        let (session, relayed) = (fetch.session, fetch.size > 0 && fetch.held.is_none());
-        match session {
-            None => log::debug!("httpsession: failed to request gone link"),
-            Some(_) => log::info!("{} error", fetch.url),
+        let relayed = fetch.size > 0 && fetch.held.is_none();
+        match &fetch.purpose {
+            Purpose::Gone => log::debug!("httpsession: failed to request gone link"),
+            Purpose::Next(_) => log::info!("GET {} error", fetch.ask.url),
+            Purpose::Filter(owner) => {
+                let owner = *owner;
+                self.drop_fetch(now, key);
+                return self.filter_failed(now, owner, cause.to_owned());
+            }
         }
-        self.drop_fetch(key);
-        if let Some(session) = session {
+        let sessions = self.waiters(key);
+        self.drop_fetch(now, key);
+        for session in sessions {
             self.next_failed(now, session, relayed);
         }
     }
 
     /// Requests that nobody answers any more fail.
     pub(super) fn expire_fetches(&mut self, now: u64) {
-        let silent = |fetch: &Fetch| fetch.heard + EXPIRY <= tenths(now);
-        let keys: Vec<Key> =
-            self.fetches.iter().filter(|(_, fetch)| silent(fetch)).map(|(key, _)| key).collect();
-        keys.into_iter().for_each(|key| self.fetch_failed(now, key));
+        let overdue = self.fetches.iter().filter(|(_, fetch)| fetch.is_overdue(tenths(now)));
+        let keys: Vec<Key> = overdue.map(|(key, _)| key).collect();
+        for key in keys {
+            self.fetch_failed(now, key, "network request failed: request timed out");
+        }
     }
 }
 
-fn passthrough(ask: &Ask<'_>) -> Vec<u8> {
+/// What a filter's request failed of, by the condition that the proxy gives.
+fn cause(condition: &str) -> &'static str {
+    match condition {
+        "remote-connection-failed" => "network request failed: connection refused",
+        "connection-timeout" => "network request failed: connection timed out",
+        "tls-error" => "network request failed: tls error",
+        "disconnected" => "network request failed: disconnected",
+        "session-timeout" => "network request failed: request timed out",
+        _ => "network request failed: general error",
+    }
+}
+
+fn log_fetched(fetch: &Fetch, instruct: &Instruct) {
+    if !log::log_enabled!(log::Level::Info) {
+        return;
+    }
+    let ids: String = instruct
+        .channels
+        .iter()
+        .filter_map(|channel| Some(format!(" #{}={}", channel.name, channel.prev_id.as_deref()?)))
+        .collect();
+    log::info!("GET {} code={} {}{ids}", fetch.ask.url, fetch.code, fetch.size);
+}
+
+fn passthrough(ask: &Ask) -> Vec<u8> {
     let mut w = Writer::new();
     w.map(|w| {
         w.str("route");
-        w.str(ask.route);
+        w.str(&ask.route);
         w.str("auto-share");
         w.bool(ask.auto_share);
         for (name, set) in [("prefer-internal", ask.prefer_internal), ("trusted", ask.trusted)] {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use evloop::arena::Key;
 
 use super::Shard;
+use super::filtering::Owner;
 use super::session::{Session, SessionId};
 use super::timers::tenths;
 use crate::intern::NONE;
@@ -30,7 +31,7 @@ impl Shard {
         let found = id
             .rsplit_once(':')
             .and_then(|(sender, id)| self.find(self.peers.find(sender.as_bytes())?, id.as_bytes()));
-        found.is_some()
+        found.is_some() || self.find_socket(id.as_bytes()).is_some()
     }
 
     /// Puts a session into the tables and tells the hub.
@@ -75,6 +76,7 @@ impl Shard {
     pub(super) fn remove(&mut self, now: u64, key: Key, retry: bool) -> Option<Session> {
         self.count_minutes(now, key);
         self.unsubscribe(key);
+        self.end_filtering(now, Owner::Session(key));
         let hash = {
             let session = self.sessions.get(key)?;
             self.id_hash(session.peer, session.id.bytes())
@@ -90,7 +92,7 @@ impl Shard {
         }
         let mut session = self.sessions.remove(key)?;
         self.let_go(&session, retry);
-        self.end_links(now, &mut session);
+        self.end_links(now, key, &mut session);
         Some(session)
     }
 

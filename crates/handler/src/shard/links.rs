@@ -4,10 +4,11 @@
 use bytes::Bytes;
 use evloop::arena::Key;
 use grip::{HoldMode, Instruct, KeepAliveMode, NextLink};
+use stats::Mode;
 use std::sync::Arc;
 
 use super::Shard;
-use super::fetch::Ask;
+use super::fetch::{Ask, Purpose};
 use super::session::{Extra, ExtraChannel, Flags, Links, NEVER, QUEUE_MAX, Session};
 use super::timers::tenths;
 use crate::intern::NONE;
@@ -70,42 +71,26 @@ impl Shard {
     fn start_next(&mut self, now: u64, key: Key) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         let Some(extra) = session.extra.as_deref_mut() else { return };
-        let last: Vec<String> = extra
-            .channels
-            .iter()
-            .filter_map(|c| Some(format!("{}; last-id={}", c.name, c.prev_id.as_deref()?)))
-            .collect();
+        let headers = extra.last_ids();
         let Some(links) = extra.links.as_deref_mut() else { return };
         let Some(next) = links.next.clone() else { return };
         links.due = NEVER;
         links.updating = true;
         log::debug!("httpsession: next: {}", next.url);
-        let (route, uri, trusted) = (links.route.clone(), links.uri.clone(), links.trusted);
-        let fetch = self.fetch(
-            now,
-            &Ask {
-                session: Some(key),
-                method: "GET",
-                url: &next.url,
-                last,
-                route: &route,
-                prefer_internal: same_origin(&uri, &next.url),
-                trusted,
-                auto_share: true,
-            },
-        );
+        let ask = Ask {
+            method: "GET",
+            headers,
+            body: Bytes::new(),
+            route: links.route.clone(),
+            prefer_internal: same_origin(&links.uri, &next.url),
+            trusted: links.trusted,
+            auto_share: true,
+            url: next.url,
+        };
+        let fetch = self.fetch(now, Purpose::Next(vec![key]), ask);
         if let Some(links) = self.links(key) {
             links.fetch = Some(fetch);
         }
-    }
-
-    /// A part of the next link's body goes to the client.
-    pub(super) fn relay(&mut self, now: u64, key: Key, body: Bytes) {
-        let Some(session) = self.sessions.get_mut(key) else { return };
-        session.deadline = NEVER;
-        // Not bounded by items: the proxy sends no more than it was granted.
-        session.queue.get_or_insert_default().items.push_back(body);
-        self.flush(now, key);
     }
 
     /// No fetch runs for the session any more.
@@ -134,7 +119,7 @@ impl Shard {
     }
 
     /// A next link was fetched whole: its instruction replaces the old one.
-    pub(super) fn next_done(&mut self, now: u64, key: Key, url: &str, instruct: Instruct) {
+    pub(super) fn next_done(&mut self, now: u64, key: Key, url: &str, instruct: &Instruct) {
         self.next_over(key);
         let Some(links) = self.links(key) else { return };
         links.tries = 0;
@@ -154,7 +139,7 @@ impl Shard {
     }
 
     /// Channels, filters, keep-alive and timers of the new instruction.
-    fn hold_anew(&mut self, now: u64, key: Key, instruct: Instruct) {
+    fn hold_anew(&mut self, now: u64, key: Key, instruct: &Instruct) {
         let Some(links) = self.links(key) else { return };
         let (prefix, uri, mut names) =
             (links.prefix.clone(), links.uri.clone(), links.implicit.clone());
@@ -162,7 +147,7 @@ impl Shard {
             &instruct.channels[..instruct.channels.len().min(self.settings.subscriptions_max)];
         names.extend(used.iter().map(|channel| [&*prefix, &channel.name].concat()));
         let before = self.channels_of(key);
-        self.subscribe(key, HoldMode::Stream, &names);
+        self.subscribe(key, Mode::Stream, &names);
         let after = self.channels_of(key);
         for (index, name) in &after {
             if !before.iter().any(|(known, _)| known == index) {
@@ -181,7 +166,7 @@ impl Shard {
                 })
             })
             .collect();
-        self.take_instruct(key, &instruct, channels);
+        self.take_instruct(key, instruct, channels);
         self.restart_keep_alive(now, key.index);
         self.arm_next(now, key);
         self.examine_paused(now, key);
@@ -239,34 +224,29 @@ impl Shard {
     }
 
     /// Forgets what waits in the session: it will be fetched.
-    pub(super) fn follow_conflict(&mut self, now: u64, key: Key) {
+    pub(super) fn forget_paused(&mut self, key: Key) {
         if let Some(links) = self.links(key) {
             links.paused.clear();
         }
-        self.update_stream(now, key);
     }
 
     /// The session is over: its fetch is given up, and the gone link told.
-    pub(super) fn end_links(&mut self, now: u64, session: &mut Session) {
+    pub(super) fn end_links(&mut self, now: u64, key: Key, session: &mut Session) {
         let extra = session.extra.as_deref_mut();
         let Some(links) = extra.and_then(|extra: &mut Extra| extra.links.take()) else { return };
         if let Some(fetch) = links.fetch {
-            self.drop_fetch(fetch);
+            self.leave_fetch(now, fetch, key);
         }
         let Some(gone) = &links.gone else { return };
-        self.fetch(
-            now,
-            &Ask {
-                session: None,
-                method: "POST",
-                url: gone,
-                last: Vec::new(),
-                route: &links.route,
-                prefer_internal: same_origin(&links.uri, gone),
-                trusted: links.trusted,
-                auto_share: false,
-            },
-        );
+        let ask = Ask {
+            method: "POST",
+            url: gone.to_string(),
+            route: links.route.clone(),
+            prefer_internal: same_origin(&links.uri, gone),
+            trusted: links.trusted,
+            ..Ask::default()
+        };
+        self.fetch(now, Purpose::Gone, ask);
     }
 }
 
@@ -281,11 +261,11 @@ fn follows(session: &Session, channel: u32, item: &grip::Item) -> bool {
 }
 
 /// Whether two URLs have scheme, host and port in common.
-fn same_origin(a: &str, b: &str) -> bool {
+pub(super) fn same_origin(a: &str, b: &str) -> bool {
     origin(a).is_some_and(|a| Some(a) == origin(b))
 }
 
-fn origin(url: &str) -> Option<(String, String, u16)> {
+pub(super) fn origin(url: &str) -> Option<(String, String, u16)> {
     let (scheme, rest) = url.split_once("://")?;
     let scheme = scheme.to_ascii_lowercase();
     let authority = rest.split(['/', '?', '#']).next()?;

@@ -9,12 +9,15 @@ mod channel;
 mod client;
 mod deliver;
 mod fetch;
+mod filtering;
 mod group;
 mod life;
 mod links;
 mod peers;
+mod queue;
 mod retry;
 mod session;
+mod socket;
 mod special;
 mod subscribe;
 mod timers;
@@ -35,6 +38,7 @@ use crate::settings::Settings;
 use channel::Channel;
 use peers::Peers;
 use session::Session;
+use socket::{Profile, Proxies, Socket};
 
 /// Items on their way from which on inputs are left alone.
 const UNDER_WAY_MAX: usize = 2_000;
@@ -56,6 +60,16 @@ pub struct Drops {
     pub bad_seq: u64,
     /// Sessions that expired.
     pub expired: u64,
+    /// Sessions that were ended because their client took too little.
+    pub slow_closed: u64,
+    /// Control messages of WebSocket backends that could not be read.
+    pub bad_controls: u64,
+    /// Subscriptions beyond the most that one WebSocket may have.
+    pub too_many_subscriptions: u64,
+    /// WebSockets that were ended because a delayed message was not acknowledged.
+    pub unacknowledged: u64,
+    /// Gone links that were not told because too many waited.
+    pub gone_links: u64,
 }
 
 /// What the sessions of one route counted.
@@ -78,7 +92,15 @@ pub struct Shard {
     hasher: RandomState,
     peers: Peers,
     channels: Arena<Channel>,
-    fetches: fetch::Fetches,
+    fetches: queue::Fetches,
+    updates: queue::Updates,
+    questions: filtering::Questions,
+    sockets: Arena<Socket>,
+    sockets_by_id: HashTable<u32>,
+    proxies: Proxies,
+    profiles: Interner<Profile>,
+    socket_wheel: Wheel<Key>,
+    socket_group: socket::Group,
     by_name: HashTable<u32>,
     keep_alives: Interner<KeepAlive>,
     header_sets: Interner<Headers>,
@@ -110,9 +132,17 @@ impl Shard {
             by_id: HashTable::new(),
             hasher: RandomState::default(),
             peers: Peers::new(number, &from),
+            proxies: Proxies::new(number, &from),
             from,
             channels: Arena::new(),
-            fetches: Arena::new(),
+            fetches: queue::Fetches::default(),
+            updates: queue::Updates::default(),
+            questions: filtering::Questions::default(),
+            sockets: Arena::new(),
+            sockets_by_id: HashTable::new(),
+            profiles: Interner::new(),
+            socket_wheel: Wheel::new(timers::TICK_MS),
+            socket_group: socket::Group::default(),
             by_name: HashTable::new(),
             keep_alives: Interner::new(),
             header_sets: Interner::new(),
@@ -157,6 +187,11 @@ impl Shard {
             }
             ToShard::Publish { channel, item } => self.publish(channel, &item),
             ToShard::Update { channel } => self.update(now, channel),
+            ToShard::Refresh { channel } => self.refresh_channel(channel),
+            ToShard::RefreshOne { call, cid } => {
+                let found = self.refresh_socket(&cid);
+                self.to_hub.push(ToHub::Refreshed { call, found });
+            }
             ToShard::Listening(listening) => self.listening = listening,
             ToShard::ConnCheck { call, ids } => {
                 let found = ids.iter().filter(|id| self.knows(id)).cloned().collect();
@@ -184,12 +219,13 @@ impl Shard {
     /// Moves what is to be sent to `outputs`.
     pub fn take_output(&mut self, outputs: &mut impl Extend<Output>) {
         self.peers.flush(&mut self.out);
+        self.proxies.flush(&mut self.out);
         outputs.extend(self.out.drain(..));
     }
 
     /// Whether something is to be sent.
     pub fn has_output(&self) -> bool {
-        !self.out.is_empty() || self.peers.has_output()
+        !self.out.is_empty() || self.peers.has_output() || self.proxies.has_output()
     }
 
     /// Lets `count` add to the sums of a route.

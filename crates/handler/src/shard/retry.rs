@@ -2,7 +2,7 @@
 //! spec/internal-rpc.md §5).
 
 use evloop::arena::Key;
-use grip::HoldMode;
+use stats::Mode;
 use zhttp::Kind;
 use zrpc::{HttpRequest, Rid, inspect, retry};
 
@@ -86,7 +86,7 @@ impl Shard {
             Some(key) => {
                 let Some(channel) = self.channels.get_mut(key) else { return };
                 let mut indexes = Vec::new();
-                for mode in [HoldMode::Response, HoldMode::Stream] {
+                for mode in [Mode::Response, Mode::Stream] {
                     indexes.extend(channel.list(mode).subscribers.iter().map(|s| s.session));
                 }
                 indexes.into_iter().filter_map(|index| self.sessions.key_at(index)).collect()
@@ -94,10 +94,9 @@ impl Shard {
         };
         for key in keys {
             let Some(session) = self.sessions.get(key) else { continue };
-            if session.flags.has(Flags::RESPONSE) {
-                self.retry(key);
-            } else if session.extra.is_some() {
-                self.update_stream(now, key);
+            let linked = session.extra.as_ref().is_some_and(|extra| extra.links.is_some());
+            if session.flags.has(Flags::RESPONSE) || linked {
+                self.update_later(now, key);
             }
         }
     }

@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use evloop::arena::Key;
-use grip::{HoldMode, Item, NextLink};
+use grip::{Item, NextLink};
+use stats::Mode;
 
 use crate::intern::NONE;
+use crate::shard::filtering::Filtering;
 
 /// Most items that wait in one session (spec/grip.md §15).
 pub(crate) const QUEUE_MAX: usize = 100;
@@ -76,6 +78,22 @@ impl Subs {
         }
     }
 
+    /// Adds one more.
+    pub(crate) fn add(&mut self, sub: Sub) {
+        let mut subs = self.as_slice().to_vec();
+        subs.push(sub);
+        *self = Self::from_vec(subs);
+    }
+
+    /// Takes the one on `channel` out.
+    pub(crate) fn take(&mut self, channel: u32) -> Option<Sub> {
+        let mut subs = self.as_slice().to_vec();
+        let at = subs.iter().position(|sub| sub.channel == channel)?;
+        let sub = subs.remove(at);
+        *self = Self::from_vec(subs);
+        Some(sub)
+    }
+
     /// Notes that the session moved inside a channel's list.
     pub(crate) fn moved(&mut self, channel: u32, position: u32) {
         let subs = match self {
@@ -113,6 +131,9 @@ impl Flags {
     pub(crate) const FINISHING: Self = Self(1 << 8);
     /// Keep-alives are put off by items.
     pub(crate) const IDLE_MODE: Self = Self(1 << 9);
+
+    /// Asks its backend when there is time.
+    pub(crate) const UPDATE: Self = Self(1 << 10);
 
     pub(crate) fn has(self, flag: Self) -> bool {
         self.0 & flag.0 != 0
@@ -171,6 +192,16 @@ pub(crate) struct Extra {
     pub(crate) names: Vec<String>,
     pub(crate) channels: Vec<ExtraChannel>,
     pub(crate) links: Option<Box<Links>>,
+    /// An item waits for a backend's word on it, and others behind it.
+    pub(crate) filtering: Option<Box<Filtering>>,
+}
+
+impl Extra {
+    /// `Grip-Last` headers for every channel whose content is known to end somewhere.
+    pub(crate) fn last_ids(&self) -> Vec<(&'static str, String)> {
+        let known = self.channels.iter().filter_map(|c| Some((&c.name, c.prev_id.as_deref()?)));
+        known.map(|(name, id)| ("Grip-Last", format!("{name}; last-id={id}"))).collect()
+    }
 }
 
 /// Where a stream goes on and who is told of its end.
@@ -212,6 +243,15 @@ pub(crate) struct ExtraChannel {
     pub(crate) prev_id: Option<Box<str>>,
 }
 
+impl ExtraChannel {
+    /// The item is part of the channel's content now.
+    pub(crate) fn follow(&mut self, item: &Item) {
+        if self.prev_id.is_some() {
+            self.prev_id = item.id.as_deref().map(Box::from);
+        }
+    }
+}
+
 /// A deadline that is not set.
 pub(crate) const NEVER: u32 = u32::MAX;
 
@@ -251,8 +291,8 @@ pub(crate) struct Session {
 const _: () = assert!(size_of::<Session>() <= 192);
 
 impl Session {
-    pub(crate) fn mode(&self) -> HoldMode {
-        if self.flags.has(Flags::RESPONSE) { HoldMode::Response } else { HoldMode::Stream }
+    pub(crate) fn mode(&self) -> Mode {
+        if self.flags.has(Flags::RESPONSE) { Mode::Response } else { Mode::Stream }
     }
 
     /// Whether items may go to it together with others: its stream runs, nothing waits.

@@ -5,70 +5,174 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use evloop::arena::Key;
-use grip::filter::{self, Context, Outcome};
-use grip::{Action, Body, HoldMode, Item};
+use grip::filter::{self, Context};
+use grip::{Action, Body, Item};
+use stats::Mode;
 
 use super::Shard;
-use super::session::{Flags, Session};
-
-/// What an item means for one session.
-enum Verdict {
-    Content(Bytes),
-    Nothing,
-    /// With debug: the session ends with this text.
-    Fail(String),
-    /// The ids do not follow each other.
-    Conflict,
-}
+use super::filtering::{Owner, Step};
+use super::session::{Extra, Flags};
 
 impl Shard {
     /// Delivers items of one channel, in order, to one session.
     pub(super) fn deliver_alone(&mut self, now: u64, key: Key, channel: u32, items: &[Arc<Item>]) {
         for item in items {
-            let Some(session) = self.sessions.get_mut(key) else { return };
+            let Some(session) = self.sessions.get(key) else { return };
             if session.flags.has(Flags::PAUSING) || session.flags.has(Flags::FINISHING) {
                 return;
             }
-            match session.mode() {
-                HoldMode::Stream => self.stream_item(now, key, channel, item),
-                HoldMode::Response => self.response_item(now, key, channel, item),
+            let (content, filters) = match session.mode() {
+                Mode::Response => match &item.response {
+                    Some(format) => (whole(&format.body), &format.content_filters),
+                    None => continue,
+                },
+                _ => match &item.stream {
+                    Some(format) => (format.content.clone(), &format.content_filters),
+                    None => continue,
+                },
+            };
+            if self.filter_later(Owner::Session(key), channel, item)
+                || self.pause_item(key, channel, item)
+            {
+                continue;
             }
+            let step = self.judge(key, channel, item, content, filters.as_deref());
+            self.session_step(now, key, channel, item, step);
         }
         self.flush(now, key);
     }
 
-    fn stream_item(&mut self, now: u64, key: Key, channel: u32, item: &Arc<Item>) {
-        let Some(format) = &item.stream else { return };
-        if self.pause_item(key, channel, item) {
+    /// Looks at prev-id and filters of the subscription through which the item comes.
+    fn judge(
+        &mut self,
+        key: Key,
+        channel: u32,
+        item: &Item,
+        content: Bytes,
+        wanted: Option<&[String]>,
+    ) -> Step {
+        let Some(session) = self.sessions.get_mut(key) else { return Step::Nothing };
+        let channels = session.extra.as_deref_mut().map(|extra| &mut extra.channels);
+        let own = channels.and_then(|list| list.iter_mut().find(|own| own.channel == channel));
+        let Some(own) = own else {
+            return filter::agree(&[], wanted)
+                .map_or_else(Step::Failed, |()| Step::Content(content));
+        };
+        // The filters see the id before this item's.
+        let before = own.prev_id.clone();
+        if let Some(expected) = before.as_deref() {
+            let got = item.prev_id.as_deref();
+            if got != Some(expected) {
+                let got = got.unwrap_or_default();
+                log::debug!("last ID inconsistency (got={got}, expected={expected}), retrying");
+                return Step::Conflict;
+            }
+        }
+        if let Err(text) = filter::agree(&own.filters, wanted) {
+            own.follow(item);
+            return Step::Failed(text);
+        }
+        let step = self.run_filters(key, channel, item, content, 0);
+        let session = self.sessions.get_mut(key);
+        let channels = session.and_then(|s| s.extra.as_deref_mut()).map(|e| &mut e.channels);
+        if let Some(own) = channels.and_then(|c| c.iter_mut().find(|own| own.channel == channel)) {
+            own.follow(item);
+        }
+        step
+    }
+
+    /// Runs the filters of a channel from number `from` on.
+    pub(super) fn run_filters(
+        &self,
+        key: Key,
+        channel: u32,
+        item: &Item,
+        content: Bytes,
+        from: usize,
+    ) -> Step {
+        let extra = self.sessions.get(key).and_then(|session| session.extra.as_deref());
+        let Some(extra) = extra else { return Step::Content(content) };
+        let own = extra.channels.iter().find(|own| own.channel == channel);
+        let Some(own) = own.filter(|own| own.filters.len() > from) else {
+            return Step::Content(content);
+        };
+        let Extra { meta, names, channels, .. } = extra;
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let ids: Vec<(&str, &str)> =
+            channels.iter().filter_map(|c| Some((&*c.name, c.prev_id.as_deref()?))).collect();
+        let context = Context { meta, channels: &names, prev_ids: &ids };
+        Step::from(filter::run(&own.filters, from, item, content, &context))
+    }
+
+    /// Does what the filters came to.
+    pub(super) fn session_step(
+        &mut self,
+        now: u64,
+        key: Key,
+        channel: u32,
+        item: &Arc<Item>,
+        step: Step,
+    ) {
+        let Some(session) = self.sessions.get(key) else { return };
+        if session.flags.has(Flags::PAUSING) || session.flags.has(Flags::FINISHING) {
             return;
         }
+        let (mode, debug) = (session.mode(), session.flags.has(Flags::DEBUG));
+        match (step, mode) {
+            (Step::Content(body), Mode::Response) => self.response_item(now, key, item, body),
+            (Step::Content(content), _) => self.stream_item(now, key, item, content),
+            (Step::Ask { filter, content }, _) => {
+                self.ask_filter(now, Owner::Session(key), channel, item, filter, content);
+            }
+            (Step::Failed(text), Mode::Response) if debug => self.fail_response(now, key, &text),
+            (Step::Failed(text), _) if debug => self.fail_stream(now, key, &text),
+            (Step::Failed(text), _) => {
+                self.drops.filter_failed += 1;
+                log::debug!("dropping an item: {text}");
+            }
+            (Step::Conflict, _) => {
+                self.forget_last_id(channel);
+                self.forget_paused(key);
+                self.update_later(now, key);
+            }
+            (Step::Nothing, _) => {}
+        }
+    }
+
+    fn stream_item(&mut self, now: u64, key: Key, item: &Item, content: Bytes) {
+        let Some(format) = &item.stream else { return };
         let Some(session) = self.sessions.get_mut(key) else { return };
-        let filters = format.content_filters.as_deref();
-        let verdict = judge(session, channel, item, format.content.clone(), filters);
         let route = session.route;
-        match verdict {
-            Verdict::Content(_) if format.action == Action::Close => {
+        match format.action {
+            Action::Close => {
                 session.flags.set(Flags::FINISHING, true);
                 self.flush(now, key);
             }
-            Verdict::Content(_) if format.action == Action::Hint => self.follow_conflict(now, key),
-            Verdict::Content(_) if format.action == Action::Refresh => {}
-            Verdict::Content(content) => {
-                self.count(route, |sums| sums.sent += 1);
-                let Some(session) = self.sessions.get_mut(key) else { return };
+            Action::Hint => {
+                self.forget_paused(key);
+                self.update_stream(now, key);
+            }
+            Action::Refresh => {}
+            Action::Send => {
+                let blocks = self.item_blocks(item, format.content.len());
+                self.count(route, |sums| {
+                    sums.sent += 1;
+                    sums.blocks_sent += blocks;
+                });
                 if content.is_empty() {
                     self.restart_if_idle(now, key);
-                } else if !session.enqueue(content) {
-                    self.drops.queue_full += 1;
-                    log::debug!("httpsession: publish queue at max, dropping");
+                } else {
+                    self.enqueue(now, key, content);
                 }
             }
-            Verdict::Fail(text) => self.fail_stream(now, key, &text),
-            Verdict::Conflict => {
-                self.forget_last_id(channel);
-                self.follow_conflict(now, key);
-            }
-            Verdict::Nothing => {}
+        }
+    }
+
+    /// Blocks of an item whose content has so many bytes, where blocks are counted.
+    pub(super) fn item_blocks(&self, item: &Item, length: usize) -> u64 {
+        match self.settings.message_block_size {
+            0 => 0,
+            block => item.size.unwrap_or(length as u64).div_ceil(block),
         }
     }
 
@@ -91,7 +195,6 @@ impl Shard {
     /// Ends a stream because of an error; with debug the text is its last piece.
     pub(super) fn fail_stream(&mut self, now: u64, key: Key, text: &str) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        self.drops.filter_failed += 1;
         if session.flags.has(Flags::DEBUG) {
             session.enqueue(format!("\n\n{text}\n").into());
         }
@@ -99,89 +202,20 @@ impl Shard {
         self.flush(now, key);
     }
 
-    fn response_item(&mut self, now: u64, key: Key, channel: u32, item: &Item) {
+    fn response_item(&mut self, now: u64, key: Key, item: &Item, body: Bytes) {
         let Some(format) = &item.response else { return };
-        let Some(session) = self.sessions.get_mut(key) else { return };
-        let whole = match &format.body {
-            Body::Whole(body) => body.clone(),
-            Body::Patch(_) => Bytes::new(),
-        };
-        let filters = format.content_filters.as_deref();
-        match judge(session, channel, item, whole, filters) {
-            Verdict::Content(body) => match format.action {
-                Action::Send => self.answer_with(now, key, item, body),
-                Action::Hint => self.retry(key),
-                Action::Close | Action::Refresh => {}
-            },
-            Verdict::Fail(text) => self.fail_response(now, key, &text),
-            Verdict::Conflict => {
-                self.forget_last_id(channel);
-                self.retry(key);
-            }
-            Verdict::Nothing => {}
+        match format.action {
+            Action::Send => self.answer_with(now, key, item, body),
+            Action::Hint => self.retry(key),
+            Action::Close | Action::Refresh => {}
         }
     }
 }
 
-/// Looks at prev-id and filters of the subscription through which the item comes.
-fn judge(
-    session: &mut Session,
-    channel: u32,
-    item: &Item,
-    content: Bytes,
-    wanted: Option<&[String]>,
-) -> Verdict {
-    let debug = session.flags.has(Flags::DEBUG);
-    let Some(extra) = &mut session.extra else {
-        return agree(&[], wanted, debug).unwrap_or(Verdict::Content(content));
-    };
-    let prev_ids: Vec<(String, String)> = extra
-        .channels
-        .iter()
-        .filter_map(|c| Some((c.name.to_string(), c.prev_id.as_deref()?.to_owned())))
-        .collect();
-    let Some(own) = extra.channels.iter_mut().find(|own| own.channel == channel) else {
-        return agree(&[], wanted, debug).unwrap_or(Verdict::Content(content));
-    };
-    if own.prev_id.is_some() {
-        if own.prev_id.as_deref() != item.prev_id.as_deref() {
-            let (got, expected) = (item.prev_id.as_deref(), own.prev_id.as_deref());
-            let (got, expected) = (got.unwrap_or_default(), expected.unwrap_or_default());
-            log::debug!("last ID inconsistency (got={got}, expected={expected}), retrying");
-            return Verdict::Conflict;
-        }
-        own.prev_id = item.id.as_deref().map(Box::from);
+/// What the filters of a response are run over; a patch has nothing for them.
+fn whole(body: &Body) -> Bytes {
+    match body {
+        Body::Whole(body) => body.clone(),
+        Body::Patch(_) => Bytes::new(),
     }
-    let filters = own.filters.clone();
-    if let Some(verdict) = agree(&filters, wanted, debug) {
-        return verdict;
-    }
-    let names: Vec<&str> = extra.names.iter().map(String::as_str).collect();
-    let ids: Vec<(&str, &str)> = prev_ids.iter().map(|(n, i)| (n.as_str(), i.as_str())).collect();
-    let context = Context { meta: &extra.meta, channels: &names, prev_ids: &ids };
-    match filter::run(&filters, item, content, &context) {
-        Outcome::Send(content) => Verdict::Content(content),
-        Outcome::Drop => Verdict::Nothing,
-        Outcome::Failed(text) if debug => Verdict::Fail(format!("filter error: {text}")),
-        Outcome::Failed(text) => {
-            log::debug!("dropping an item: filter error: {text}");
-            Verdict::Nothing
-        }
-    }
-}
-
-/// Whether the item asks for other content filters than the subscription has.
-fn agree(filters: &[String], wanted: Option<&[String]>, debug: bool) -> Option<Verdict> {
-    let wanted = wanted?;
-    let own: Vec<&String> = filters.iter().filter(|f| filter::is_content(f)).collect();
-    if own.iter().copied().eq(wanted.iter()) {
-        return None;
-    }
-    if !debug {
-        return Some(Verdict::Nothing);
-    }
-    let own: Vec<&str> = own.iter().map(|f| f.as_str()).collect();
-    let (own, wanted) = (own.join(","), wanted.join(","));
-    let text = format!("content filter mismatch: subscription={own} message={wanted}");
-    Some(Verdict::Fail(text))
 }

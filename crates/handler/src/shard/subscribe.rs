@@ -4,7 +4,6 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use evloop::arena::Key;
-use grip::HoldMode;
 use stats::Mode;
 
 use super::Shard;
@@ -13,15 +12,16 @@ use super::session::{Session, Sub, Subs};
 use crate::intern::NONE;
 use crate::message::ToHub;
 
-pub(super) fn stats_mode(mode: HoldMode) -> Mode {
-    match mode {
-        HoldMode::Response => Mode::Response,
-        HoldMode::Stream => Mode::Stream,
-    }
-}
-
 impl Shard {
-    fn find_channel(&self, name: &str) -> Option<Key> {
+    /// The subscriptions of the session at a place of the mode's table.
+    pub(super) fn subs_at(&mut self, mode: Mode, index: u32) -> Option<&mut Subs> {
+        match mode {
+            Mode::Ws => self.sockets.at_mut(index).map(|socket| &mut socket.subs),
+            _ => self.sessions.at_mut(index).map(|session| &mut session.subs),
+        }
+    }
+
+    pub(super) fn find_channel(&self, name: &str) -> Option<Key> {
         let channels = &self.channels;
         let same = |index: &u32| channels.at(*index).is_some_and(|c| &*c.name == name);
         let index = self.by_name.find(self.hasher.hash_one(name), same)?;
@@ -29,7 +29,7 @@ impl Shard {
     }
 
     /// The channel of that name; a new one is announced to the hub.
-    fn channel(&mut self, name: &str) -> Key {
+    pub(super) fn channel(&mut self, name: &str) -> Key {
         if let Some(key) = self.find_channel(name) {
             return key;
         }
@@ -46,7 +46,7 @@ impl Shard {
 
     /// Puts the session onto the channels `names`, each once, and takes it off all others;
     /// gives on how many new ones it waits for the hub.
-    pub(super) fn subscribe(&mut self, key: Key, mode: HoldMode, names: &[String]) -> u16 {
+    pub(super) fn subscribe(&mut self, key: Key, mode: Mode, names: &[String]) -> u16 {
         let Some(session) = self.sessions.get_mut(key) else { return 0 };
         let old = std::mem::replace(&mut session.subs, Subs::NONE);
         let mut subs: Vec<Sub> = Vec::with_capacity(names.len());
@@ -78,18 +78,21 @@ impl Shard {
 
     /// Adds the session to a channel's list; gives its position, and whether the hub knows of
     /// the channel.
-    fn join(&mut self, key: Key, mode: HoldMode, channel: Key) -> (u32, bool) {
+    pub(super) fn join(&mut self, key: Key, mode: Mode, channel: Key) -> (u32, bool) {
         let Some(channel) = self.channels.get_mut(channel) else { return (0, true) };
         let join = channel.next_seq;
         let list = channel.list(mode);
         let position = list.add(key.index, join);
         let count = list.live;
         if channel.hub == NONE {
-            channel.waiting.push(key);
+            // A WebSocket waits for nothing: what it is to get comes after the confirmation.
+            if mode != Mode::Ws {
+                channel.waiting.push(key);
+            }
             return (position, false);
         }
         let hub = channel.hub;
-        self.to_hub.push(ToHub::Count { hub, mode: stats_mode(mode), count });
+        self.to_hub.push(ToHub::Count { hub, mode, count });
         (position, true)
     }
 
@@ -101,16 +104,16 @@ impl Shard {
         }
     }
 
-    fn leave(&mut self, mode: HoldMode, sub: Sub) {
+    pub(super) fn leave(&mut self, mode: Mode, sub: Sub) {
         let Some(channel) = self.channels.at_mut(sub.channel) else { return };
         let list = channel.list(mode);
         let moved = list.remove(sub.position);
         let (count, hub) = (list.live, channel.hub);
-        if let Some(session) = moved.and_then(|moved| self.sessions.at_mut(moved)) {
-            session.subs.moved(sub.channel, sub.position);
+        if let Some(subs) = moved.and_then(|moved| self.subs_at(mode, moved)) {
+            subs.moved(sub.channel, sub.position);
         }
         if hub != NONE {
-            self.to_hub.push(ToHub::Count { hub, mode: stats_mode(mode), count });
+            self.to_hub.push(ToHub::Count { hub, mode, count });
             self.drop_if_empty(sub.channel);
         }
     }
@@ -140,10 +143,10 @@ impl Shard {
         channel.hub = hub;
         channel.last_id = last_id;
         let waiting = std::mem::take(&mut channel.waiting);
-        for mode in [HoldMode::Response, HoldMode::Stream] {
-            let count = channel.list(mode).live;
+        for mode in Mode::ALL {
+            let count = channel.live(mode);
             if count > 0 {
-                self.to_hub.push(ToHub::Count { hub, mode: stats_mode(mode), count });
+                self.to_hub.push(ToHub::Count { hub, mode, count });
             }
         }
         for session in waiting {

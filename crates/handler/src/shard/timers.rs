@@ -37,7 +37,7 @@ pub(super) struct Walks {
 
 /// The places to visit in step `tick` of a walk that visits every place once in `steps`. A
 /// place keeps its step however the table grows and shrinks, so no session waits longer.
-fn places(tick: u64, steps: u64, capacity: u32) -> impl Iterator<Item = u32> {
+pub(super) fn places(tick: u64, steps: u64, capacity: u32) -> impl Iterator<Item = u32> {
     let steps = u32::try_from(steps.max(1)).unwrap_or(u32::MAX);
     let first = (tick % u64::from(steps)) as u32;
     (first..capacity).step_by(steps as usize)
@@ -46,10 +46,12 @@ fn places(tick: u64, steps: u64, capacity: u32) -> impl Iterator<Item = u32> {
 impl Shard {
     /// When [`Shard::timeout`] is due.
     pub fn next_deadline(&self) -> Option<u64> {
-        if self.sessions.is_empty() && self.fetches.is_empty() {
+        if self.sessions.is_empty() && self.fetches.is_empty() && self.sockets.is_empty() {
             return None;
         }
-        Some(self.wheel.next().map_or(self.walks.next, |next| next.min(self.walks.next)))
+        let others =
+            [self.wheel.next(), self.socket_wheel.next(), self.updates.due(), self.questions.due()];
+        others.into_iter().flatten().chain([self.walks.next]).min()
     }
 
     /// Does what is due.
@@ -61,11 +63,17 @@ impl Shard {
             self.wheel.recycle(keys);
             self.write_keep_alives();
         }
+        self.socket_timeouts(now);
+        self.update_due(now);
+        self.ask_due(now);
         if now >= self.walks.next {
             let tick = now / TICK_MS;
             // After a long pause every place is visited once, not more.
             let last = self.walks.tick.max(tick.saturating_sub(KEEP_ALIVE_STEPS));
-            (last + 1..=tick).for_each(|tick| self.walk(now, tick));
+            for tick in last + 1..=tick {
+                self.walk(now, tick);
+                self.walk_sockets(now, tick);
+            }
             self.expire_fetches(now);
             self.walks = Walks { next: (tick + 1) * TICK_MS, tick };
         }

@@ -1,5 +1,9 @@
 //! The handler on virtual time, with the sockets' other ends played by the test.
 
+#![allow(dead_code, reason = "each file of tests uses some of it")]
+
+pub mod sockets;
+
 use grip::{Item, Value};
 use handler::{Handler, Output, Settings};
 use tnetstring::Writer;
@@ -118,7 +122,6 @@ impl Call {
 
 /// A packet that the handler sent.
 #[derive(Clone, Debug)]
-#[allow(dead_code, reason = "each test looks at some of it")]
 pub struct Got {
     pub from: String,
     pub ids: Vec<(String, u32)>,
@@ -159,6 +162,7 @@ pub struct Bench {
     command_replies: Vec<Vec<u8>>,
     proxy_calls: Vec<(u64, Vec<u8>)>,
     internal: Vec<Vec<u8>>,
+    controls: Vec<(String, Vec<u8>)>,
 }
 
 impl Bench {
@@ -184,6 +188,7 @@ impl Bench {
             command_replies: Vec::new(),
             proxy_calls: Vec::new(),
             internal: Vec::new(),
+            controls: Vec::new(),
         }
     }
 
@@ -194,6 +199,35 @@ impl Bench {
             w.list(|w| ids.iter().for_each(|id| w.str(id)));
         });
         self.handler.command(self.now, Vec::new(), &payload);
+        self.settle();
+    }
+
+    /// A command with texts as arguments.
+    pub fn command(&mut self, method: &str, args: &[(&str, &str)]) {
+        let mut payload = Vec::new();
+        zrpc::write_request(&mut payload, None, Some(b"x"), method, |w| {
+            args.iter().flat_map(|(key, value)| [key, value]).for_each(|text| w.str(text));
+        });
+        self.handler.command(self.now, Vec::new(), &payload);
+        self.settle();
+    }
+
+    /// `success`, or the condition, of each answered command.
+    pub fn conditions(&mut self) -> Vec<String> {
+        let replies = std::mem::take(&mut self.command_replies);
+        let read = |reply: &Vec<u8>| match zrpc::Response::parse(reply).unwrap().result {
+            Ok(_) => "success".to_owned(),
+            Err((condition, _)) => condition.to_owned(),
+        };
+        replies.iter().map(read).collect()
+    }
+
+    /// The proxy refuses what it was last asked.
+    pub fn proxy_refuses(&mut self, condition: &str) {
+        let (call, _) = self.proxy_calls.pop().unwrap();
+        let mut payload = Vec::new();
+        zrpc::write_error(&mut payload, Some(call.to_string().as_bytes()), condition, None);
+        self.handler.proxy_reply(self.now, &payload);
         self.settle();
     }
 
@@ -234,6 +268,9 @@ impl Bench {
                 let mut text = format!("{} {}", p.method, p.uri);
                 for (name, value) in p.headers.iter() {
                     text.push_str(&format!(" {name}={}", String::from_utf8_lossy(value)));
+                }
+                if !p.body.is_empty() {
+                    text.push_str(&format!(" body={}", String::from_utf8_lossy(p.body)));
                 }
                 (String::from_utf8_lossy(p.ids.only().unwrap().id).into_owned(), text)
             })
@@ -287,6 +324,10 @@ impl Bench {
                         self.proxy_calls.push((call, payload));
                     }
                     Output::Internal { packet, .. } => self.internal.push(packet),
+                    Output::ToProxy { proxy, packet, .. } => {
+                        let proxy = String::from_utf8_lossy(&proxy).into_owned();
+                        self.controls.push((proxy, packet));
+                    }
                     Output::Unsubscribe(channel) => self.unsubscribed.push(channel.to_string()),
                     _ => {}
                 }
@@ -386,7 +427,7 @@ fn shown(reply: &[u8]) -> String {
     }
 }
 
-fn item(json: &str) -> Item {
+pub fn item(json: &str) -> Item {
     Item::from_json(&Value::from_json(json.as_bytes()).unwrap(), None).unwrap()
 }
 

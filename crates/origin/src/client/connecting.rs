@@ -56,16 +56,21 @@ impl Client {
             job.next_address += 1;
             let endpoint = Arc::clone(&job.endpoint);
             match self.connect(now_ms, key, endpoint, address) {
-                Ok(index) => {
-                    if let Some(job) = self.job(key) {
-                        job.conn = Some(index);
-                    }
-                    return;
-                }
+                Ok(index) => return self.give_to_job(key, index),
                 Err(failed) => error = failed,
             }
         }
         self.fail(key, error, sink);
+    }
+
+    /// The job has this connection from now on, and what was reserved for it.
+    fn give_to_job(&mut self, key: Key, index: usize) {
+        let Some(job) = self.job(key) else { return };
+        job.conn = Some(index);
+        if !std::mem::take(&mut job.reserved) {
+            let endpoint = Arc::clone(&job.endpoint);
+            self.pool.reserve(&endpoint, usize::MAX);
+        }
     }
 
     fn connect(
@@ -85,11 +90,8 @@ impl Client {
         let mut stream = TcpStream::connect(address).map_err(|cause| {
             log::debug!("connecting to {address}: {cause}");
             // EMFILE and ENFILE have no name in std.
-            if matches!(cause.raw_os_error(), Some(23 | 24)) {
-                Error::Overload
-            } else {
-                Error::Connect
-            }
+            let out_of_files = matches!(cause.raw_os_error(), Some(23 | 24));
+            if out_of_files { Error::Overload } else { connect_error(&cause) }
         })?;
         let entry = self.conns.vacant_entry();
         let index = entry.key();
@@ -129,16 +131,11 @@ impl Client {
             Ok(Some(cause)) | Err(cause) => cause,
         };
         log::debug!("connecting to {}:{}: {failed}", conn.endpoint.host, conn.endpoint.port);
-        let timeout = failed.kind() == io::ErrorKind::TimedOut;
-        self.give_up_address(
-            now_ms,
-            index,
-            if timeout { Error::Timeout } else { Error::Connect },
-            sink,
-        );
+        self.give_up_address(now_ms, index, connect_error(&failed), sink);
         false
     }
 
+    /// Closes a connection that did not come about, and tries the next address.
     pub(super) fn give_up_address(
         &mut self,
         now_ms: u64,
@@ -154,5 +151,14 @@ impl Client {
             }
             self.connect_next(now_ms, key, error, sink);
         }
+    }
+}
+
+/// Why no connection came about, as a request's error.
+fn connect_error(cause: &io::Error) -> Error {
+    match cause.kind() {
+        io::ErrorKind::ConnectionRefused => Error::Connect,
+        io::ErrorKind::TimedOut => Error::Timeout,
+        _ => Error::Unreachable,
     }
 }

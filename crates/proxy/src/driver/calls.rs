@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use evloop::arena::Key;
-use evloop::zsock::Sent;
+use evloop::zsock::{Sent, Socket};
 
 use super::sockets::Watched;
 
@@ -60,5 +60,46 @@ impl Calls {
         }
         let late = self.waiting.iter().take_while(|call| call.give_up_ms <= now).count();
         self.waiting.drain(..late).map(|call| call.key).collect()
+    }
+}
+
+/// Packets about new WebSockets that may wait for a handler.
+const FIRST_WORDS_MAX: usize = 10_000;
+
+/// Packets about new WebSockets while no handler takes them.
+#[derive(Default)]
+pub(crate) struct FirstWords {
+    waiting: VecDeque<Vec<u8>>,
+    lost: u64,
+}
+
+impl FirstWords {
+    /// Sends a packet, or lets it wait its turn.
+    pub fn push(&mut self, socket: &Socket, payload: Vec<u8>) {
+        if self.waiting.is_empty() && socket.send(&[&payload]) == Sent::Ok {
+            return;
+        }
+        if self.waiting.len() < FIRST_WORDS_MAX {
+            return self.waiting.push_back(payload);
+        }
+        self.lost += 1;
+        if self.lost.is_power_of_two() {
+            log::warn!("no handler takes new WebSockets, {} packets lost so far", self.lost);
+        }
+    }
+
+    /// Whether packets wait, so that [`FirstWords::retry`] is worth a turn.
+    pub fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Tries what waits.
+    pub fn retry(&mut self, socket: &Socket) {
+        while let Some(payload) = self.waiting.front() {
+            if socket.send(&[payload]) != Sent::Ok {
+                return;
+            }
+            self.waiting.pop_front();
+        }
     }
 }

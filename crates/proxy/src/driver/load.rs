@@ -2,6 +2,8 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use ring::rand::SecureRandom;
+
 use crate::routing::Signing;
 use crate::settings::{ForwardedFor, ForwardedProto, Settings};
 use crate::sig::SigKey;
@@ -15,6 +17,7 @@ pub(crate) fn settings(config: &config::Settings, n: usize, count: usize) -> Set
     Settings {
         instance_id: if count > 1 { format!("proxy_{pid}-{n}") } else { format!("proxy_{pid}") },
         epoch_s: epoch.as_secs(),
+        seed: seed(),
         sessions_max: (sessions_max(config) / count).max(1),
         debug: truth("debug"),
         accept_forwarded_proto: truth("accept_x_forwarded_protocol"),
@@ -39,6 +42,15 @@ pub(crate) fn settings(config: &config::Settings, n: usize, count: usize) -> Set
         connections_max_ttl_s: at_least_one(config.int("proxy", "stats_connections_max_ttl", 60)),
         report_interval_ms: report_interval_ms(config),
     }
+}
+
+/// Random bytes of the system.
+fn seed() -> [u8; 32] {
+    let mut bytes = [0; 32];
+    if ring::rand::SystemRandom::new().fill(&mut bytes).is_err() {
+        log::error!("the system gives no random bytes, ids can be guessed");
+    }
+    bytes
 }
 
 fn at_least_one(seconds: i64) -> u64 {

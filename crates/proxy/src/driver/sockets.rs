@@ -40,9 +40,11 @@ pub(crate) struct Sockets {
     pub int_stream: PeerRouter,
     pub int_stream_check: bool,
     pub int_publish: Socket,
-    /// Bound so that the handler finds its peers; WebSockets are not served here.
-    _ws_init: Socket,
-    pub ws_stream: Watched,
+    /// First words about WebSockets.
+    pub ws_init: Socket,
+    /// Everything else about WebSockets.
+    pub ws_stream: PeerRouter,
+    pub ws_stream_check: bool,
     pub stream_monitor: Monitor,
     pub accept_monitor: Monitor,
     /// A socket whose descriptor is waited for must have been found empty once before.
@@ -154,7 +156,7 @@ impl Sockets {
         let command = make.watch(command)?;
         let int_requests = make.watch(int_requests)?;
         let int_stream = make.watch(int_stream)?.socket;
-        let ws_stream = make.watch(ws_stream)?;
+        let ws_stream = make.watch(ws_stream)?.socket;
         make.watch_monitor(&stream_monitor)?;
         make.watch_monitor(&accept_monitor)?;
         Ok(Self {
@@ -171,8 +173,9 @@ impl Sockets {
             int_stream: PeerRouter::new(int_stream),
             int_stream_check: true,
             int_publish,
-            _ws_init: ws_init,
-            ws_stream,
+            ws_init,
+            ws_stream: PeerRouter::new(ws_stream),
+            ws_stream_check: true,
             stream_monitor,
             accept_monitor,
             monitors_check: true,
@@ -191,7 +194,7 @@ impl Sockets {
             6 => &mut self.command.check,
             7 => &mut self.int_requests.check,
             8 => &mut self.int_stream_check,
-            9 => &mut self.ws_stream.check,
+            9 => &mut self.ws_stream_check,
             10 | 11 => &mut self.monitors_check,
             _ => return,
         };
@@ -209,11 +212,11 @@ impl Sockets {
     /// Whether any socket is to be looked at; those with requests only if these are wanted.
     pub fn any_check(&self, wants_requests: bool) -> bool {
         let requests = self.requests.check || self.int_requests.check;
-        let watched =
-            [&self.inspect, &self.accept, &self.retry, &self.stats, &self.command, &self.ws_stream];
+        let watched = [&self.inspect, &self.accept, &self.retry, &self.stats, &self.command];
         (requests && wants_requests)
             || self.stream_check
             || self.int_stream_check
+            || self.ws_stream_check
             || self.monitors_check
             || watched.iter().any(|w| w.check)
     }

@@ -14,7 +14,7 @@ use mio::{Events, Poll, Token, Waker};
 use origin::{Client, Limits};
 
 use super::Order;
-use super::calls::Calls;
+use super::calls::{Calls, FirstWords};
 use super::sockets::{COUNT, FIRST, Sockets, Watched};
 use crate::{Output, Proxy, Routes, Settings};
 
@@ -57,10 +57,12 @@ pub(crate) struct Loop {
     sockets: Sockets,
     accepts: Calls,
     inspects: Calls,
+    first_words: FirstWords,
     topics: Vec<Vec<u8>>,
     frames: Vec<zmq::Message>,
     stats_lost: u64,
     probes: VecDeque<u64>,
+    handler_probes: VecDeque<u64>,
 }
 
 impl Drop for Loop {
@@ -97,10 +99,12 @@ impl Loop {
             sockets,
             accepts: Calls::default(),
             inspects: Calls::default(),
+            first_words: FirstWords::default(),
             topics: Vec::new(),
             frames: Vec::new(),
             stats_lost: 0,
             probes: VecDeque::new(),
+            handler_probes: VecDeque::new(),
         })
     }
 
@@ -149,6 +153,8 @@ impl Loop {
         let now = self.clock.now_ms();
         let parked = self.sockets.stream.has_parked()
             || self.sockets.int_stream.has_parked()
+            || self.sockets.ws_stream.has_parked()
+            || self.first_words.is_waiting()
             || self.accepts.is_waiting()
             || self.inspects.is_waiting();
         let next = [
@@ -156,6 +162,7 @@ impl Loop {
             self.client.next_deadline(),
             parked.then_some(now + PARKED_MS),
             self.probes.front().copied(),
+            self.handler_probes.front().copied(),
         ];
         let next = next.into_iter().flatten().min()?;
         Some(Duration::from_millis(next.saturating_sub(now)))
@@ -196,6 +203,11 @@ impl Loop {
         }
         if handlers > 0 {
             self.engine.handler_gone(now, HANDLER_GONE_MS);
+            self.handler_probes = PROBES_MS.iter().map(|wait| now + wait).collect();
+        }
+        if self.handler_probes.front().is_some_and(|due| *due <= now) {
+            self.handler_probes.pop_front();
+            self.engine.probe_handlers(now);
         }
     }
 
@@ -232,7 +244,9 @@ impl Loop {
         drain_router(&mut sockets.int_stream, &mut sockets.int_stream_check, frames, |packet| {
             engine.internal_packet(now, packet);
         });
-        drain(&mut sockets.ws_stream, frames, |_| log::debug!("wscontrol: message ignored"));
+        drain_router(&mut sockets.ws_stream, &mut sockets.ws_stream_check, frames, |packet| {
+            engine.control_packet(now, packet);
+        });
         let mut listeners_changed = false;
         drain(&mut sockets.stats, frames, |frames| {
             listeners_changed |= frames.first().is_some_and(|frame| note_topic(topics, frame));
@@ -241,7 +255,12 @@ impl Loop {
             let (conn, conn_max) = listeners(topics);
             engine.stats_listeners(conn, conn_max);
         }
-        drain_commands(&mut sockets.command, frames, engine);
+        drain_commands(now, &mut sockets.command, frames, engine);
+        if sockets.ws_stream.has_parked() {
+            sockets.ws_stream_check = true;
+            let gone = sockets.ws_stream.retry(now);
+            gone.iter().for_each(|handler| engine.control_gone(now, handler));
+        }
         let streams = [
             (&mut sockets.stream, &mut sockets.stream_check, false),
             (&mut sockets.int_stream, &mut sockets.int_stream_check, true),
@@ -257,6 +276,7 @@ impl Loop {
 
     /// Calls that wait for the handler.
     fn retry_calls(&mut self, now: u64) {
+        self.first_words.retry(&self.sockets.ws_init);
         if self.accepts.is_waiting() {
             let late = self.accepts.retry(now, &mut self.sockets.accept);
             late.into_iter().for_each(|key| self.engine.accept_failed(now, key));
@@ -270,8 +290,6 @@ impl Loop {
     /// Does what the engine wants.
     fn outputs(&mut self, now: u64) {
         while let Some(output) = self.engine.poll_output() {
-            let engine = &mut self.engine;
-            let client = &mut self.client;
             match output {
                 Output::Client { peer, internal, router, message } => {
                     self.send_to_client(now, &peer, internal, router, message);
@@ -282,28 +300,60 @@ impl Loop {
                 Output::Inspect { key, payload } => {
                     self.inspects.send(now, &mut self.sockets.inspect, key, payload);
                 }
+                Output::Control { handler: Some(handler), payload } => {
+                    self.send_control(now, &handler, payload);
+                }
+                Output::Control { handler: None, payload } => {
+                    self.first_words.push(&self.sockets.ws_init, payload);
+                }
                 Output::Stats(packet) => {
                     self.sockets.stats.check = true;
                     self.stats_lost +=
                         u64::from(self.sockets.stats.socket.send(&[&packet]) != Sent::Ok);
                 }
-                Output::Start { key, endpoint, request } => {
-                    let sink = &mut |key, event: origin::Event<'_>| {
-                        engine.origin_event(now, key, event);
-                    };
-                    client.start(now, key, endpoint, request, sink);
-                }
-                Output::Body { key, data, last } => {
-                    client.body(now, key, &data, last, &mut |key, event| {
-                        engine.origin_event(now, key, event);
-                    });
-                }
-                Output::Pause(key) => client.pause(key),
-                Output::Resume(key) => {
-                    client.resume(now, key, &mut |key, event| engine.origin_event(now, key, event));
-                }
-                Output::Cancel(key) => client.cancel(key),
+                output => self.ask_backend(now, output),
             }
+        }
+    }
+
+    /// What is for backends.
+    fn ask_backend(&mut self, now: u64, output: Output) {
+        let Self { engine, client, .. } = self;
+        let sink = &mut |key, event: origin::Event<'_>| engine.origin_event(now, key, event);
+        match output {
+            Output::Start { key, endpoint, request } => {
+                client.start(now, key, endpoint, request, sink);
+            }
+            Output::Body { key, data, last } => client.body(now, key, &data, last, sink),
+            Output::Pause(key) => client.pause(key),
+            Output::Resume(key) => client.resume(now, key, sink),
+            Output::Cancel(key) => client.cancel(key),
+            Output::OpenWebSocket { key, endpoint, opening, window } => {
+                client.open_websocket(now, key, endpoint, opening, window, sink);
+            }
+            Output::Message { key, kind, data, last } => {
+                client.message(now, key, kind, &data, last, sink);
+            }
+            Output::Ping { key, data } => client.ping(now, key, &data, sink),
+            Output::Pong { key, data } => client.pong(now, key, &data, sink),
+            Output::Close { key, code, reason } => {
+                client.close_websocket(now, key, code, &reason, sink);
+            }
+            Output::Grant { key, bytes } => client.grant(now, key, bytes, sink),
+            Output::Client { .. }
+            | Output::Accept { .. }
+            | Output::Inspect { .. }
+            | Output::Control { .. }
+            | Output::Stats(_) => debug_assert!(false, "is for others"),
+        }
+    }
+
+    /// Something about WebSockets for a handler that is known.
+    fn send_control(&mut self, now: u64, handler: &[u8], payload: Vec<u8>) {
+        self.sockets.ws_stream_check = true;
+        match self.sockets.ws_stream.send(now, handler, payload) {
+            Routed::Sent | Routed::Parked => {}
+            Routed::Overflow | Routed::Gone => self.engine.control_gone(now, handler),
         }
     }
 
@@ -396,11 +446,16 @@ fn listeners(topics: &[Vec<u8>]) -> (bool, bool) {
 }
 
 /// The command socket (spec/internal-rpc.md §8).
-fn drain_commands(watched: &mut Watched, frames: &mut Vec<zmq::Message>, engine: &mut Proxy) {
+fn drain_commands(
+    now: u64,
+    watched: &mut Watched,
+    frames: &mut Vec<zmq::Message>,
+    engine: &mut Proxy,
+) {
     let mut replies: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
     drain(watched, frames, |frames| match frames {
         [peer, empty, payload] if empty.is_empty() => {
-            if let Some(reply) = engine.command(payload) {
+            if let Some(reply) = engine.command(now, payload) {
                 replies.push((peer.to_vec(), reply));
             }
         }

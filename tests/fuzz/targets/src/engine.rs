@@ -216,7 +216,11 @@ impl World {
     fn end(&mut self) {
         self.worker.end_turn(self.now, &mut self.sockets);
         while let Some(output) = self.worker.poll_output() {
-            let (Output::First { packet, .. } | Output::To { packet, .. }) = output;
+            let packet = match output {
+                Output::First { packet, .. } | Output::To { packet, .. } => packet,
+                // No connection of this target is of req mode.
+                Output::Req { .. } => unreachable!("req mode without a req listener"),
+            };
             for bytes in zhttp::split(&packet) {
                 let packet = Packet::parse(bytes).expect("what is sent can be read");
                 for id in packet.ids.iter() {

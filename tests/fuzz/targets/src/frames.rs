@@ -71,6 +71,10 @@ fn rewrite(packet: &Packet<'_>) {
     let ids: Vec<Id<'_>> = packet.ids.iter().collect();
     assert_eq!(ids.len(), packet.ids.len());
     assert!(ids.len() <= ::zhttp::MAX_IDS);
+    if ids.is_empty() {
+        // Req mode only, where nothing is written this way.
+        return;
+    }
     let head = Head { from: packet.from, ids: &ids, ext: packet.ext };
     let mut out = Vec::new();
     write(&mut out, &head, |f| {

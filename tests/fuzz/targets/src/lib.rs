@@ -4,6 +4,7 @@
 
 mod chunked;
 mod engine;
+mod frame;
 mod frames;
 mod head;
 mod input;
@@ -11,6 +12,7 @@ mod net;
 
 pub use chunked::chunked;
 pub use engine::engine;
+pub use frame::{deflate, websocket};
 pub use frames::{tnetstring, zhttp};
 pub use head::head;
 
@@ -23,5 +25,7 @@ pub const TARGETS: &[Target] = &[
     ("chunked", chunked),
     ("tnetstring", tnetstring),
     ("zhttp", zhttp),
+    ("websocket", websocket),
+    ("deflate", deflate),
     ("engine", engine),
 ];

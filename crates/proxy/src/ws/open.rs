@@ -1,0 +1,147 @@
+//! The handshake: the targets are asked in turn, and the client is answered only after a backend
+//! has (spec/proxy.md §11.1).
+
+use evloop::arena::Key;
+use routes::Destination;
+use zhttp::{HeaderBuf, Headers, Kind as PacketKind};
+
+use super::control::Control;
+use super::filter::{Filter, grip_prefix};
+use super::{Back, test_target};
+use crate::backend::ORIGIN_ERROR;
+use crate::response::is_removed;
+use crate::session::Stage;
+use crate::{Proxy, log_line};
+
+/// Credits for the client's messages at the start, bytes (spec/zhttp.md §6).
+pub(crate) const CLIENT_CREDITS: u32 = 200_000;
+
+const EXTENSIONS: &str = "sec-websocket-extensions";
+
+impl Proxy {
+    /// Asks the present target of a WebSocket.
+    pub(crate) fn start_ws_target(&mut self, key: Key) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let Some(entry) = session.entry.clone() else { return };
+        let Some(target) = entry.route.targets.get(session.target) else { return };
+        match &target.destination {
+            Destination::Test => self.open_test(key),
+            Destination::Host(..) if target.over_http => self.open_over_http(key, target.one_event),
+            Destination::Host(..) => self.open_socket(key),
+            Destination::ZhttpReq(_) if !target.over_http => {
+                let debug = "WebSockets cannot be used with zhttpreq target";
+                self.answer_error(key, 502, ORIGIN_ERROR, debug);
+            }
+            _ => {
+                log::warn!(
+                    "target {}: WebSockets to it are not supported by this version, trying the next",
+                    target.destination
+                );
+                session.target += 1;
+                self.start_target(key);
+            }
+        }
+    }
+
+    fn open_test(&mut self, key: Key) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let (Some(ws), Some(place)) = (&mut session.ws, &session.place) else { return };
+        let Some(entry) = &session.entry else { return };
+        let target = crate::backend::shorten(&place.target, &entry.route.path_beg);
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        if path != "/ws" {
+            let text = "no such test resource\n";
+            let mut headers = HeaderBuf::new();
+            headers.push("Content-Type", b"text/plain");
+            let headers = headers.as_headers();
+            return self.refuse_websocket(key, 404, "Not Found", headers, text.as_bytes());
+        }
+        ws.back = Back::Test;
+        let offered = session.headers.as_headers();
+        let grip = offered.get(EXTENSIONS).is_some_and(|value| grip_prefix(value).is_some());
+        let messages = if grip { test_target::subscriptions(query) } else { Vec::new() };
+        let mut headers = HeaderBuf::new();
+        if grip {
+            headers.push("Sec-WebSocket-Extensions", b"grip");
+        }
+        self.ws_accepted(key, "Switching Protocols", headers.as_headers());
+        for message in messages {
+            self.from_back(key, super::Kind::Text, message.as_bytes(), false);
+        }
+    }
+
+    /// The backend accepted with these headers.
+    pub(crate) fn ws_accepted(&mut self, key: Key, reason: &str, headers: Headers<'_>) {
+        let now = self.now;
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let (Some(ws), Some(entry)) = (&mut session.ws, &session.entry) else { return };
+        let passing = session.trusted || !entry.route.grip;
+        let extension = headers.get(EXTENSIONS);
+        let prefix = extension.and_then(grip_prefix);
+        let subscribes = entry.route.targets.get(session.target);
+        let subscribes = subscribes.is_some_and(|target| !target.subscribe.is_empty());
+        if let Some(prefix) = prefix.as_ref().filter(|_| !passing) {
+            ws.filter = Some(Filter::new(prefix));
+        }
+        if prefix.is_some() || subscribes {
+            ws.control = Some(Box::new(Control::default()));
+        }
+        ws.open = true;
+        ws.active_ms = now;
+        session.stage = Stage::WebSocket;
+        session.out.code = 101;
+        let controlled = ws.control.is_some();
+        let mut passed = HeaderBuf::new();
+        let kept = headers.iter().filter(|(name, _)| {
+            !(is_removed(name)
+                || name.eq_ignore_ascii_case(EXTENSIONS)
+                || name.eq_ignore_ascii_case("content-length"))
+        });
+        kept.for_each(|(name, value)| passed.push(name, value));
+        if let Some(extension) = extension.filter(|_| passing && prefix.is_some()) {
+            passed.push("Sec-WebSocket-Extensions", extension);
+        }
+        if controlled {
+            self.say_here(key);
+        }
+        self.send(key, |fields| {
+            fields.status(101, reason).header_list(passed.as_headers()).credits(CLIENT_CREDITS);
+        });
+        if let Some(session) = self.sessions.get(key) {
+            log_line::write(&self.settings, session, log_line::Outcome::Code(101, 0));
+        }
+        self.forget_handshake(key);
+        self.dirty.push(key);
+    }
+
+    /// An open WebSocket keeps of its handshake only what it needs.
+    fn forget_handshake(&mut self, key: Key) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        session.packet = Box::default();
+        let again = session.ws.as_mut().is_some_and(|ws| ws.over_http().is_some());
+        if !again {
+            session.headers = HeaderBuf::new();
+            session.place = None;
+        }
+    }
+
+    /// Refuses a WebSocket's handshake with a whole response.
+    pub(crate) fn refuse_websocket(
+        &mut self,
+        key: Key,
+        code: u16,
+        reason: &str,
+        headers: Headers<'_>,
+        body: &[u8],
+    ) {
+        self.send(key, |fields| {
+            fields.kind(PacketKind::Error).condition("rejected").status(code, reason);
+            fields.header_list(headers).body(body);
+        });
+        if let Some(session) = self.sessions.get_mut(key) {
+            session.out.code = code;
+            session.out.sent_bytes = body.len() as u64;
+        }
+        self.finish(key);
+    }
+}

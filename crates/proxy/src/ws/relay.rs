@@ -1,0 +1,183 @@
+//! Messages between a WebSocket's client and its backend (spec/proxy.md §11.2).
+
+use evloop::arena::Key;
+use zhttp::{Kind as PacketKind, Packet};
+
+use super::filter::Verdict;
+use super::outgoing::{Frame, Piece, WAITING_MAX};
+use super::session::{End, event_kind};
+use super::{Back, Kind};
+use crate::Proxy;
+use crate::answer::PACKET_BODY_MAX;
+
+/// Credits for messages go back in steps of this size, bytes.
+const CREDIT_STEP: u32 = 32 * 1024;
+
+/// One stats activity for every so many milliseconds in which data passed.
+const ACTIVITY_MS: u64 = 60_000;
+
+impl Proxy {
+    /// A packet of the client of a WebSocket; sequence and credits are done.
+    pub(crate) fn ws_packet(&mut self, key: Key, packet: &Packet<'_>) {
+        let open = self.sessions.get(key).and_then(|session| session.ws.as_ref());
+        if !open.is_some_and(|ws| ws.open && !ws.client_closed) {
+            return;
+        }
+        match packet.kind {
+            // A packet that only grants credits has no content.
+            PacketKind::Data => {
+                self.from_client(key, Kind::of(packet.content_type), packet.body, packet.more);
+            }
+            PacketKind::Ping => self.from_client(key, Kind::Ping, packet.body, false),
+            PacketKind::Pong => self.from_client(key, Kind::Pong, packet.body, false),
+            PacketKind::Close => self.client_closed(key, packet.code, packet.body),
+            _ => {}
+        }
+    }
+
+    /// A message of the client, or a piece of one, or a control frame.
+    pub(crate) fn from_client(&mut self, key: Key, kind: Kind, data: &[u8], more: bool) {
+        self.count_activity(key);
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let Some(ws) = &mut session.ws else { return };
+        let size = data.len() as u32;
+        session.counters.client_content_bytes_received += u64::from(size);
+        session.counters.client_messages_received += u64::from(!more && kind.is_message());
+        session.owed_credits = session.owed_credits.saturating_add(size);
+        if ws.detached {
+            return self.return_ws_credits(key, 0);
+        }
+        session.counters.server_content_bytes_sent += u64::from(size);
+        session.counters.server_messages_sent += u64::from(!more && kind.is_message());
+        match &mut ws.back {
+            Back::None => self.return_ws_credits(key, 0),
+            Back::Test => self.echo(key, kind, data, more),
+            Back::Socket => self.to_socket(key, kind, data, more),
+            Back::OverHttp(over_http) => match over_http.link.push(event_kind(kind), data, more) {
+                Ok(()) => self.ask(key),
+                Err(why) => {
+                    log::warn!("{}: {why}, ending the connection", ws.cid);
+                    self.ws_abandon(key, true);
+                }
+            },
+        }
+    }
+
+    /// The test backend sends back what it gets, marked if the extension is on.
+    fn echo(&mut self, key: Key, kind: Kind, data: &[u8], more: bool) {
+        let ws = self.sessions.get(key).and_then(|session| session.ws.as_ref());
+        let Some(ws) = ws else { return };
+        let starts =
+            kind.is_message() && !ws.filter.as_ref().is_some_and(|f| f.is_within_message());
+        let marked = ws.filter.is_some() && starts;
+        let data = if marked { [b"m:", data].concat() } else { data.to_vec() };
+        self.from_back(key, kind, &data, more);
+        self.return_ws_credits(key, 0);
+    }
+
+    /// Returns credits for what the backend has; `left` bytes have not left yet.
+    pub(crate) fn return_ws_credits(&mut self, key: Key, left: usize) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let gone = session.owed_credits.saturating_sub(left.try_into().unwrap_or(u32::MAX));
+        let closed = session.ws.as_ref().is_none_or(|ws| ws.client_closed);
+        if gone >= CREDIT_STEP && !closed {
+            session.owed_credits -= gone;
+            self.send_credit(key, gone);
+        }
+    }
+
+    /// A message of the backend, or a piece of one, or a control frame.
+    pub(crate) fn from_back(&mut self, key: Key, kind: Kind, data: &[u8], more: bool) {
+        self.count_activity(key);
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let Some(ws) = &mut session.ws else { return };
+        session.counters.server_content_bytes_received += data.len() as u64;
+        session.counters.server_messages_received += u64::from(!more && kind.is_message());
+        if ws.detached || ws.close_out != End::No {
+            return;
+        }
+        let verdict = match &mut ws.filter {
+            Some(filter) if kind.is_message() => filter.push(kind, data, more),
+            _ => Verdict::Forward(data.to_vec()),
+        };
+        match verdict {
+            Verdict::Nothing => {}
+            Verdict::Dropped => {
+                self.drops.no_prefix += 1;
+                log::debug!("{}: a message without prefix was dropped", ws.cid);
+            }
+            Verdict::Control(message) => self.say_grip(key, message),
+            Verdict::Forward(data) => {
+                ws.out.push(Frame { more, ..Frame::new(kind, data) });
+                self.dirty.push(key);
+            }
+        }
+    }
+
+    /// A message of the handler for one client.
+    pub(crate) fn from_handler(&mut self, key: Key, frame: Frame, queue: bool) {
+        self.count_activity(key);
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let Some(ws) = &mut session.ws else { return };
+        let taken = ws.open
+            && ws.close_out == End::No
+            && (queue || ws.out.waiting() + frame.data.len() <= WAITING_MAX)
+            && !(ws.out.is_full() && !queue);
+        if taken {
+            ws.out.push_own(frame);
+            return self.dirty.push(key);
+        }
+        match ws.open && ws.close_out == End::No {
+            true => self.drops.ws_full += 1,
+            false => self.drops.ws_closed += 1,
+        }
+        if let Some(id) = frame.ack {
+            self.say_ack(key, &id);
+        }
+    }
+
+    /// Sends what may be sent.
+    pub(crate) fn flush_ws(&mut self, key: Key) {
+        let now = self.now;
+        while let Some(session) = self.sessions.get_mut(key) {
+            let Some(ws) = session.ws.as_mut().filter(|ws| ws.open) else { return };
+            let Some(piece) = ws.out.pop(session.credits as usize, PACKET_BODY_MAX) else { break };
+            ws.sent(now);
+            session.credits -= piece.data.len() as u32;
+            session.counters.client_content_bytes_sent += piece.data.len() as u64;
+            session.counters.client_messages_sent +=
+                u64::from(!piece.more && piece.kind.is_message());
+            self.send_ws_piece(key, &piece);
+            if let Some(id) = piece.ack {
+                self.say_ack(key, &id);
+            }
+        }
+        self.flush_close(key);
+        self.extend_window(key);
+        self.ask(key);
+    }
+
+    fn send_ws_piece(&mut self, key: Key, piece: &Piece) {
+        self.send(key, |fields| {
+            match piece.kind {
+                Kind::Text => fields.content_type("text"),
+                Kind::Binary => fields.content_type("binary"),
+                Kind::Ping => fields.kind(PacketKind::Ping),
+                Kind::Pong => fields.kind(PacketKind::Pong),
+            };
+            fields.body(&piece.data).flag("more", piece.more);
+        });
+    }
+
+    /// One activity for each minute in which data passed.
+    pub(crate) fn count_activity(&mut self, key: Key) {
+        let now = self.now;
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let Some(ws) = session.ws.as_mut().filter(|ws| ws.open) else { return };
+        if now.saturating_sub(ws.active_ms) >= ACTIVITY_MS {
+            ws.active_ms = now;
+            let route = Self::stats_route(session);
+            self.sums.add_activity(now, &route);
+        }
+    }
+}

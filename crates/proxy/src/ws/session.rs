@@ -1,0 +1,182 @@
+//! The state of one WebSocket beside its client session.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use zhttp::HeaderBuf;
+
+use super::filter::Filter;
+use super::outgoing::Outgoing;
+use super::{Cid, Kind};
+
+/// The backend's side.
+#[derive(Debug)]
+pub(crate) enum Back {
+    /// None yet, or none any more.
+    None,
+    /// The built-in test backend.
+    Test,
+    /// A WebSocket of the outgoing client.
+    Socket,
+    /// A conversation of requests.
+    OverHttp(Box<OverHttp>),
+}
+
+/// A conversation, and the response that is coming in.
+#[derive(Debug)]
+pub(crate) struct OverHttp {
+    pub link: wsoverhttp::Link,
+    pub response: Option<Response>,
+    /// The request under way tells the backend of an abnormal end; nothing is done afterwards.
+    pub disconnecting: bool,
+}
+
+/// A response as far as it is there.
+#[derive(Debug)]
+pub(crate) struct Response {
+    pub code: u16,
+    pub reason: String,
+    pub headers: HeaderBuf,
+    pub body: Vec<u8>,
+}
+
+/// How far one direction is with its end.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Open.
+    #[default]
+    No,
+    /// A close waits behind messages: code and reason.
+    Waiting(Option<u16>, Vec<u8>),
+    /// The close is through.
+    Done,
+}
+
+/// The handler's side (spec/internal-rpc.md §6).
+#[derive(Debug, Default)]
+pub(crate) struct Control {
+    /// The handler's instance id, once it has spoken.
+    pub peer: Option<Arc<[u8]>>,
+    /// What waits until then.
+    pub waiting: Vec<Say>,
+    pub next_request: u32,
+    /// Requests that are not acknowledged, and until when they must be.
+    pub pending: VecDeque<(u32, u64)>,
+}
+
+/// An item for the handler.
+#[derive(Debug)]
+pub(crate) enum Say {
+    Grip(u32, Vec<u8>),
+    Subscribe(u32, String),
+    NeedKeepAlive,
+    Ack(Box<[u8]>),
+}
+
+/// The keep-alive timer that the handler has set.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct KeepAlive {
+    pub interval_ms: u64,
+    pub due_ms: u64,
+    /// Every frame to the client starts it anew.
+    pub idle: bool,
+}
+
+/// The WebSocket.
+#[derive(Debug)]
+pub(crate) struct Ws {
+    pub cid: Cid,
+    /// The client was answered with 101.
+    pub open: bool,
+    pub back: Back,
+    pub out: Outgoing,
+    pub filter: Option<Filter>,
+    pub control: Option<Box<Control>>,
+    /// The client's close came.
+    pub client_closed: bool,
+    /// Our close to the client.
+    pub close_out: End,
+    /// The backend's close came.
+    pub back_closed: bool,
+    /// The backend was told of a close.
+    pub back_told: bool,
+    /// The handler let the backend go: what the client sends is read and thrown away.
+    pub detached: bool,
+    /// Bytes of the backend's messages for which its window was not extended yet.
+    pub owed_window: usize,
+    pub keep_alive: Option<KeepAlive>,
+    /// By when the other side must have answered a close.
+    pub close_by_ms: Option<u64>,
+    /// The earliest entry in the wheel.
+    pub timer_ms: Option<u64>,
+    /// When data was last counted as activity.
+    pub active_ms: u64,
+    /// The client's address, for stats.
+    pub address: Box<str>,
+}
+
+impl Ws {
+    /// A WebSocket whose handshake has come.
+    pub fn new(cid: Cid, address: &str) -> Self {
+        Self {
+            cid,
+            open: false,
+            back: Back::None,
+            out: Outgoing::default(),
+            filter: None,
+            control: None,
+            client_closed: false,
+            close_out: End::No,
+            back_closed: false,
+            back_told: false,
+            detached: false,
+            owed_window: 0,
+            keep_alive: None,
+            close_by_ms: None,
+            timer_ms: None,
+            active_ms: 0,
+            address: address.into(),
+        }
+    }
+
+    /// The conversation, if the backend is asked by requests.
+    pub fn over_http(&mut self) -> Option<&mut OverHttp> {
+        match &mut self.back {
+            Back::OverHttp(over_http) => Some(over_http),
+            _ => None,
+        }
+    }
+
+    /// Whether a message of the handler can leave now, past nothing that waits.
+    pub fn is_clear(&self) -> bool {
+        self.open && self.out.is_idle() && self.close_out == End::No
+    }
+
+    /// Notes that a frame leaves for the client.
+    pub fn sent(&mut self, now: u64) {
+        if let Some(keep_alive) = self.keep_alive.as_mut().filter(|keep_alive| keep_alive.idle) {
+            keep_alive.due_ms = now + keep_alive.interval_ms;
+        }
+    }
+}
+
+/// The kind of a WebSocket-over-HTTP event.
+pub(crate) fn event_kind(kind: Kind) -> wsoverhttp::Kind {
+    match kind {
+        Kind::Text => wsoverhttp::Kind::Text,
+        Kind::Binary => wsoverhttp::Kind::Binary,
+        Kind::Ping => wsoverhttp::Kind::Ping,
+        Kind::Pong => wsoverhttp::Kind::Pong,
+    }
+}
+
+/// The kind of a frame; nothing for events that are no frames.
+pub(crate) fn frame_kind(kind: wsoverhttp::Kind) -> Option<Kind> {
+    match kind {
+        wsoverhttp::Kind::Text => Some(Kind::Text),
+        wsoverhttp::Kind::Binary => Some(Kind::Binary),
+        wsoverhttp::Kind::Ping => Some(Kind::Ping),
+        wsoverhttp::Kind::Pong => Some(Kind::Pong),
+        _ => None,
+    }
+}

@@ -1,0 +1,90 @@
+//! Deadlines of WebSockets. Each has one entry in the wheel at most, but for deadlines that came
+//! nearer.
+
+use evloop::arena::Key;
+
+use super::session::{End, Ws};
+use crate::Proxy;
+use crate::session::Stage;
+
+impl Ws {
+    /// The next time at which something is due.
+    fn deadline(&self) -> Option<u64> {
+        let link = match &self.back {
+            super::Back::OverHttp(over_http) => over_http.link.next_deadline(),
+            _ => None,
+        };
+        let control = self.control.as_ref().and_then(|control| control.pending.front());
+        [
+            link,
+            control.map(|(_, due)| *due),
+            self.keep_alive.map(|keep_alive| keep_alive.due_ms),
+            self.close_by_ms,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+}
+
+impl Proxy {
+    /// Sees that the session is looked at when something is due.
+    pub(crate) fn schedule_ws(&mut self, key: Key) {
+        let ws = self.sessions.get_mut(key).and_then(|session| session.ws.as_mut());
+        let Some(ws) = ws else { return };
+        let Some(due) = ws.deadline() else { return };
+        if ws.timer_ms.is_none_or(|earlier| due < earlier) {
+            ws.timer_ms = Some(due);
+            self.timers.ws.schedule(due, key);
+        }
+    }
+
+    /// Does what is due for all WebSockets.
+    pub(crate) fn ws_timeout(&mut self) {
+        while let Some(keys) = self.timers.ws.expired(self.now) {
+            keys.iter().for_each(|&key| self.one_ws_timeout(key));
+            self.timers.ws.recycle(keys);
+        }
+    }
+
+    fn one_ws_timeout(&mut self, key: Key) {
+        let now = self.now;
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let parting = session.stage == Stage::Parting;
+        let Some(ws) = &mut session.ws else { return };
+        ws.timer_ms = None;
+        let cid = ws.cid;
+        if ws.close_by_ms.is_some_and(|due| due <= now) {
+            ws.close_by_ms = None;
+            return self.close_is_late(key, parting);
+        }
+        let control = ws.control.as_ref().and_then(|control| control.pending.front());
+        if control.is_some_and(|(_, due)| *due <= now) {
+            log::warn!("{cid}: the handler does not answer, ending the connection");
+            self.drops.unanswered += 1;
+            return self.ws_abandon(key, true);
+        }
+        let keep_alive = ws.keep_alive.as_mut().filter(|keep_alive| keep_alive.due_ms <= now);
+        if let Some(keep_alive) = keep_alive {
+            keep_alive.due_ms = now + keep_alive.interval_ms;
+            self.say_need_keep_alive(key);
+        }
+        self.ask(key);
+        self.schedule_ws(key);
+    }
+
+    /// A close was not answered in time.
+    fn close_is_late(&mut self, key: Key, parting: bool) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let Some(ws) = &mut session.ws else { return };
+        if parting {
+            log::debug!("{}: the backend does not come to an end", ws.cid);
+            return drop(self.remove(key));
+        }
+        match ws.client_closed && ws.close_out == End::No {
+            // The backend does not answer the client's close: the proxy does.
+            true => self.close_client(key, None, b""),
+            false => self.ws_abandon(key, true),
+        }
+    }
+}
