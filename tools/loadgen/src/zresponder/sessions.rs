@@ -256,13 +256,7 @@ impl Session {
     }
 
     /// Takes a later packet; whether the session goes on.
-    fn step(
-        &mut self,
-        me: &[u8],
-        packet: &Packet<'_>,
-        zeros: &[u8],
-        out: &mut Vec<Out>,
-    ) -> bool {
+    fn step(&mut self, me: &[u8], packet: &Packet<'_>, zeros: &[u8], out: &mut Vec<Out>) -> bool {
         self.credits = self.credits.saturating_add(packet.credits);
         match packet.kind {
             Kind::Cancel | Kind::Error => return false,
