@@ -29,7 +29,8 @@ class Browser:
                                           'about:blank'], stdin=subprocess.DEVNULL, stdout=out,
                                          stderr=subprocess.STDOUT, start_new_session=True)
         self.ids = itertools.count(1)
-        self.socket = connect(self.address(), max_size=None, compression=None, proxy=None)
+        self.manager = connect(self.address(), max_size=None, compression=None, proxy=None)
+        self.socket = self.manager.__enter__()
         page = self.ask('Target.createTarget', url='about:blank')['targetId']
         self.session = self.ask('Target.attachToTarget', targetId=page, flatten=True)['sessionId']
 
@@ -72,7 +73,7 @@ class Browser:
         return result['result'].get('value')
 
     def close(self):
-        self.socket.close()
+        self.manager.__exit__(None, None, None)
         self.proc.terminate()
         try:
             self.proc.wait(10)

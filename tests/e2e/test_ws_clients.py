@@ -101,6 +101,7 @@ def test_backend_closes(srv):
 def test_refused(srv):
     ep = srv.origin.endpoint(H.R('not you', 403))
     with pytest.raises(InvalidStatus) as e:
-        connect('ws://127.0.0.1:%d%s' % (srv.http_port, ep.path), proxy=None)
+        with connect('ws://127.0.0.1:%d%s' % (srv.http_port, ep.path), proxy=None):
+            pass
     assert e.value.response.status_code == 403
     assert e.value.response.body == b'not you'
