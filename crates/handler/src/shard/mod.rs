@@ -81,6 +81,10 @@ pub struct Drops {
     pub gone_links: u64,
 }
 
+/// Room for messages that is kept from one turn to the next; a crowd that comes or leaves needs
+/// far more, and it goes back.
+pub(crate) const KEPT_MESSAGES: usize = 256;
+
 /// What the sessions of one route counted.
 #[derive(Debug)]
 struct RouteState {
@@ -228,6 +232,7 @@ impl Shard {
             self.to_hub.push(ToHub::Sums(state.route.clone(), sums));
         }
         messages.extend(self.to_hub.drain(..));
+        self.to_hub.shrink_to(KEPT_MESSAGES);
     }
 
     /// Whether the hub is to know something.
@@ -240,6 +245,7 @@ impl Shard {
         self.peers.flush(&mut self.out);
         self.proxies.flush(&mut self.out);
         outputs.extend(self.out.drain(..));
+        self.out.shrink_to(KEPT_MESSAGES);
     }
 
     /// Whether something is to be sent.
