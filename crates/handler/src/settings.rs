@@ -21,6 +21,8 @@ pub struct Settings {
     pub message_wait_ms: u64,
     /// Deliveries a second, and how many may wait, where that is limited.
     pub limits: Option<Arc<Limits>>,
+    /// Over how long the sessions end when the process stops, milliseconds.
+    pub drain_ms: u64,
     /// A client that takes too little is ended instead of losing items.
     pub close_slow: bool,
     /// Bytes of a block; 0 counts no blocks.
@@ -57,6 +59,7 @@ impl Default for Settings {
             id_cache_ttl_ms: 0,
             message_wait_ms: 5_000,
             limits: None,
+            drain_ms: 0,
             close_slow: false,
             message_block_size: 0,
             update_on_first_subscription: true,

@@ -521,3 +521,30 @@ fn a_slow_client_is_ended_where_the_operator_wants_it() {
     assert_eq!((drops.queue_full, drops.slow_closed, b.handler.sessions()), (1, 1, 0));
     assert_eq!(b.packets().last().unwrap().kind, Kind::Cancel);
 }
+
+#[test]
+fn a_stop_ends_everybody_in_order_and_in_parts() {
+    let mut b = Bench::new();
+    for n in 0..20 {
+        b.accept(hold("stream").session(&format!("s{n}")));
+    }
+    b.accept(hold("response").session("r").body("nothing new"));
+    b.accept(hold("stream").session("stuck").credits(0).body("never sent"));
+    b.here("w");
+    b.packets();
+    b.handler.begin_stop();
+    b.accept(hold("stream").session("late"));
+    assert_eq!(b.replies().last().unwrap(), "service-unavailable: ");
+    b.handler.end_part(b.now, 2);
+    b.settle();
+    let ended = b.packets();
+    assert!(ended.iter().all(|p| p.kind == Kind::Data && !p.more));
+    assert_eq!(b.handler.sessions(), 11);
+    b.handler.end_part(b.now, 1);
+    b.settle();
+    let got = b.packets();
+    assert!(got.iter().any(|p| p.ids[0].0 == "r" && p.body == "nothing new" && !p.more));
+    assert!(got.iter().any(|p| p.ids[0].0 == "stuck" && p.kind == Kind::Cancel));
+    assert_eq!(b.items(), ["w close 1001"]);
+    assert_eq!((b.handler.sessions(), b.handler.sockets()), (0, 0));
+}

@@ -129,6 +129,7 @@ fn settings(file: &File) -> Settings {
             file.int("handler", "message_rate", -1),
             file.int("handler", "message_hwm", -1),
         ),
+        drain_ms: number("handler", "drain_time", 0) * 1000,
         close_slow: file.bool("handler", "close_slow_clients", false),
         message_block_size: number("handler", "message_block_size", 0),
         update_on_first_subscription: file.bool("handler", "update_on_first_subscription", true),

@@ -59,6 +59,9 @@ impl Shard {
             }
         };
         match request.method {
+            accept::METHOD if self.stopping => {
+                self.refuse(envelope, &request, "service-unavailable", None);
+            }
             accept::METHOD => self.accept(now, envelope, &request),
             inspect::METHOD => self.inspect(envelope, &request),
             "conn-max" => {

@@ -21,6 +21,7 @@ mod retry;
 mod session;
 mod socket;
 mod special;
+mod stop;
 mod subscribe;
 mod timers;
 
@@ -80,6 +81,10 @@ pub struct Drops {
     pub gone_links: u64,
 }
 
+/// Room for messages that is kept from one turn to the next; a crowd that comes or leaves needs
+/// far more, and it goes back.
+pub(crate) const KEPT_MESSAGES: usize = 256;
+
 /// What the sessions of one route counted.
 #[derive(Debug)]
 struct RouteState {
@@ -126,6 +131,7 @@ pub struct Shard {
     listening: bool,
     random: u64,
     retry_seq: u32,
+    stopping: bool,
     drops: Drops,
     group: group::Group,
 }
@@ -168,10 +174,16 @@ impl Shard {
             listening: false,
             random: random | 1,
             retry_seq: 0,
+            stopping: false,
             drops: Drops::default(),
             group: group::Group::default(),
             settings,
         }
+    }
+
+    /// What it was made with.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// Sessions held.
@@ -220,6 +232,7 @@ impl Shard {
             self.to_hub.push(ToHub::Sums(state.route.clone(), sums));
         }
         messages.extend(self.to_hub.drain(..));
+        self.to_hub.shrink_to(KEPT_MESSAGES);
     }
 
     /// Whether the hub is to know something.
@@ -232,6 +245,7 @@ impl Shard {
         self.peers.flush(&mut self.out);
         self.proxies.flush(&mut self.out);
         outputs.extend(self.out.drain(..));
+        self.out.shrink_to(KEPT_MESSAGES);
     }
 
     /// Whether something is to be sent.
