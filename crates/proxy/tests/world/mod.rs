@@ -14,7 +14,7 @@ use zrpc::accept::Reply;
 
 pub const CM: &[u8] = b"connmgr";
 
-/// Session, handler (none for a first packet) and packet.
+/// A packet for a ZHTTP worker: request, worker, bytes.
 pub type ToWorker = (Key, Option<Arc<[u8]>>, Vec<u8>);
 
 /// An engine with what it gave out, sorted.
