@@ -5,7 +5,7 @@ use zhttp::{Kind, Packet};
 
 use crate::Net;
 use crate::answer::Answer;
-use crate::conn::{BODY, Conn, LOST, REQ, State, UNTAKEN};
+use crate::conn::{BODY, Conn, LOST, REQ, STARTED, State, UNREAD, UNTAKEN, WS};
 use crate::peers::PeerId;
 use crate::response::SharedBody;
 use crate::session::Session;
@@ -92,6 +92,7 @@ impl Worker {
             }
             conn.in_seq = seq.wrapping_add(1);
         }
+        let counter = conn.counter;
         self.counters.deliveries += 1;
         conn.session_at = expiry;
         conn.out_credits = conn.out_credits.saturating_add(packet.credits);
@@ -101,30 +102,36 @@ impl Worker {
             self.push_lost = false;
         }
         let (gone, has_body) = (conn.state == State::Gone, conn.has(BODY));
+        let may_go_on = packet.credits > 0 || conn.peer != peer || conn.has(UNREAD);
+        let has_frames = conn.has(WS) && (may_go_on || conn.inbuf.is_some());
         if conn.peer != peer {
             self.set_peer(slot, peer);
         }
+        let kind = packet.kind.name().unwrap_or("(data)");
+        log::debug!("server-conn {}: handle packet: {kind}", self.session(slot, counter));
         if gone {
             return self.bury(slot, packet);
         }
         self.act(slot, packet, body);
         if has_body {
             self.pump_body(net, slot);
+        } else if has_frames {
+            self.pump_ws(net, slot);
         }
         self.grant(slot);
     }
 
     fn act(&mut self, slot: u32, packet: &Packet<'_>, body: &mut SharedBody) {
+        if let Some(conn) = self.conns.at(slot).filter(|conn| conn.has(WS)) {
+            return match conn.has(STARTED) {
+                true => self.ws_packet(slot, packet, body),
+                false => self.answer_handshake(slot, packet),
+            };
+        }
         match packet.kind {
             Kind::Data => self.data(slot, packet, body),
             Kind::Credit | Kind::KeepAlive => {}
-            Kind::HandoffStart => {
-                self.send(slot, |f, _| {
-                    f.kind(Kind::HandoffProceed);
-                });
-                // Whoever sends the next packet is the owner.
-                self.set_peer(slot, PeerId::NONE);
-            }
+            Kind::HandoffStart => self.hand_off(slot),
             Kind::Cancel | Kind::Error => {
                 self.counters.peer_cancels += 1;
                 self.answer(slot, &Answer::FAILED);
@@ -136,11 +143,19 @@ impl Worker {
         }
     }
 
+    /// Agrees to another owner: whoever sends the next packet.
+    pub(crate) fn hand_off(&mut self, slot: u32) {
+        self.send(slot, |f, _| {
+            f.kind(Kind::HandoffProceed);
+        });
+        self.set_peer(slot, PeerId::NONE);
+    }
+
     /// The owner of a session whose client left has made itself known.
     fn bury(&mut self, slot: u32, packet: &Packet<'_>) {
         let over = match packet.kind {
             Kind::Cancel | Kind::Error => true,
-            Kind::Data => !packet.more,
+            Kind::Data => !packet.more && !self.conns.at(slot).is_some_and(|conn| conn.has(WS)),
             _ => false,
         };
         if !over {
@@ -152,7 +167,7 @@ impl Worker {
     fn bad_seq(&mut self, net: &mut impl Net, slot: u32, got: u32) {
         self.counters.bad_seq += 1;
         let Some(conn) = self.conns.at(slot) else { return };
-        let name = self.name(self.session(slot, conn.counter));
+        let name = self.session(slot, conn.counter);
         log::warn!("server-conn {name}: bad seq (expected {}, got {got}), skipping", conn.in_seq);
         if conn.state == State::Gone {
             return self.close(net, slot);

@@ -8,7 +8,7 @@ use grip::Item;
 use crate::hub::Hub;
 use crate::message::{Envelope, Output, ToHub};
 use crate::settings::Settings;
-use crate::shard::Shard;
+use crate::shard::{KEPT_MESSAGES, Shard};
 
 /// The handler without its sockets.
 ///
@@ -227,7 +227,11 @@ impl Handler {
                 shard.take_output(&mut self.outputs);
             }
         }
-        self.outputs.pop_front()
+        let output = self.outputs.pop_front();
+        if output.is_none() {
+            self.outputs.shrink_to(KEPT_MESSAGES);
+        }
+        output
     }
 
     /// Lets hub and shards talk until nobody has anything to say.
@@ -253,6 +257,7 @@ impl Handler {
                 break;
             }
         }
+        self.news.shrink_to(KEPT_MESSAGES);
         self.hub.take_output(&mut self.outputs);
     }
 }

@@ -7,6 +7,9 @@ use stats::Mode;
 use super::Hub;
 use crate::shard::{Drops, Figures};
 
+/// A cause's name and count.
+type Cause = (&'static str, fn(&Drops) -> u64);
+
 /// Sums since the start.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Totals {
@@ -72,7 +75,7 @@ impl Hub {
     fn dropped(&self, text: &mut Text) {
         let help = "What was thrown away, by cause";
         let mut family = text.family(Kind::Counter, "handler_dropped", help);
-        let causes: [(&str, fn(&Drops) -> u64); 13] = [
+        let causes: [Cause; 13] = [
             ("bad_packet", |d| d.bad_packets),
             ("bad_call", |d| d.bad_calls),
             ("queue_full", |d| d.queue_full),

@@ -7,6 +7,7 @@ mod accept;
 mod answer;
 mod channel;
 mod client;
+mod cross;
 mod deliver;
 mod fetch;
 mod filtering;
@@ -94,6 +95,10 @@ pub struct Figures {
     /// What was thrown away.
     pub drops: Drops,
 }
+
+/// Room for messages that is kept from one turn to the next; a crowd that comes or leaves needs
+/// far more, and it goes back.
+pub(crate) const KEPT_MESSAGES: usize = 256;
 
 /// What the sessions of one route counted.
 #[derive(Debug)]
@@ -253,6 +258,7 @@ impl Shard {
             }
         }
         messages.extend(self.to_hub.drain(..));
+        self.to_hub.shrink_to(KEPT_MESSAGES);
     }
 
     fn figures(&self) -> Figures {
@@ -275,6 +281,7 @@ impl Shard {
         self.peers.flush(&mut self.out);
         self.proxies.flush(&mut self.out);
         outputs.extend(self.out.drain(..));
+        self.out.shrink_to(KEPT_MESSAGES);
     }
 
     /// Whether something is to be sent.
