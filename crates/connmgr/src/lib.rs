@@ -21,6 +21,7 @@ mod reqmode;
 mod request;
 mod response;
 mod session;
+mod survey;
 mod target;
 mod timeouts;
 mod turn;
@@ -31,6 +32,7 @@ pub use config::{Blocks, Config};
 pub use counters::Counters;
 pub use net::Net;
 pub use session::Session;
+pub use survey::{LISTENERS_MAX, Named, Phase, Survey};
 pub use worker::{Client, Output, Worker};
 
 /// Bytes of state per connection (`--sizes`).

@@ -2,8 +2,11 @@
 
 mod between;
 mod certs;
+mod dump;
+mod inspect;
 mod limit;
 pub mod listen;
+mod page;
 mod reqside;
 mod sockets;
 mod tls;
@@ -24,6 +27,7 @@ use mio::{Events, Poll, Waker};
 use crate::options::{Options, Words};
 use crate::{Blocks, Config, Worker};
 use between::Middle;
+use inspect::Inspector;
 use limit::Limits;
 use listen::{ListenSpec, Listener};
 use tlsport::Shared;
@@ -92,7 +96,9 @@ fn run(options: &Options) -> Result<(), String> {
         Some(zmq) => {
             zmq.register(poll.registry(), WAKE).map_err(loop_error)?;
             let blocks = Blocks::new(options.spare_blocks);
-            let start = Start { options, listeners, limits, blocks, poll, waker };
+            let inspector = Inspector::new(blocks.clone());
+            operators(options, &listeners, &inspector)?;
+            let start = Start { options, listeners, limits, blocks, inspector, poll, waker };
             if options.workers == 1 { start.alone(zmq, stops) } else { start.several(zmq, stops) }
         }
     };
@@ -104,6 +110,31 @@ fn loop_error(error: io::Error) -> String {
     format!("failed to set up the event loop: {error}")
 }
 
+/// Starts what operators look at: metrics, the debug socket, the dump at USR1.
+fn operators(
+    options: &Options,
+    listeners: &[(Listener, bool)],
+    inspector: &Arc<Inspector>,
+) -> Result<(), String> {
+    let specs = options.listen.iter().zip(listeners);
+    let names: Vec<String> = specs.map(|(spec, (listener, _))| listener.describe(spec)).collect();
+    if let Some(spec) = &options.prometheus {
+        let (inspector, prefix) = (inspector.clone(), spec.prefix.clone());
+        let page = move || page::page(&prefix, &inspector.ask(), &names);
+        let address = admin::serve_metrics(&spec.address, admin::Rules::CONNMGR, page)
+            .map_err(|e| format!("prometheus listener: failed to bind {}: {e}", spec.address))?;
+        log::info!("metrics on {address}");
+    }
+    if let Some(spec) = &options.debug_socket {
+        let (inspector, lines) = (inspector.clone(), 1000 * usize::from(options.workers) + 1000);
+        admin::serve_debug(&spec.address, lines, move || dump::lines(&inspector.ask()))
+            .map_err(|e| format!("debug socket: failed to bind {}: {e}", spec.address))?;
+    }
+    let inspector = inspector.clone();
+    let dump = move || dump::lines(&inspector.ask()).iter().for_each(|line| log::info!("{line}"));
+    evloop::signals::on_dump(dump).map_err(loop_error)
+}
+
 /// What the threads are made of.
 struct Start<'a> {
     options: &'a Options,
@@ -111,6 +142,7 @@ struct Start<'a> {
     listeners: Vec<(Listener, bool)>,
     limits: Limits,
     blocks: Blocks,
+    inspector: Arc<Inspector>,
     poll: Poll,
     waker: Arc<Waker>,
 }
@@ -120,15 +152,18 @@ impl Start<'_> {
     fn alone(self, zmq: ZmqSide, stops: impl FnMut() -> bool) -> io::Result<()> {
         self.limits.join(&self.waker);
         let worker = Worker::new(self.config(0));
-        let exchange = Direct { zmq, stops };
-        let work = WorkLoop::new(self.poll, worker, self.listeners, self.limits, exchange)?;
+        let inspection = self.inspector.join(self.waker);
+        let exchange = Direct { zmq, stops, inspector: self.inspector, asked: 0 };
+        let limits = self.limits;
+        let work = WorkLoop::new(self.poll, worker, self.listeners, limits, inspection, exchange)?;
         log::info!("started");
         work.run()
     }
 
     /// A thread for each worker, and this one between them and the ZeroMQ sockets.
     fn several(mut self, zmq: ZmqSide, stops: impl FnMut() -> bool) -> io::Result<()> {
-        let mut middle = Middle::new(zmq, self.waker.clone());
+        self.inspector.join_sockets(self.waker.clone());
+        let mut middle = Middle::new(zmq, self.waker.clone(), self.inspector.clone());
         let mut threads = Vec::new();
         for number in 0..self.options.workers {
             let last = number + 1 == self.options.workers;
@@ -163,9 +198,11 @@ impl Start<'_> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
         self.limits.join(&waker);
+        let inspection = self.inspector.join(waker.clone());
         let end = middle.seat(waker).ok_or(io::ErrorKind::NotConnected)?;
         let worker = Worker::new(self.config(number));
-        let work = WorkLoop::new(poll, worker, listeners, self.limits.clone(), end)?;
+        let limits = self.limits.clone();
+        let work = WorkLoop::new(poll, worker, listeners, limits, inspection, end)?;
         std::thread::Builder::new()
             .name(format!("server-worker {number}"))
             .stack_size(512 * 1024)

@@ -46,8 +46,8 @@ pub(crate) struct Left {
 pub(crate) struct Queues {
     /// First packets that nobody could take yet.
     pub(crate) first: usize,
-    /// First packets that were dropped because too many waited.
-    pub(crate) first_dropped: u64,
+    /// Requests of both modes that were dropped because too many waited.
+    pub(crate) dropped: u64,
     /// Requests of req mode that nobody could take yet.
     pub(crate) req: usize,
     /// Processes that do not keep up, so that packets wait for them.
@@ -204,7 +204,7 @@ impl ZmqSide {
     pub(crate) fn queues(&self) -> Queues {
         Queues {
             first: self.waiting.len(),
-            first_dropped: self.waiting.dropped(),
+            dropped: self.waiting.dropped() + self.req.as_ref().map_or(0, ReqSide::dropped),
             req: self.req.as_ref().map_or(0, ReqSide::waiting),
             parked: self.router.parked_peers(),
         }
