@@ -189,9 +189,8 @@ impl<E: Exchange> WorkLoop<E> {
         let now = self.clock.now_ms();
         let accepting = self.listeners.iter().any(|acceptor| self.accepts(acceptor));
         let pause = accepting.then_some(self.no_files_until);
-        let ready =
-            [self.exchange.is_ready(), self.sockets.is_ready(), self.inspection.is_running()];
-        if ready.contains(&true) {
+        let ready = self.exchange.is_ready() || self.sockets.is_ready();
+        if ready || self.inspection.is_running() {
             return Some(Duration::ZERO);
         }
         let deadlines = [self.worker.next_deadline(), self.exchange.next_deadline(now), pause];

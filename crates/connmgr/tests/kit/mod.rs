@@ -8,11 +8,35 @@ use std::io::{self, ErrorKind, IoSlice};
 use connmgr::{Client, Config, Net, Output, Worker};
 use zhttp::{Ext, Fields, Head, Id, Packet};
 
+/// A WebSocket handshake, the last line open.
+pub const HANDSHAKE: &str = "GET /ws HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\n\
+    Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
+/// A client's frame: opcode and payload, with the bits of the first byte as they are given.
+pub fn masked(bits: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![bits];
+    match payload.len() {
+        n @ 0..126 => frame.push(0x80 | n as u8),
+        n => {
+            frame.push(0x80 | 126);
+            frame.extend((n as u16).to_be_bytes());
+        }
+    }
+    frame.extend([1, 2, 3, 4]);
+    frame.extend(payload.iter().zip([1, 2, 3, 4].iter().cycle()).map(|(byte, key)| byte ^ key));
+    frame
+}
+
 /// One virtual socket.
 #[derive(Debug)]
 pub struct Sock {
     pub input: VecDeque<u8>,
     pub eof: bool,
+    /// The connection was reset: nothing more can be read or written.
+    pub reset: bool,
+    /// Bytes that the worker has read.
+    pub taken: usize,
     pub output: Vec<u8>,
     /// Bytes that the client's side still takes.
     pub room: usize,
@@ -39,7 +63,11 @@ impl Net for FakeNet {
         if std::mem::take(&mut sock.is_plain) {
             return Err(ErrorKind::InvalidData.into());
         }
+        if sock.reset {
+            return Err(ErrorKind::ConnectionReset.into());
+        }
         let n = buf.len().min(sock.input.len()).min(sock.record);
+        sock.taken += n;
         if n == 0 {
             return if sock.eof { Ok(0) } else { Err(ErrorKind::WouldBlock.into()) };
         }
@@ -52,6 +80,9 @@ impl Net for FakeNet {
     fn write(&mut self, conn: u32, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         let sock = self.socks.get_mut(&conn).ok_or(ErrorKind::NotConnected)?;
         sock.writes += 1;
+        if sock.reset {
+            return Err(ErrorKind::BrokenPipe.into());
+        }
         let before = sock.room;
         for buf in bufs {
             let n = buf.len().min(sock.room);
@@ -93,6 +124,9 @@ pub struct Sent {
     pub credits: u32,
     pub more: bool,
     pub peer: String,
+    pub code: Option<u16>,
+    pub content_type: String,
+    pub stream: bool,
 }
 
 /// The worker, its sockets and the time.
@@ -132,6 +166,8 @@ impl Bench {
         let sock = Sock {
             input: VecDeque::new(),
             eof: false,
+            reset: false,
+            taken: 0,
             output: Vec::new(),
             room: usize::MAX,
             writes: 0,
@@ -159,6 +195,34 @@ impl Bench {
             self.worker.readable(self.now, &mut self.net, conn, true);
         }
         self.end();
+    }
+
+    /// The connection is reset by the client or on the way.
+    pub fn reset(&mut self, conn: u32) {
+        if let Some(sock) = self.net.socks.get_mut(&conn) {
+            sock.reset = true;
+            self.worker.readable(self.now, &mut self.net, conn, true);
+        }
+        self.end();
+    }
+
+    /// Bytes that the worker has read from the client.
+    pub fn taken(&self, conn: u32) -> usize {
+        self.net.socks[&conn].taken
+    }
+
+    /// The client takes nothing from now on.
+    pub fn block(&mut self, conn: u32) {
+        if let Some(sock) = self.net.socks.get_mut(&conn) {
+            sock.room = 0;
+        }
+    }
+
+    /// Nothing is left of any connection or session.
+    pub fn nothing_left(&self) {
+        assert!(self.net.socks.is_empty(), "open: {:?}", self.net.socks.keys());
+        assert!(self.worker.is_empty(), "{} sessions left", self.worker.len());
+        assert_eq!(self.worker.pinned(), 0);
     }
 
     /// The client's side takes `room` more bytes.
@@ -215,14 +279,18 @@ impl Bench {
 
     /// Bytes that the client got since the last call.
     pub fn got(&mut self, conn: u32) -> String {
-        let bytes = match self.net.socks.get_mut(&conn) {
+        String::from_utf8_lossy(&self.got_bytes(conn)).into_owned()
+    }
+
+    /// The same, where they need not be text.
+    pub fn got_bytes(&mut self, conn: u32) -> Vec<u8> {
+        match self.net.socks.get_mut(&conn) {
             Some(sock) => std::mem::take(&mut sock.output),
             None => {
                 let place = self.net.closed.iter().rposition(|(c, _)| *c == conn).expect("known");
                 std::mem::take(&mut self.net.closed[place].1)
             }
-        };
-        String::from_utf8_lossy(&bytes).into_owned()
+        }
     }
 
     pub fn is_open(&self, conn: u32) -> bool {
@@ -235,6 +303,22 @@ impl Bench {
         let sent = self.sent();
         assert_eq!(sent.len(), 1, "{sent:?}");
         sent[0].ids[0].0.clone()
+    }
+
+    /// A client's WebSocket handshake with more headers; gives its session id.
+    pub fn handshake(&mut self, conn: u32, headers: &str) -> String {
+        self.request(conn, &format!("{HANDSHAKE}{headers}\r\n"))
+    }
+
+    /// A WebSocket that `from` has accepted with so many credits; its next sequence number is 1.
+    pub fn websocket(&mut self, from: &str, credits: u32) -> (u32, String) {
+        let conn = self.connect();
+        let id = self.handshake(conn, "");
+        self.peer(from, &[(&id, 0)], |f| {
+            f.status(101, "Switching Protocols").credits(credits);
+        });
+        assert!(self.got(conn).starts_with("HTTP/1.1 101 Switching Protocols\r\n"));
+        (conn, id)
     }
 
     /// A stream that is held by `from`; its next sequence number is 1.
@@ -277,5 +361,8 @@ fn read(to: &str, bytes: &[u8]) -> Sent {
         credits: packet.credits,
         more: packet.more,
         peer: packet.peer_address.into(),
+        code: packet.code,
+        content_type: String::from_utf8(packet.content_type.to_vec()).expect("text"),
+        stream: packet.stream,
     }
 }
