@@ -2,8 +2,10 @@
 //! there waits for the loops, never the other way round.
 
 mod address;
+mod debug;
 mod listen;
 mod scrape;
 
 pub use address::{Address, DebugSpec, MetricsSpec};
+pub use debug::serve_debug;
 pub use scrape::{Rules, serve_metrics};

@@ -7,6 +7,7 @@ use http1::{BodyKind, Reason};
 
 use crate::conn::{Conn, HEAD, LINGER, PERSIST, STARTED, State};
 use crate::peers::PeerId;
+use crate::session::Session;
 use crate::worker::Worker;
 use crate::ws_out::INTERNAL_ERROR;
 
@@ -94,6 +95,8 @@ impl Worker {
         let Some(conn) = self.conns.at_mut(slot) else { return };
         conn.state = State::Ending;
         conn.gather = None;
+        let session = Session { worker: self.config.worker, slot, counter: conn.counter };
+        log::debug!("server-conn {session}: process error: {}", answer.text.trim_end());
         conn.set(PERSIST, false);
         if conn.has(STARTED) {
             conn.set(crate::conn::ABORT, true);

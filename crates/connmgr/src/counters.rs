@@ -15,10 +15,6 @@ pub struct Counters {
     pub completed: u64,
     /// Requests that were answered 400.
     pub bad_requests: u64,
-    /// Clients that spoke plain text on a TLS port, answered 400.
-    pub plain_on_tls: u64,
-    /// Clients that spoke TLS on a plain port, answered 400.
-    pub tls_on_plain: u64,
     /// Requests that were answered 500.
     pub failed: u64,
     /// Sessions that the peer ended with `cancel` or `error`.
@@ -29,6 +25,10 @@ pub struct Counters {
     pub req_timeouts: u64,
     /// Packets of other kinds than data in req mode; dropped.
     pub req_ignored: u64,
+    /// Clients that spoke plain text on a TLS port, answered 400.
+    pub plain_on_tls: u64,
+    /// Clients that spoke TLS on a plain port, answered 400.
+    pub tls_on_plain: u64,
     /// ZHTTP packets read, a packet for many sessions once.
     pub packets_in: u64,
     /// ZHTTP packets made, a packet for many sessions once.

@@ -103,6 +103,10 @@ impl Worker {
                 .push((Session { worker, slot: grant.slot, counter: grant.counter }, conn.out_seq));
             conn.out_seq = conn.out_seq.wrapping_add(1);
         }
+        if credits == 0 {
+            let (number, count) = (self.config.worker, named.len());
+            log::debug!("server-worker {number}: sending keep alives for {count} sessions");
+        }
         self.send_named(peer, &named, |f| {
             if credits > 0 {
                 f.kind(Kind::Credit).credits(credits);
@@ -116,6 +120,10 @@ impl Worker {
     pub(crate) fn send_cancels(&mut self) {
         let mut cancels = std::mem::take(&mut self.cancels);
         cancels.sort_unstable();
+        if !cancels.is_empty() {
+            let (number, count) = (self.config.worker, cancels.len());
+            log::debug!("server-worker {number}: sending cancels for {count} sessions");
+        }
         for group in cancels.chunk_by(|a, b| a.peer == b.peer) {
             let peer = group[0].peer;
             for part in group.chunks(self.peers.ids_max(peer)) {

@@ -5,6 +5,7 @@
 //! [`Net`] only and on a clock that is an argument. [`driver`] runs it on real ones.
 
 mod answer;
+mod client;
 mod config;
 mod conn;
 mod counters;
@@ -21,6 +22,7 @@ mod reqmode;
 mod request;
 mod response;
 mod session;
+mod survey;
 mod target;
 mod timeouts;
 mod turn;
@@ -30,10 +32,12 @@ mod ws;
 mod ws_in;
 mod ws_out;
 
+pub use client::{ClientConfig, ClientCounters, Order, Outgo, Outgoing};
 pub use config::{Blocks, Config};
 pub use counters::Counters;
 pub use net::Net;
 pub use session::Session;
+pub use survey::{LISTENERS_MAX, Named, Phase, Survey};
 pub use worker::{Client, Output, Worker};
 
 /// Bytes of state per connection (`--sizes`).

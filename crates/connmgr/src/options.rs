@@ -48,8 +48,6 @@ pub struct Options {
     pub zclient_stream: Vec<String>,
     /// Connect them instead of binding.
     pub zclient_connect: bool,
-    /// How the kernel finds out that a client vanished.
-    pub tcp: TcpOptions,
     /// ZeroMQ specs of outgoing requests, req mode.
     pub zserver_req: Vec<String>,
     /// ZeroMQ spec bases of outgoing requests, stream mode.
@@ -58,6 +56,8 @@ pub struct Options {
     pub zserver_connect: bool,
     /// Outgoing connections to internal addresses are refused.
     pub deny_out_internal: bool,
+    /// How the kernel finds out that a client vanished.
+    pub tcp: TcpOptions,
     /// Mode of ipc files.
     pub ipc_file_mode: Option<u32>,
     /// Where certificates and keys are.
@@ -68,8 +68,6 @@ pub struct Options {
     pub debug_socket: Option<DebugSpec>,
     /// Where metrics are served.
     pub prometheus: Option<MetricsSpec>,
-    /// What was asked for and is not part of this build, for a warning each.
-    pub left_out: Vec<&'static str>,
 }
 
 /// An option's value is not acceptable.
@@ -87,8 +85,6 @@ impl std::error::Error for Error {}
 /// Longest timeout: half of what the connections' wrapping clocks can tell apart.
 const TIMEOUT_MAX_S: u32 = 20 * 24 * 3600;
 
-/// Longest silence that the kernel can be told to wait for.
-const KEEPALIVE_MAX_S: u32 = 32_767;
 /// The checked numbers of connections and blocks.
 struct Sizes {
     stream_maxconn: usize,
@@ -96,6 +92,8 @@ struct Sizes {
     spare_blocks: usize,
     connection_blocks_max: u8,
 }
+/// Longest silence that the kernel can be told to wait for.
+const KEEPALIVE_MAX_S: u32 = 32_767;
 
 impl Words {
     /// The log level, 0 to 4.
@@ -134,20 +132,19 @@ impl Words {
             zclient_req: or_default(&self.zclient_req, "ipc://client"),
             zclient_stream: or_default(&self.zclient_stream, "ipc://client"),
             zclient_connect: self.zclient_connect,
-            tcp: TcpOptions {
-                keepalive: seconds("tcp-keepalive", &self.tcp_keepalive, KEEPALIVE_MAX_S)?,
-                user_timeout: seconds("tcp-user-timeout", &self.tcp_user_timeout, TIMEOUT_MAX_S)?,
-            },
             zserver_req: self.zserver_req.clone(),
             zserver_stream: self.zserver_stream.clone(),
             zserver_connect: self.zserver_connect,
             deny_out_internal: self.deny_out_internal,
+            tcp: TcpOptions {
+                keepalive: seconds("tcp-keepalive", &self.tcp_keepalive, KEEPALIVE_MAX_S)?,
+                user_timeout: seconds("tcp-user-timeout", &self.tcp_user_timeout, TIMEOUT_MAX_S)?,
+            },
             ipc_file_mode: octal("ipc-file-mode", &self.ipc_file_mode)?,
             tls_identities_dir: self.tls_identities_dir.clone(),
             compression: self.compression,
             debug_socket: parsed("debug-socket", self.debug_socket.as_deref())?,
             prometheus: parsed("prometheus", self.prometheus.as_deref())?,
-            left_out: self.left_out(),
         })
     }
 
@@ -216,12 +213,6 @@ impl Words {
     fn has_client_side(&self) -> bool {
         !self.zserver_req.is_empty() || !self.zserver_stream.is_empty()
     }
-
-    fn left_out(&self) -> Vec<&'static str> {
-        let asked =
-            [(self.has_client_side(), "outgoing connections (--zserver-req, --zserver-stream)")];
-        asked.into_iter().filter(|(asked, _)| *asked).map(|(_, what)| what).collect()
-    }
 }
 
 fn error(text: &str) -> Error {
@@ -239,15 +230,6 @@ where
     text.parse().map_err(|reason| Error(format!("failed to parse {name}: {reason}")))
 }
 
-/// A duration, if it is not 0.
-fn seconds(name: &str, text: &str, max: u32) -> Result<Option<Duration>, Error> {
-    match number::<u32>(name, text)? {
-        0 => Ok(None),
-        n if n <= max => Ok(Some(Duration::from_secs(n.into()))),
-        _ => Err(Error(format!("failed to parse {name}: value must be at most {max}"))),
-    }
-}
-
 fn parsed<T: FromStr<Err = String>>(name: &str, text: Option<&str>) -> Result<Option<T>, Error> {
     text.map(|text| parse(name, text)).transpose()
 }
@@ -262,6 +244,15 @@ where
 /// Milliseconds of a number of seconds.
 fn timeout(name: &str, text: &str) -> Result<u32, Error> {
     number::<u32>(name, text).map(|seconds| seconds.min(TIMEOUT_MAX_S) * 1000)
+}
+
+/// A duration, if it is not 0.
+fn seconds(name: &str, text: &str, max: u32) -> Result<Option<Duration>, Error> {
+    match number::<u32>(name, text)? {
+        0 => Ok(None),
+        n if n <= max => Ok(Some(Duration::from_secs(n.into()))),
+        _ => Err(Error(format!("failed to parse {name}: value must be at most {max}"))),
+    }
 }
 
 fn octal(name: &str, text: &str) -> Result<Option<u32>, Error> {
@@ -362,6 +353,8 @@ mod tests {
             "tcp-keepalive",
             "tcp-user-timeout",
             "ipc-file-mode",
+            "tcp-keepalive",
+            "tcp-user-timeout",
         ] {
             let words =
                 Words::parse_line(["connmgr".into(), format!("--{name}=x")].iter()).unwrap();
@@ -383,16 +376,16 @@ mod tests {
             (&["--listen=80,a=b"], "failed to parse listen: invalid param: a=b"),
             (&["--listen=x,local,tls"], "failed to parse listen: invalid param: tls"),
             (
-                &["--tcp-keepalive=32768"],
-                "failed to parse tcp-keepalive: value must be at most 32767",
-            ),
-            (
                 &["--listen=x,local,mode=9"],
                 "failed to parse listen: failed to parse mode: invalid digit found in string",
             ),
             (&["--prometheus=x"], "failed to parse prometheus: invalid TCP address or port: x"),
             (&["--prometheus=1,x"], "failed to parse prometheus: invalid param: x"),
             (&["--debug-socket=x,y"], "failed to parse debug-socket: invalid param: y"),
+            (
+                &["--tcp-keepalive=32768"],
+                "failed to parse tcp-keepalive: value must be at most 32767",
+            ),
             (
                 &["--debug-socket=x,mode=8"],
                 "failed to parse debug-socket: failed to parse mode: invalid digit found in string",

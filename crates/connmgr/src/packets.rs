@@ -92,6 +92,7 @@ impl Worker {
             }
             conn.in_seq = seq.wrapping_add(1);
         }
+        let counter = conn.counter;
         self.counters.deliveries += 1;
         conn.session_at = expiry;
         conn.out_credits = conn.out_credits.saturating_add(packet.credits);
@@ -106,6 +107,8 @@ impl Worker {
         if conn.peer != peer {
             self.set_peer(slot, peer);
         }
+        let kind = packet.kind.name().unwrap_or("(data)");
+        log::debug!("server-conn {}: handle packet: {kind}", self.session(slot, counter));
         if gone {
             return self.bury(slot, packet);
         }
@@ -164,7 +167,7 @@ impl Worker {
     fn bad_seq(&mut self, net: &mut impl Net, slot: u32, got: u32) {
         self.counters.bad_seq += 1;
         let Some(conn) = self.conns.at(slot) else { return };
-        let name = self.name(self.session(slot, conn.counter));
+        let name = self.session(slot, conn.counter);
         log::warn!("server-conn {name}: bad seq (expected {}, got {got}), skipping", conn.in_seq);
         if conn.state == State::Gone {
             return self.close(net, slot);

@@ -125,6 +125,16 @@ impl Peers {
         numbers.map(|n| PeerId(n as u16)).collect()
     }
 
+    /// The instance id of a peer; nothing for [`PeerId::NONE`].
+    pub(crate) fn name(&self, peer: PeerId) -> Option<&[u8]> {
+        self.list.get(peer.0 as usize).map(|peer| &*peer.id)
+    }
+
+    /// Each known peer and its sessions.
+    pub(crate) fn sessions(&self) -> impl Iterator<Item = (&[u8], u32)> {
+        self.list.iter().map(|peer| (&*peer.id, peer.sessions))
+    }
+
     /// How many ids one packet to this peer may list.
     pub(crate) fn ids_max(&self, peer: PeerId) -> usize {
         if self.list[peer.0 as usize].multi { zhttp::MAX_IDS } else { 1 }

@@ -132,7 +132,7 @@ impl Worker {
         if packet.kind != Kind::Data {
             self.counters.req_ignored += 1;
             let kind = packet.kind.name().unwrap_or("unknown");
-            return log::debug!("server-conn {}: ignoring packet: {kind}", self.name(session));
+            return log::debug!("server-conn {session}: ignoring packet: {kind}");
         }
         self.counters.deliveries += 1;
         self.data(session.slot, packet, &mut SharedBody::default());

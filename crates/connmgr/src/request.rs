@@ -127,19 +127,14 @@ impl Worker {
     }
 
     pub(crate) fn log_request(&self, session: Session, method: &str, uri: &str) {
-        log::debug!("server-conn {}: assigning id", self.name(session));
-        log::debug!("server-conn {}: request: {method} {uri}", self.name(session));
+        log::debug!("server-conn {session}: assigning id");
+        log::debug!("server-conn {session}: request: {method} {uri}");
     }
 
     /// Bytes of a head that this connection may keep now.
     pub(crate) fn head_capacity(&self, slot: u32) -> usize {
         let blocks = self.conns.at(slot).map_or(0, |conn| usize::from(conn.blocks));
         self.config.buffer_size as usize * (1 + blocks)
-    }
-
-    /// A session's id for the log.
-    pub(crate) fn name(&self, session: Session) -> String {
-        String::from_utf8_lossy(&session.text()).into_owned()
     }
 }
 

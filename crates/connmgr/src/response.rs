@@ -137,7 +137,9 @@ impl Worker {
             conn.set(PERSIST, false);
         }
         self.turn.touch(slot, conn);
+        let counter = conn.counter;
         self.set_peer(slot, PeerId::NONE);
+        log::debug!("server-conn {}: finished", self.session(slot, counter));
     }
 }
 

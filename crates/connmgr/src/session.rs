@@ -1,6 +1,8 @@
 //! Session ids: `<worker>-<slot>-<counter>`, the counter in lower-case hex (`spec/zhttp.md §4.1`).
 //! The slot is found by reading the id, not by a look-up.
 
+use std::fmt;
+
 use arrayvec::ArrayVec;
 
 /// Most bytes of an id: 5 + 1 + 10 + 1 + 8.
@@ -39,6 +41,12 @@ impl Session {
         text.push(b'-');
         push_number(&mut text, self.counter, 16);
         text
+    }
+}
+
+impl fmt::Display for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}-{:x}", self.worker, self.slot, self.counter)
     }
 }
 

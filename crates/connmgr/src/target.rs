@@ -11,11 +11,12 @@ pub(crate) fn uri(head: &RequestHead<'_, '_>, scheme: &str) -> Result<String, Re
         _ if head.method == "CONNECT" => return Err(Reason::Target),
         Some((host, path)) if is_authority(host) => (host, path),
         None if head.target.starts_with('/') => (named, head.target),
-        None if head.target == "*" && head.method == "OPTIONS" => (named, "/*"),
+        // Of no resource, so it stays without a path (`spec/connmgr.md §4.1`).
+        None if head.target == "*" && head.method == "OPTIONS" => (named, "*"),
         // Anything else, put behind the host, would name another host.
         _ => return Err(Reason::Target),
     };
-    let slash = if path.starts_with('/') { "" } else { "/" };
+    let slash = if path.starts_with(['/', '*']) { "" } else { "/" };
     Ok([scheme, "://", host, slash, path].concat())
 }
 
@@ -103,7 +104,7 @@ mod tests {
             ),
             ("GET http://abs.example HTTP/1.1\r\nHost: h\r\n\r\n", "http://abs.example/"),
             ("GET http://abs.example?q HTTP/1.1\r\nHost: h\r\n\r\n", "http://abs.example/?q"),
-            ("OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n", "http://h/*"),
+            ("OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n", "http://h*"),
             ("GET /a://b HTTP/1.1\r\nHost: h\r\n\r\n", "http://h/a://b"),
         ];
         for (text, wanted) in cases {

@@ -15,6 +15,14 @@ const SERVER_SIDE: &str = "ZeroMQ, server side";
 const CLIENT_SIDE: &str = "Outgoing requests (client side)";
 const OPERATORS: &str = "For operators";
 
+const LISTEN: &str = "Where to listen, repeatable: PORT, ADDR:PORT or [V6ADDR]:PORT, or \
+    PATH,local; then parameters: stream (the default) or req, tls, default-cert=NAME, reuseport; \
+    with local: mode=OCTAL, user=NAME, group=NAME [default: 0.0.0.0:8000,stream]";
+const PROMETHEUS: &str = "Serve metrics for Prometheus: [ADDR:]PORT or PATH,local; then \
+    parameters: prefix=STRING; with local: mode=OCTAL, user=NAME, group=NAME";
+const DEBUG_SOCKET: &str = "Unix socket that serves the log at all levels and answers \"dump\": \
+    PATH[,mode=OCTAL][,user=NAME][,group=NAME]";
+
 /// The options as given; [`Words::check`] makes settings of them.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "pushpin-connmgr", version, about = "HTTP/WebSocket connection manager")]
@@ -29,10 +37,8 @@ pub struct Words {
     #[arg(long, value_name = "N", default_value = "2", help_heading = PROCESS)]
     pub workers: String,
 
-    /// Where to listen, repeatable: PORT, ADDR:PORT or [V6ADDR]:PORT, or PATH,local; then
-    /// parameters: stream (the default) or req, tls, default-cert=NAME, reuseport; with local:
-    /// mode=OCTAL, user=NAME, group=NAME [default: 0.0.0.0:8000,stream]
-    #[arg(long, value_name = "SPEC", help_heading = CLIENTS)]
+    /// Listeners.
+    #[arg(long, value_name = "SPEC", help_heading = CLIENTS, help = LISTEN)]
     pub listen: Vec<String>,
     /// Ask clients that were silent for so many seconds, in the kernel, whether they are there;
     /// 0: as the system is set
@@ -113,13 +119,11 @@ pub struct Words {
     #[arg(long, help_heading = CLIENT_SIDE)]
     pub deny_out_internal: bool,
 
-    /// Serve metrics for Prometheus: [ADDR:]PORT or PATH,local; then parameters: prefix=STRING;
-    /// with local: mode=OCTAL, user=NAME, group=NAME
-    #[arg(long, value_name = "SPEC", help_heading = OPERATORS)]
+    /// The metrics listener.
+    #[arg(long, value_name = "SPEC", help_heading = OPERATORS, help = PROMETHEUS)]
     pub prometheus: Option<String>,
-    /// Unix socket that serves the log at all levels and answers "dump":
-    /// PATH[,mode=OCTAL][,user=NAME][,group=NAME]
-    #[arg(long, value_name = "SPEC", help_heading = OPERATORS)]
+    /// The debug socket.
+    #[arg(long, value_name = "SPEC", help_heading = OPERATORS, help = DEBUG_SOCKET)]
     pub debug_socket: Option<String>,
     /// Print the sizes of connections' states and exit
     #[arg(long, help_heading = OPERATORS)]

@@ -202,6 +202,11 @@ impl Worker {
         log::debug!("server-worker {number}: {mode} conn starting {slot} {count}/{max}");
     }
 
+    /// ZeroMQ messages that wait to be sent.
+    pub fn outputs(&self) -> usize {
+        self.outputs.len()
+    }
+
     /// The next ZeroMQ message to send; call until there is none, after [`Worker::end_turn`].
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()

@@ -186,7 +186,7 @@ impl Worker {
     fn violation(&mut self, slot: u32, error: Error) {
         self.counters.ws_violations += 1;
         if let Some(conn) = self.conns.at(slot) {
-            let name = self.name(self.session(slot, conn.counter));
+            let name = self.session(slot, conn.counter);
             log::debug!("server-conn {name}: process error: {error}");
         }
         self.cancel(slot);

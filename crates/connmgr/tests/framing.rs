@@ -123,7 +123,7 @@ impl Play {
     fn packet(&mut self, packet: Sent) {
         if packet.to.is_empty() {
             let uri = packet.uri.strip_prefix("http://").expect("a scheme");
-            let (host, target) = uri.split_at(uri.find('/').expect("a path"));
+            let (host, target) = uri.split_at(uri.find(['/', '*']).expect("a path"));
             let line = format!("{} {host} {target}", packet.method).into_bytes();
             let (id, head) = (packet.ids[0].0.clone(), packet.method == "HEAD");
             self.current = Request { id, line, head, ..Request::default() };

@@ -27,9 +27,9 @@ fn requests(b: &mut Bench) -> Vec<Vec<u8>> {
 fn request(b: &mut Bench) -> (String, Vec<u8>) {
     let packets = requests(b);
     assert_eq!(packets.len(), 1);
-    let packet = Packet::parse(&packets[0]).unwrap();
-    let id = packet.ids.only().unwrap();
-    (String::from_utf8(id.id.to_vec()).unwrap(), packet.body.to_vec())
+    let packet = Packet::parse(&packets[0]).expect("a packet");
+    let id = packet.ids.only().expect("one id");
+    (String::from_utf8_lossy(id.id).into_owned(), packet.body.to_vec())
 }
 
 fn respond(b: &mut Bench, id: &str, fill: impl FnOnce(&mut Fields<'_>)) {

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
 use mio::Waker;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
 /// What a signal asks for.
@@ -44,6 +44,16 @@ pub fn watch(waker: Arc<Waker>) -> io::Result<Receiver<Signal>> {
         }
     })?;
     Ok(receiver)
+}
+
+/// Calls `dump` for each USR1, in a thread of its own, where it may wait for the loops.
+///
+/// # Errors
+/// If the handler or the thread cannot be made.
+pub fn on_dump(mut dump: impl FnMut() + Send + 'static) -> io::Result<()> {
+    let mut signals = Signals::new([SIGUSR1])?;
+    let thread = thread::Builder::new().name("dump".into()).stack_size(128 * 1024);
+    thread.spawn(move || signals.forever().for_each(|_| dump())).map(drop)
 }
 
 /// Whether a signal was ignored when the process started (nohup ignores HUP); it stays so.

@@ -4,6 +4,7 @@
 //! writes out, at most every few milliseconds and all at once. What does not fit is counted and
 //! said.
 
+mod tap;
 mod writer;
 
 use std::cell::RefCell;
@@ -14,11 +15,13 @@ use std::sync::OnceLock;
 
 use chrono::{DateTime, Local};
 use env_logger::{Builder, Target, WriteStyle};
-use log::{Level, LevelFilter, Record};
+use log::{Level, LevelFilter, Log, Metadata, Record};
 
+pub use tap::Tap;
 use writer::Writer;
 
 static WRITER: OnceLock<Writer> = OnceLock::new();
+static TAP: OnceLock<Tap> = OnceLock::new();
 
 /// How a program logs.
 #[derive(Clone, Debug, Default)]
@@ -41,7 +44,7 @@ pub fn init(options: Options) -> io::Result<()> {
         return Err(io::Error::other("logging was started already"));
     }
     let module_tag = options.module_tag;
-    Builder::new()
+    let inner = Builder::new()
         .filter_level(level(options.level))
         // Of its own loop the library would say more than everything else together.
         .filter_module("mio", LevelFilter::Info)
@@ -50,8 +53,52 @@ pub fn init(options: Options) -> io::Result<()> {
         .write_style(WriteStyle::Never)
         .target(Target::Pipe(Box::new(writer)))
         .format(move |out, record| format(out, record, module_tag))
-        .try_init()
-        .map_err(io::Error::other)
+        .build();
+    log::set_max_level(inner.filter());
+    log::set_boxed_logger(Box::new(Logger { inner, module_tag })).map_err(io::Error::other)
+}
+
+/// Lets all records, at all levels, also come to the caller: at most `lines_max` wait for it, and
+/// `wake` is called when there is a first one. Nothing flows before [`Tap::listen`].
+///
+/// # Errors
+/// If there is such a caller already.
+pub fn tap(lines_max: usize, wake: impl Fn() + Send + Sync + 'static) -> io::Result<Tap> {
+    let tap = Tap::new(lines_max, log::max_level(), wake);
+    TAP.set(tap.clone()).map_err(|_| io::Error::other("the log has a second listener already"))?;
+    Ok(tap)
+}
+
+/// The usual output, and the tap.
+struct Logger {
+    inner: env_logger::Logger,
+    module_tag: bool,
+}
+
+impl Log for Logger {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        self.inner.enabled(metadata) || is_tapped(metadata).is_some()
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        self.inner.log(record);
+        if let Some(tap) = is_tapped(record.metadata()) {
+            let mut line = Vec::with_capacity(128);
+            // Writing to a vector does not fail.
+            let _ = format(&mut line, record, self.module_tag);
+            tap.push(line);
+        }
+    }
+
+    fn flush(&self) {
+        self.inner.flush();
+    }
+}
+
+/// The tap, if it wants such records.
+fn is_tapped(metadata: &Metadata<'_>) -> Option<&'static Tap> {
+    let noise = metadata.target().starts_with("mio") && metadata.level() > Level::Info;
+    TAP.get().filter(|tap| tap.is_on() && !noise)
 }
 
 /// The log file was moved away: opens it again at its old name.

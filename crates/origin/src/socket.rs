@@ -654,12 +654,15 @@ mod tests {
             let mut got = 0;
             for piece in bytes.chunks(cut) {
                 let piece = &piece[..piece.len().min(socket.wants())];
-                let result = socket.receive(piece, &mut |event| match event {
-                    Event::WebSocket(WebSocketEvent::Piece { data, .. }
-                        | WebSocketEvent::Ping(data) | WebSocketEvent::Pong(data)) => {
+                let result = socket.receive(piece, &mut |event| {
+                    if let Event::WebSocket(
+                        WebSocketEvent::Piece { data, .. }
+                        | WebSocketEvent::Ping(data)
+                        | WebSocketEvent::Pong(data),
+                    ) = event
+                    {
                         got += data.len();
                     }
-                    _ => {}
                 });
                 if result.is_err() {
                     break;

@@ -157,3 +157,100 @@ fn a_paused_response_waits() {
     assert!(world.finish(1).ends_with("end"));
     server.join().unwrap();
 }
+
+#[test]
+fn requests_beyond_an_endpoints_connections_wait() {
+    let (endpoint, server) = backend(|listener| {
+        let (mut stream, _) = listener.accept().unwrap();
+        for _ in 0..3 {
+            read_head(&mut stream);
+            stream.write_all(HELLO).unwrap();
+        }
+        drop(stream);
+        let (mut stream, _) = listener.accept().unwrap();
+        read_head(&mut stream);
+        stream.write_all(HELLO).unwrap();
+    });
+    let mut world = World::new(Limits { open_per_endpoint_max: 1, ..Limits::default() });
+    for n in 1..=4 {
+        world.ask(n, &endpoint, get());
+    }
+    // One that left while it waited holds up nobody.
+    world.ask(5, &endpoint, get());
+    world.client.cancel(Key { index: 5, generation: 5 });
+    for n in 1..=4 {
+        assert_eq!(world.finish(n), "200 5B end");
+    }
+    server.join().unwrap();
+}
+
+#[test]
+fn what_cannot_be_repeated_avoids_a_connection_that_has_ended() {
+    let (closed, is_closed) = std::sync::mpsc::channel();
+    let (endpoint, server) = backend(move |listener| {
+        let (mut stream, _) = listener.accept().unwrap();
+        read_head(&mut stream);
+        stream.write_all(HELLO).unwrap();
+        drop(stream);
+        closed.send(()).unwrap();
+        let (mut stream, _) = listener.accept().unwrap();
+        read_head(&mut stream);
+        stream.write_all(HELLO).unwrap();
+    });
+    let mut world = World::new(Limits::default());
+    world.ask(1, &endpoint, get());
+    assert_eq!(world.finish(1), "200 5B end");
+    // The connection has ended, but the loop has had no turn to see it.
+    is_closed.recv().unwrap();
+    world.ask(2, &endpoint, Request { idempotent: false, ..get() });
+    assert_eq!(world.finish(2), "200 5B end");
+    server.join().unwrap();
+}
+
+#[test]
+fn names_of_internal_addresses_are_refused_too() {
+    let mut world = World::new(Limits::default());
+    for (n, host) in
+        ["localhost", "a.localhost", "2130706433", "0x7f.1", "[::1]", "::ffff:10.0.0.1"]
+            .into_iter()
+            .enumerate()
+    {
+        let denied = Endpoint { host: host.into(), deny_internal: true, ..endpoint(1) };
+        world.ask(n as u32, &denied, get());
+        assert_eq!(world.finish(n as u32), "failed:Policy", "{host}");
+    }
+}
+
+#[test]
+fn a_response_stays_in_its_window() {
+    let (endpoint, server) = backend(|listener| {
+        let (mut stream, _) = listener.accept().unwrap();
+        read_head(&mut stream);
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n").unwrap();
+        stream.write_all(&[7; 100_000]).unwrap();
+    });
+    let mut world = World::new(Limits::default());
+    let key = Key { index: 1, generation: 1 };
+    let (now, seen) = (world.now(), &mut world.seen);
+    let sink = &mut |key, event: origin::Event<'_>| note(seen, key, event);
+    let endpoint = std::sync::Arc::new(endpoint);
+    world.client.start_with_window(now, key, endpoint, get(), 1_000, sink);
+    let (mut taken, mut granted) = (0, 1_000);
+    while taken < 100_000 {
+        world.wait_for(1, |text| text.ends_with('B'));
+        let seen = std::mem::take(&mut world.seen);
+        let sizes =
+            seen.iter().filter_map(|(_, text)| text.strip_suffix('B')?.parse::<usize>().ok());
+        taken += sizes.sum::<usize>();
+        assert!(taken <= granted, "{taken} of {granted}");
+        if taken == granted && taken < 100_000 {
+            granted += 7_000;
+            let (now, seen) = (world.now(), &mut world.seen);
+            world.client.grant(now, key, 7_000, &mut |key, event| note(seen, key, event));
+        } else if seen.iter().any(|(_, text)| text == "end") {
+            break;
+        }
+    }
+    assert_eq!(taken, 100_000);
+    server.join().unwrap();
+}

@@ -14,6 +14,7 @@ use mio::{Events, Poll, Waker};
 use std::time::Duration;
 use tnetstring::Value;
 
+use super::inspect::Inspector;
 use super::sockets::Sockets;
 use super::workloop::Exchange;
 use super::zmqside::ZmqSide;
@@ -108,6 +109,10 @@ impl Exchange for WorkerEnd {
         self.more
     }
 
+    fn parked(&self) -> usize {
+        self.parked.len()
+    }
+
     fn stops(&mut self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
@@ -158,17 +163,30 @@ pub(crate) struct Middle {
     waker: Arc<Waker>,
     stop: Arc<AtomicBool>,
     ours: Arc<AtomicBool>,
+    inspector: Arc<Inspector>,
+    asked: u64,
     more: bool,
 }
 
 impl Middle {
     /// `waker` wakes the poll that [`Middle::run`] gets.
-    pub(crate) fn new(zmq: ZmqSide, waker: Arc<Waker>) -> Self {
+    pub(crate) fn new(zmq: ZmqSide, waker: Arc<Waker>, inspector: Arc<Inspector>) -> Self {
         let (sender, outputs) = sync_channel(QUEUE_MAX);
         let stop = Arc::new(AtomicBool::new(false));
         let ours = Arc::new(AtomicBool::new(false));
         let sender = Some(sender);
-        Self { zmq, seats: Vec::new(), outputs, sender, waker, stop, ours, more: false }
+        Self {
+            zmq,
+            seats: Vec::new(),
+            outputs,
+            sender,
+            waker,
+            stop,
+            ours,
+            inspector,
+            asked: 0,
+            more: false,
+        }
     }
 
     /// The end for one more worker, which `waker` wakes. `None` once the thread runs.
@@ -235,6 +253,7 @@ impl Middle {
     /// One turn. False: every worker has ended.
     fn turn(&mut self, now: u64) -> bool {
         let running = self.send(now);
+        self.inspector.note_queues(&mut self.asked, || self.zmq.queues());
         // Workers drop what nobody waits for any more when the answer comes.
         self.zmq.send_waiting(now, |_| true);
         self.seats.iter_mut().for_each(Seat::pass);

@@ -2,11 +2,16 @@
 
 mod between;
 mod certs;
+mod clientside;
+mod dump;
+mod inspect;
 mod limit;
 pub mod listen;
+mod page;
 mod reqside;
 mod sockets;
 mod tls;
+mod tlsport;
 mod trace;
 mod waiting;
 mod workloop;
@@ -23,9 +28,11 @@ use mio::{Events, Poll, Waker};
 use crate::options::{Options, Words};
 use crate::{Blocks, Config, Worker};
 use between::Middle;
+use clientside::ClientSide;
+use inspect::Inspector;
 use limit::Limits;
 use listen::{ListenSpec, Listener};
-use tls::Shared;
+use tlsport::Shared;
 use workloop::{Direct, WAKE, WorkLoop};
 use zmqside::ZmqSide;
 
@@ -67,14 +74,12 @@ fn print_sizes() {
 
 fn run(options: &Options) -> Result<(), String> {
     log::debug!("starting...");
-    for what in &options.left_out {
-        log::warn!("not part of this build, ignored: {what}");
-    }
     let limits = open_files(options);
     let context = zmq::Context::new();
     let listeners = bind(options)?;
     let _files: Vec<_> = options.listen.iter().filter_map(ListenSpec::file).collect();
     let zmq = if listeners.is_empty() { None } else { Some(ZmqSide::new(&context, options)?) };
+    let client_side = ClientSide::start(&context, options)?;
     let poll = Poll::new().map_err(loop_error)?;
     let waker = Arc::new(Waker::new(poll.registry(), WAKE).map_err(loop_error)?);
     let signals = evloop::signals::watch(waker.clone()).map_err(loop_error)?;
@@ -86,21 +91,51 @@ fn run(options: &Options) -> Result<(), String> {
         }
         stop
     };
+    let blocks = Blocks::new(options.spare_blocks);
+    let inspector = Inspector::new(blocks.clone());
+    operators(options, &listeners, &inspector)?;
     let result = match zmq {
         None => idle(poll, stops),
         Some(zmq) => {
             zmq.register(poll.registry(), WAKE).map_err(loop_error)?;
-            let blocks = Blocks::new(options.spare_blocks);
-            let start = Start { options, listeners, limits, blocks, poll, waker };
+            let start = Start { options, listeners, limits, blocks, inspector, poll, waker };
             if options.workers == 1 { start.alone(zmq, stops) } else { start.several(zmq, stops) }
         }
     };
+    if let Some(client_side) = client_side {
+        client_side.stop();
+    }
     log::debug!("stopped");
     result.map_err(loop_error)
 }
 
 fn loop_error(error: io::Error) -> String {
     format!("failed to set up the event loop: {error}")
+}
+
+/// Starts what operators look at: metrics, the debug socket, the dump at USR1.
+fn operators(
+    options: &Options,
+    listeners: &[(Listener, bool)],
+    inspector: &Arc<Inspector>,
+) -> Result<(), String> {
+    let specs = options.listen.iter().zip(listeners);
+    let names: Vec<String> = specs.map(|(spec, (listener, _))| listener.describe(spec)).collect();
+    if let Some(spec) = &options.prometheus {
+        let (inspector, prefix) = (inspector.clone(), spec.prefix.clone());
+        let page = move || page::page(&prefix, &inspector.ask(), &names);
+        let address = admin::serve_metrics(&spec.address, admin::Rules::CONNMGR, page)
+            .map_err(|e| format!("prometheus listener: failed to bind {}: {e}", spec.address))?;
+        log::info!("metrics on {address}");
+    }
+    if let Some(spec) = &options.debug_socket {
+        let (inspector, lines) = (inspector.clone(), 1000 * usize::from(options.workers) + 1000);
+        admin::serve_debug(&spec.address, lines, move || dump::lines(&inspector.ask()))
+            .map_err(|e| format!("debug socket: failed to bind {}: {e}", spec.address))?;
+    }
+    let inspector = inspector.clone();
+    let dump = move || dump::lines(&inspector.ask()).iter().for_each(|line| log::info!("{line}"));
+    evloop::signals::on_dump(dump).map_err(loop_error)
 }
 
 /// What the threads are made of.
@@ -110,6 +145,7 @@ struct Start<'a> {
     listeners: Vec<(Listener, bool)>,
     limits: Limits,
     blocks: Blocks,
+    inspector: Arc<Inspector>,
     poll: Poll,
     waker: Arc<Waker>,
 }
@@ -119,15 +155,18 @@ impl Start<'_> {
     fn alone(self, zmq: ZmqSide, stops: impl FnMut() -> bool) -> io::Result<()> {
         self.limits.join(&self.waker);
         let worker = Worker::new(self.config(0));
-        let exchange = Direct { zmq, stops };
-        let work = WorkLoop::new(self.poll, worker, self.listeners, self.limits, exchange)?;
+        let inspection = self.inspector.join(self.waker);
+        let exchange = Direct { zmq, stops, inspector: self.inspector, asked: 0 };
+        let limits = self.limits;
+        let work = WorkLoop::new(self.poll, worker, self.listeners, limits, inspection, exchange)?;
         log::info!("started");
         work.run()
     }
 
     /// A thread for each worker, and this one between them and the ZeroMQ sockets.
     fn several(mut self, zmq: ZmqSide, stops: impl FnMut() -> bool) -> io::Result<()> {
-        let mut middle = Middle::new(zmq, self.waker.clone());
+        self.inspector.join_sockets(self.waker.clone());
+        let mut middle = Middle::new(zmq, self.waker.clone(), self.inspector.clone());
         let mut threads = Vec::new();
         for number in 0..self.options.workers {
             let last = number + 1 == self.options.workers;
@@ -162,9 +201,11 @@ impl Start<'_> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
         self.limits.join(&waker);
+        let inspection = self.inspector.join(waker.clone());
         let end = middle.seat(waker).ok_or(io::ErrorKind::NotConnected)?;
         let worker = Worker::new(self.config(number));
-        let work = WorkLoop::new(poll, worker, listeners, self.limits.clone(), end)?;
+        let limits = self.limits.clone();
+        let work = WorkLoop::new(poll, worker, listeners, limits, inspection, end)?;
         std::thread::Builder::new()
             .name(format!("server-worker {number}"))
             .stack_size(512 * 1024)

@@ -81,6 +81,11 @@ impl ReqSide {
         self.waiting.len()
     }
 
+    /// Requests that were dropped because too many waited.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.waiting.dropped()
+    }
+
     /// Whether a turn would find something at once.
     pub(crate) fn is_ready(&self) -> bool {
         let ready = self.dealer.ready();

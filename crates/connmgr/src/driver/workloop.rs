@@ -3,15 +3,16 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use evloop::clock::Clock;
 use mio::{Events, Poll, Token};
 
+use super::inspect::{Inspection, Inspector};
 use super::limit::{Limits, Share};
 use super::listen::Listener;
 use super::sockets::{FIRST_CLIENT, Sockets};
-use super::tls::Context;
+use super::tlsport::Context;
 use super::zmqside::ZmqSide;
 use crate::{Client, Output, Session, Worker};
 
@@ -45,6 +46,10 @@ pub(crate) trait Exchange {
     fn is_ready(&self) -> bool;
     /// Whether the process is to end.
     fn stops(&mut self) -> bool;
+    /// Messages that wait here.
+    fn parked(&self) -> usize {
+        0
+    }
     /// Sees to it that what was sent last leaves.
     fn finish(&mut self) {}
 }
@@ -57,6 +62,7 @@ pub(crate) struct WorkLoop<E> {
     listeners: Vec<Acceptor>,
     stream: Share,
     req: Share,
+    inspection: Inspection,
     exchange: E,
     clock: Clock,
     no_files_until: u64,
@@ -65,8 +71,8 @@ pub(crate) struct WorkLoop<E> {
 #[derive(Debug)]
 struct Acceptor {
     listener: Listener,
-    tls: Option<Arc<Context>>,
     req: bool,
+    tls: Option<Arc<Context>>,
     /// The kernel may have connections that were not accepted.
     ready: bool,
 }
@@ -78,6 +84,7 @@ impl<E: Exchange> WorkLoop<E> {
         worker: Worker,
         listeners: Vec<(Listener, bool)>,
         limits: Limits,
+        inspection: Inspection,
         exchange: E,
     ) -> io::Result<Self> {
         let mut acceptors = Vec::new();
@@ -93,6 +100,7 @@ impl<E: Exchange> WorkLoop<E> {
             listeners: acceptors,
             stream: Share::new(limits.stream),
             req: Share::new(limits.req),
+            inspection,
             exchange,
             clock: Clock::new(),
             no_files_until: 0,
@@ -108,7 +116,9 @@ impl<E: Exchange> WorkLoop<E> {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 result => result?,
             }
+            let since = Instant::now();
             self.turn(&events);
+            self.inspection.turn_took(since);
         }
         let now = self.clock.now_ms();
         self.worker.shutdown(now, &mut self.sockets);
@@ -120,6 +130,9 @@ impl<E: Exchange> WorkLoop<E> {
 
     fn turn(&mut self, events: &Events) {
         let now = self.clock.now_ms();
+        for conn in self.sockets.start_turn() {
+            self.worker.readable(now, &mut self.sockets, conn, false);
+        }
         for event in events {
             match event.token().0 {
                 token if token >= FIRST_CLIENT => self.client(now, token - FIRST_CLIENT, event),
@@ -146,6 +159,7 @@ impl<E: Exchange> WorkLoop<E> {
         let req = self.worker.len_req();
         self.stream.settle(self.worker.len() - req);
         self.req.settle(req);
+        self.inspection.step(now, &self.worker, self.exchange.parked());
     }
 
     fn share(&mut self, req: bool) -> &mut Share {
@@ -175,7 +189,8 @@ impl<E: Exchange> WorkLoop<E> {
         let now = self.clock.now_ms();
         let accepting = self.listeners.iter().any(|acceptor| self.accepts(acceptor));
         let pause = accepting.then_some(self.no_files_until);
-        if self.exchange.is_ready() {
+        let ready = self.exchange.is_ready() || self.sockets.is_ready();
+        if ready || self.inspection.is_running() {
             return Some(Duration::ZERO);
         }
         let deadlines = [self.worker.next_deadline(), self.exchange.next_deadline(now), pause];
@@ -199,10 +214,10 @@ impl<E: Exchange> WorkLoop<E> {
     /// Accepts one connection. False: no more now.
     fn accept_one(&mut self, now: u64, n: usize) -> bool {
         let req = self.listeners[n].req;
-        if !self.share(req).take() {
-            let limit = &self.share(req).limit;
-            if limit.is_full_news() {
-                let max = limit.max();
+        let share = self.share(req);
+        if !share.take() {
+            if share.limit.is_full_news() {
+                let max = share.limit.max();
                 log::warn!("{max} clients are the limit: others wait until one of them leaves");
             }
             return false;
@@ -225,7 +240,8 @@ impl<E: Exchange> WorkLoop<E> {
         let secure = tls.is_some();
         // Listeners beyond the last number share it.
         let listener = u8::try_from(n).unwrap_or(u8::MAX);
-        let conn = self.worker.accept(now, Client { address, secure, req, listener });
+        let client = Client { address, secure, req, listener };
+        let conn = self.worker.accept(now, client);
         if let Err(error) = self.sockets.add(self.poll.registry(), conn, stream) {
             log::error!("accept error: {error}");
             self.worker.readable(now, &mut self.sockets, conn, true);
@@ -262,10 +278,14 @@ fn is_shortage(error: &io::Error) -> bool {
 pub(crate) struct Direct<S> {
     pub(crate) zmq: ZmqSide,
     pub(crate) stops: S,
+    pub(crate) inspector: Arc<Inspector>,
+    /// Number of the last question that was answered.
+    pub(crate) asked: u64,
 }
 
 impl<S: FnMut() -> bool> Exchange for Direct<S> {
     fn receive(&mut self, now: u64, worker: &mut Worker, sockets: &mut Sockets) {
+        self.inspector.note_queues(&mut self.asked, || self.zmq.queues());
         self.zmq.receive(MESSAGES_MAX, |message| worker.packet(now, sockets, message));
         if let Some(req) = &mut self.zmq.req {
             req.receive(MESSAGES_MAX, |message| worker.req_packet(now, sockets, message));
@@ -322,8 +342,8 @@ mod tests {
     use mio::Waker;
 
     use super::*;
-    use crate::Config;
     use crate::driver::listen::{ListenSpec, TcpOptions};
+    use crate::{Blocks, Config};
 
     /// No wait of these tests is longer.
     const PATIENCE: Duration = Duration::from_secs(10);
@@ -362,14 +382,16 @@ mod tests {
     fn make(max: usize) -> (WorkLoop<Alone>, Arc<Waker>, u16, Alone) {
         let poll = Poll::new().unwrap();
         let waker = Arc::new(Waker::new(poll.registry(), WAKE).unwrap());
-        let limits = Limits::new(max, 1);
+        let limits = Limits::new(max, max);
         limits.join(&waker);
+        let inspection = Inspector::new(Blocks::default()).join(waker.clone());
         let spec: ListenSpec = "127.0.0.1:0".parse().unwrap();
         let listener = Listener::bind(&spec, &TcpOptions::default()).unwrap();
         let port = listener.describe(&spec).rsplit(':').next().unwrap().parse().unwrap();
         let (worker, alone) = (Worker::new(Config::default()), Alone::default());
-        let work =
-            WorkLoop::new(poll, worker, vec![(listener, false)], limits, alone.clone()).unwrap();
+        let listeners = vec![(listener, false)];
+        let work = WorkLoop::new(poll, worker, listeners, limits, inspection, alone.clone());
+        let work = work.unwrap();
         (work, waker, port, alone)
     }
 

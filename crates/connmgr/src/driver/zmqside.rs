@@ -46,8 +46,8 @@ pub(crate) struct Left {
 pub(crate) struct Queues {
     /// First packets that nobody could take yet.
     pub(crate) first: usize,
-    /// First packets that were dropped because too many waited.
-    pub(crate) first_dropped: u64,
+    /// Requests of both modes that were dropped because too many waited.
+    pub(crate) dropped: u64,
     /// Requests of req mode that nobody could take yet.
     pub(crate) req: usize,
     /// Processes that do not keep up, so that packets wait for them.
@@ -204,7 +204,7 @@ impl ZmqSide {
     pub(crate) fn queues(&self) -> Queues {
         Queues {
             first: self.waiting.len(),
-            first_dropped: self.waiting.dropped(),
+            dropped: self.waiting.dropped() + self.req.as_ref().map_or(0, ReqSide::dropped),
             req: self.req.as_ref().map_or(0, ReqSide::waiting),
             parked: self.router.parked_peers(),
         }
@@ -262,7 +262,7 @@ impl ZmqSide {
 }
 
 /// The addresses of PUSH, ROUTER and SUB for a spec base.
-fn stream_specs(base: &str) -> Result<[String; 3], String> {
+pub(super) fn stream_specs(base: &str) -> Result<[String; 3], String> {
     if base.starts_with("ipc:") {
         return Ok(["-out", "-out-stream", "-in"].map(|suffix| format!("{base}{suffix}")));
     }

@@ -33,11 +33,19 @@ pub fn masked(bits: u8, payload: &[u8]) -> Vec<u8> {
 pub struct Sock {
     pub input: VecDeque<u8>,
     pub eof: bool,
+    /// The connection was reset: nothing more can be read or written.
+    pub reset: bool,
+    /// Bytes that the worker has read.
+    pub taken: usize,
     pub output: Vec<u8>,
     /// Bytes that the client's side still takes.
     pub room: usize,
     pub writes: usize,
     pub shut: bool,
+    /// Most of one read: a record of TLS.
+    pub record: usize,
+    /// Plain text came where TLS is spoken: the next read says so.
+    pub is_plain: bool,
 }
 
 /// All virtual sockets.
@@ -45,12 +53,21 @@ pub struct Sock {
 pub struct FakeNet {
     pub socks: HashMap<u32, Sock>,
     pub closed: Vec<(u32, Vec<u8>)>,
+    /// Those of the closed that ended regularly.
+    pub ended: Vec<u32>,
 }
 
 impl Net for FakeNet {
     fn read(&mut self, conn: u32, buf: &mut [u8]) -> io::Result<usize> {
         let sock = self.socks.get_mut(&conn).ok_or(ErrorKind::NotConnected)?;
-        let n = buf.len().min(sock.input.len());
+        if std::mem::take(&mut sock.is_plain) {
+            return Err(ErrorKind::InvalidData.into());
+        }
+        if sock.reset {
+            return Err(ErrorKind::ConnectionReset.into());
+        }
+        let n = buf.len().min(sock.input.len()).min(sock.record);
+        sock.taken += n;
         if n == 0 {
             return if sock.eof { Ok(0) } else { Err(ErrorKind::WouldBlock.into()) };
         }
@@ -63,6 +80,9 @@ impl Net for FakeNet {
     fn write(&mut self, conn: u32, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         let sock = self.socks.get_mut(&conn).ok_or(ErrorKind::NotConnected)?;
         sock.writes += 1;
+        if sock.reset {
+            return Err(ErrorKind::BrokenPipe.into());
+        }
         let before = sock.room;
         for buf in bufs {
             let n = buf.len().min(sock.room);
@@ -83,6 +103,11 @@ impl Net for FakeNet {
     fn close(&mut self, conn: u32) {
         let sock = self.socks.remove(&conn).expect("closed once");
         self.closed.push((conn, sock.output));
+    }
+
+    fn end(&mut self, conn: u32) {
+        self.ended.push(conn);
+        self.close(conn);
     }
 }
 
@@ -122,20 +147,33 @@ impl Bench {
 
     /// A client connects.
     pub fn connect(&mut self) -> u32 {
-        self.connect_to(false)
+        self.connect_with(Client::default())
     }
 
     /// A client connects to a listener, of req mode or not.
     pub fn connect_to(&mut self, req: bool) -> u32 {
+        self.connect_with(Client { req, ..Client::default() })
+    }
+
+    /// A client connects, with TLS if `secure`.
+    pub fn connect_as(&mut self, secure: bool) -> u32 {
+        self.connect_with(Client { secure, ..Client::default() })
+    }
+
+    fn connect_with(&mut self, client: Client) -> u32 {
         let address = "192.0.2.9:40312".parse().ok();
-        let conn = self.worker.accept(self.now, Client { address, req, ..Client::default() });
+        let conn = self.worker.accept(self.now, Client { address, ..client });
         let sock = Sock {
             input: VecDeque::new(),
             eof: false,
+            reset: false,
+            taken: 0,
             output: Vec::new(),
             room: usize::MAX,
             writes: 0,
             shut: false,
+            record: usize::MAX,
+            is_plain: false,
         };
         assert!(self.net.socks.insert(conn, sock).is_none());
         conn
@@ -157,6 +195,34 @@ impl Bench {
             self.worker.readable(self.now, &mut self.net, conn, true);
         }
         self.end();
+    }
+
+    /// The connection is reset by the client or on the way.
+    pub fn reset(&mut self, conn: u32) {
+        if let Some(sock) = self.net.socks.get_mut(&conn) {
+            sock.reset = true;
+            self.worker.readable(self.now, &mut self.net, conn, true);
+        }
+        self.end();
+    }
+
+    /// Bytes that the worker has read from the client.
+    pub fn taken(&self, conn: u32) -> usize {
+        self.net.socks[&conn].taken
+    }
+
+    /// The client takes nothing from now on.
+    pub fn block(&mut self, conn: u32) {
+        if let Some(sock) = self.net.socks.get_mut(&conn) {
+            sock.room = 0;
+        }
+    }
+
+    /// Nothing is left of any connection or session.
+    pub fn nothing_left(&self) {
+        assert!(self.net.socks.is_empty(), "open: {:?}", self.net.socks.keys());
+        assert!(self.worker.is_empty(), "{} sessions left", self.worker.len());
+        assert_eq!(self.worker.pinned(), 0);
     }
 
     /// The client's side takes `room` more bytes.

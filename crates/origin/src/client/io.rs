@@ -21,14 +21,12 @@ impl Client {
         if !conn.connected && !self.connected(now_ms, index, sink) {
             return;
         }
-        match self.conns.get(index).map(|conn| conn.job) {
-            Some(Some(_)) => self.pump(now_ms, index, sink),
-            Some(None) if event.is_readable() || event.is_read_closed() => {
-                if !self.is_quiet(index) {
-                    self.close(index);
-                }
-            }
-            _ => {}
+        let Some(conn) = self.conns.get(index) else { return };
+        if conn.job.is_some() {
+            return self.pump(now_ms, index, sink);
+        }
+        if (event.is_readable() || event.is_read_closed()) && !self.is_quiet(index) {
+            self.close(index);
         }
     }
 

@@ -1,0 +1,179 @@
+//! The metrics page (`spec/connmgr.md §11`): the old name first, then what else the workers count.
+
+use metrics::{Histogram, Kind, Text};
+
+use super::inspect::{Overview, Report};
+use crate::{Counters, LISTENERS_MAX, Phase};
+
+/// One counter: its label value, and where it is.
+type Entry = (&'static str, Get);
+
+/// Where a figure is.
+type Get = fn(&Counters) -> u64;
+
+/// How requests ended.
+const OUTCOMES: [Entry; 6] = [
+    ("completed", |c| c.completed),
+    ("bad_request", |c| c.bad_requests),
+    ("failed", |c| c.failed),
+    ("nobody_answered", |c| c.unanswered),
+    ("client_left", |c| c.clients_left),
+    ("peer_cancelled", |c| c.peer_cancels),
+];
+
+/// What ended because a time was over.
+const TIMEOUTS: [Entry; 3] = [
+    ("session", |c| c.session_timeouts),
+    ("stream", |c| c.stream_timeouts),
+    ("req", |c| c.req_timeouts),
+];
+
+/// Packets, sessions and connections that were dropped, by cause.
+const DROPS: [Entry; 9] = [
+    ("malformed_packet", |c| c.malformed),
+    ("unknown_session", |c| c.unknown),
+    ("too_many_peers", |c| c.too_many_peers),
+    ("ignored_in_req_mode", |c| c.req_ignored),
+    ("bad_seq", |c| c.bad_seq),
+    ("too_many_bytes", |c| c.overruns),
+    ("unexpected_packet", |c| c.unexpected),
+    ("peer_gone", |c| c.peer_gone),
+    ("client_does_not_read", |c| c.pinned_limit),
+];
+
+/// The page. `listeners`: addresses in the order of their numbers.
+pub(crate) fn page(prefix: &str, overview: &Overview, listeners: &[String]) -> String {
+    let reports: Vec<&Report> =
+        overview.workers.iter().filter_map(|worker| worker.report.as_ref()).collect();
+    let sum = |get: Get| -> u64 { reports.iter().map(|r| get(&r.counters)).sum() };
+    let mut text = Text::new(prefix);
+    text.counter(
+        "connmgr_requests_total",
+        "Total number of requests processed by connmgr",
+        sum(|c| c.requests),
+    );
+    counters(&mut text, &sum);
+    by_label(
+        &mut text,
+        "connmgr_responses_total",
+        "Requests by how they ended",
+        "outcome",
+        &OUTCOMES,
+        &sum,
+    );
+    by_label(
+        &mut text,
+        "connmgr_timeouts_total",
+        "Connections ended by a time limit",
+        "limit",
+        &TIMEOUTS,
+        &sum,
+    );
+    by_label(
+        &mut text,
+        "connmgr_drops_total",
+        "Packets dropped, sessions and connections ended, by cause",
+        "cause",
+        &DROPS,
+        &sum,
+    );
+    connections(&mut text, &reports, listeners);
+    gauges(&mut text, overview, &reports);
+    if let Some(turns) = all_turns(&reports) {
+        text.histogram(
+            "connmgr_turn_seconds",
+            "Durations of the turns of the workers' loops",
+            &turns,
+        );
+        text.gauge(
+            "connmgr_turn_max_seconds",
+            "The longest of these turns",
+            turns.max_us() as f64 / 1e6,
+        );
+    }
+    text.into_string()
+}
+
+fn counters(text: &mut Text, sum: &dyn Fn(Get) -> u64) {
+    let all: [(&str, &str, Get); 7] = [
+        ("connmgr_accepts_total", "Connections accepted", |c| c.accepts),
+        ("connmgr_received_bytes_total", "Bytes read from clients", |c| c.bytes_in),
+        ("connmgr_sent_bytes_total", "Bytes written to clients", |c| c.bytes_out),
+        ("connmgr_writes_total", "System calls that wrote to clients", |c| c.writes),
+        ("connmgr_packets_received_total", "ZHTTP packets received", |c| c.packets_in),
+        ("connmgr_packets_sent_total", "ZHTTP packets sent", |c| c.packets_out),
+        ("connmgr_deliveries_total", "Sessions that received packets named", |c| c.deliveries),
+    ];
+    for (name, help, get) in all {
+        text.counter(name, help, sum(get));
+    }
+}
+
+fn by_label(
+    text: &mut Text,
+    name: &str,
+    help: &str,
+    label: &str,
+    entries: &[Entry],
+    sum: &dyn Fn(Get) -> u64,
+) {
+    let mut family = text.family(Kind::Counter, name, help);
+    for (value, get) in entries {
+        family.value(&[(label, value)], sum(*get));
+    }
+}
+
+fn connections(text: &mut Text, reports: &[&Report], listeners: &[String]) {
+    let mut family = text.family(Kind::Gauge, "connmgr_connections", "Connections by what they do");
+    for (place, mode) in ["stream", "req"].iter().enumerate() {
+        for phase in Phase::ALL {
+            let count: u64 = reports.iter().map(|r| r.survey.phases[phase as usize][place]).sum();
+            family.value(&[("mode", mode), ("state", phase.name())], count);
+        }
+    }
+    let name = "connmgr_listener_connections";
+    let mut family = text.family(Kind::Gauge, name, "Connections by listener");
+    for (number, address) in listeners.iter().take(LISTENERS_MAX).enumerate() {
+        let count: u64 = reports.iter().map(|r| r.survey.listeners[number]).sum();
+        family.value(&[("listener", address)], count);
+    }
+}
+
+fn gauges(text: &mut Text, overview: &Overview, reports: &[&Report]) {
+    let sum = |get: fn(&Report) -> usize| -> usize { reports.iter().map(|r| get(r)).sum() };
+    let queues = &overview.queues;
+    let silent = overview.workers.iter().filter(|worker| !worker.fresh).count();
+    let all = [
+        ("connmgr_unsent_bytes", "Bytes that wait for clients that do not read", sum(|r| r.pinned)),
+        ("connmgr_unread_bytes", "Bytes read and not yet passed on", sum(|r| r.survey.bytes_in)),
+        ("connmgr_spare_blocks", "Spare buffer blocks left", overview.spare_blocks),
+        (
+            "connmgr_waiting_messages",
+            "Messages on their way to the ZeroMQ sockets",
+            sum(|r| r.outputs),
+        ),
+        (
+            "connmgr_waiting_requests",
+            "Requests that no process could take yet",
+            queues.first + queues.req,
+        ),
+        ("connmgr_slow_peers", "Processes that do not keep up with their packets", queues.parked),
+        (
+            "connmgr_silent_workers",
+            "Workers that did not answer in time; theirs are old figures",
+            silent,
+        ),
+    ];
+    for (name, help, value) in all {
+        text.gauge(name, help, value);
+    }
+    let help = "Requests dropped because too many waited for a process";
+    text.counter("connmgr_waiting_dropped_total", help, queues.dropped);
+}
+
+fn all_turns(reports: &[&Report]) -> Option<Histogram> {
+    let mut turns = reports.iter().map(|report| &report.turns);
+    let mut all = turns.next()?.clone();
+    turns.for_each(|other| all.add(other));
+    Some(all)
+}
