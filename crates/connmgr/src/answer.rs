@@ -5,10 +5,11 @@ use std::borrow::Cow;
 use http1::write::Response;
 use http1::{BodyKind, Reason};
 
-use crate::conn::{HEAD, LINGER, PERSIST, STARTED, State};
+use crate::conn::{Conn, HEAD, LINGER, PERSIST, STARTED, State};
 use crate::peers::PeerId;
 use crate::session::Session;
 use crate::worker::Worker;
+use crate::ws_out::INTERNAL_ERROR;
 
 /// Status and body of an answer; the connection is closed behind it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,10 +47,6 @@ impl Answer {
     pub(crate) const REQ_WEBSOCKET: Self =
         Self::fixed(400, "Bad Request", "WebSockets not supported on req mode interface.\n");
 
-    /// An upgrade that this build does not serve.
-    pub(crate) const NO_WEBSOCKET: Self =
-        Self::fixed(501, "Not Implemented", "WebSockets are not part of this build.\n");
-
     /// A client without TLS on a TLS port.
     pub(crate) const PLAIN_ON_TLS: Self = Self::fixed(
         400,
@@ -79,12 +76,21 @@ impl Answer {
         let text = Cow::Owned(format!("Request header size exceeded limit of {limit} bytes.\n"));
         Self { code: 400, reason: "Bad Request", text }
     }
+
+    /// The response to an upgrade that was refused does not fit.
+    pub(crate) fn rejection_too_large(limit: u32) -> Self {
+        let text = format!("Non-101 response body size exceeded limit of {limit} bytes.\n");
+        Self { code: 500, reason: "Internal Server Error", text: Cow::Owned(text) }
+    }
 }
 
 impl Worker {
-    /// Ends the session with this answer, or by closing if the response has been started. The
-    /// peer is not told; [`Worker::cancel`] does that.
+    /// Ends the session with this answer, or by closing if the response has been started; a
+    /// WebSocket gets a close frame. The peer is not told; [`Worker::cancel`] does that.
     pub(crate) fn answer(&mut self, slot: u32, answer: &Answer) {
+        if self.conns.at(slot).is_some_and(Conn::is_open_ws) {
+            return self.fail_ws(slot, INTERNAL_ERROR);
+        }
         self.set_peer(slot, PeerId::NONE);
         let Some(conn) = self.conns.at_mut(slot) else { return };
         conn.state = State::Ending;

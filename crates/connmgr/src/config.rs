@@ -27,6 +27,13 @@ pub struct Config {
     pub maxconn: (usize, usize),
     /// Silence of the client that ends a connection (`--stream-timeout`).
     pub stream_timeout_ms: u32,
+    /// Whether WebSocket messages may be compressed (`--compression`).
+    pub compression: bool,
+    /// Whether clients may keep their compression window between messages, which holds about
+    /// 43 KB for each of them (`--compression-takeover`).
+    pub compression_takeover: bool,
+    /// Most bytes of a client's WebSocket message, inflated (`--message-size-max`).
+    pub message_size_max: u64,
     /// From being ready for a request to the end of its response, in req mode (`--req-timeout`).
     pub req_timeout_ms: u32,
     /// Bytes that may wait for clients that do not read, all together.
@@ -46,6 +53,9 @@ impl Default for Config {
             messages_max: 100,
             maxconn: (10_000, 100),
             stream_timeout_ms: 1_800_000,
+            compression: false,
+            compression_takeover: false,
+            message_size_max: u64::MAX,
             req_timeout_ms: 30_000,
             pinned_max: 1 << 30,
         }

@@ -13,6 +13,7 @@ use http1::{Decoder, Version};
 use crate::outqueue::OutQueue;
 use crate::peers::PeerId;
 use crate::reqmode::Gather;
+use crate::ws::Ws;
 
 /// Where a connection stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +66,15 @@ pub(crate) const SECURE: Flag = Flag(1 << 16);
 
 /// Req mode: the whole request in one packet, the whole response in one.
 pub(crate) const REQ: Flag = Flag(1 << 24);
+
+/// The request opens a WebSocket.
+pub(crate) const WS: Flag = Flag(1 << 17);
+/// Our close frame was written or queued.
+pub(crate) const CLOSE_SENT: Flag = Flag(1 << 18);
+/// The client's close frame was read.
+pub(crate) const CLOSE_GOT: Flag = Flag(1 << 19);
+/// How long to wait for the other close has been fixed.
+pub(crate) const CLOSE_TIMED: Flag = Flag(1 << 20);
 
 /// The flags of one request; the others belong to the connection.
 const REQUEST_FLAGS: u32 = V10.0
@@ -143,6 +153,8 @@ pub(crate) struct Conn {
     pub(crate) inbuf: Option<Box<Kept>>,
     /// Bytes that the socket did not take; freed when empty.
     pub(crate) out: Option<Box<OutQueue>>,
+    /// What only a WebSocket needs.
+    pub(crate) ws: Option<Box<Ws>>,
     /// Req mode: the request whose body is being collected.
     pub(crate) gather: Option<Box<Gather>>,
     /// Body bytes that the announced Content-Length still asks for; while lingering, bytes that
@@ -193,6 +205,7 @@ impl Conn {
         Self {
             inbuf: None,
             out: None,
+            ws: None,
             gather: None,
             left: 0,
             decoder: Decoder::Length(0),
@@ -232,6 +245,11 @@ impl Conn {
 
     pub(crate) fn set(&mut self, flag: Flag, on: bool) {
         self.flags.set(flag, on);
+    }
+
+    /// Whether it is a WebSocket that has been accepted and is not over.
+    pub(crate) fn is_open_ws(&self) -> bool {
+        self.has(WS) && self.has(STARTED) && self.state == State::Request
     }
 
     pub(crate) fn version(&self) -> Version {

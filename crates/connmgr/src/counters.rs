@@ -45,6 +45,14 @@ pub struct Counters {
     pub overruns: u64,
     /// Sessions ended by a packet that does not fit their state.
     pub unexpected: u64,
+    /// WebSockets failed because of what the client sent.
+    pub ws_violations: u64,
+    /// WebSockets ended because too many messages were waiting for a client that does not read.
+    pub messages_limit: u64,
+    /// Packets for a WebSocket behind its close; dropped.
+    pub after_close: u64,
+    /// WebSockets whose close was not answered in time.
+    pub close_timeouts: u64,
     /// Packets dropped because too many peers are known.
     pub too_many_peers: u64,
     /// Connections closed because too much was waiting for clients that do not read.

@@ -165,6 +165,7 @@ impl Worker {
         if conn.has(ABORT) {
             self.close(net, slot);
         } else if conn.state == State::Request {
+            self.time_close(slot);
             self.grant(slot);
         } else if conn.state == State::Ending && conn.out.is_none() {
             self.finish(net, slot);

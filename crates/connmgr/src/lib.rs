@@ -5,6 +5,7 @@
 //! [`Net`] only and on a clock that is an argument. [`driver`] runs it on real ones.
 
 mod answer;
+mod client;
 mod config;
 mod conn;
 mod counters;
@@ -27,7 +28,11 @@ mod timeouts;
 mod turn;
 mod words;
 mod worker;
+mod ws;
+mod ws_in;
+mod ws_out;
 
+pub use client::{ClientConfig, ClientCounters, Order, Outgo, Outgoing};
 pub use config::{Blocks, Config};
 pub use counters::Counters;
 pub use net::Net;

@@ -34,6 +34,10 @@ pub struct Options {
     pub messages_max: usize,
     /// Silence of a client that ends its connection, in milliseconds.
     pub stream_timeout_ms: u32,
+    /// Whether clients may keep their compression window between messages.
+    pub compression_takeover: bool,
+    /// Most bytes of a client's WebSocket message.
+    pub message_size_max: u64,
     /// Longest request and response of req mode, in milliseconds.
     pub req_timeout_ms: u32,
     /// Where to listen.
@@ -64,8 +68,6 @@ pub struct Options {
     pub debug_socket: Option<DebugSpec>,
     /// Where metrics are served.
     pub prometheus: Option<MetricsSpec>,
-    /// What was asked for and is not part of this build, for a warning each.
-    pub left_out: Vec<&'static str>,
 }
 
 /// An option's value is not acceptable.
@@ -115,6 +117,11 @@ impl Words {
             stream_maxconn: sizes.stream_maxconn,
             req_maxconn: sizes.req_maxconn,
             buffer_size: self.buffer()?,
+            compression_takeover: self.compression_takeover,
+            message_size_max: match number("message-size-max", &self.message_size_max)? {
+                0 => u64::MAX,
+                size => size,
+            },
             body_buffer_size: number("body-buffer-size", &self.body_buffer_size)?,
             spare_blocks: sizes.spare_blocks,
             connection_blocks_max: sizes.connection_blocks_max,
@@ -138,7 +145,6 @@ impl Words {
             compression: self.compression,
             debug_socket: parsed("debug-socket", self.debug_socket.as_deref())?,
             prometheus: parsed("prometheus", self.prometheus.as_deref())?,
-            left_out: self.left_out(),
         })
     }
 
@@ -206,14 +212,6 @@ impl Words {
 
     fn has_client_side(&self) -> bool {
         !self.zserver_req.is_empty() || !self.zserver_stream.is_empty()
-    }
-
-    fn left_out(&self) -> Vec<&'static str> {
-        let asked = [
-            (self.has_client_side(), "outgoing connections (--zserver-req, --zserver-stream)"),
-            (self.compression, "WebSocket compression (--compression)"),
-        ];
-        asked.into_iter().filter(|(asked, _)| *asked).map(|(_, what)| what).collect()
     }
 }
 
@@ -349,6 +347,7 @@ mod tests {
             "blocks-max",
             "connection-blocks-max",
             "messages-max",
+            "message-size-max",
             "req-timeout",
             "stream-timeout",
             "tcp-keepalive",

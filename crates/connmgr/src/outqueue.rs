@@ -19,6 +19,8 @@ pub(crate) const SLICES_MAX: usize = 64;
 struct Piece {
     bytes: Bytes,
     credit: u32,
+    /// How many were put together.
+    parts: usize,
 }
 
 impl Piece {
@@ -36,24 +38,32 @@ impl Piece {
 pub(crate) struct OutQueue {
     pieces: VecDeque<Piece>,
     len: usize,
+    parts: usize,
 }
 
 impl OutQueue {
     pub(crate) fn push(&mut self, bytes: Bytes, credit: u32) {
         self.len += bytes.len();
+        self.parts += 1;
         if let Some(last) = self.pieces.back_mut()
             && last.bytes.len() + bytes.len() <= JOINED_MAX
         {
             last.join(&bytes);
             last.credit += credit;
+            last.parts += 1;
             return;
         }
-        self.pieces.push_back(Piece { bytes, credit });
+        self.pieces.push_back(Piece { bytes, credit, parts: 1 });
     }
 
     /// Bytes in the queue.
     pub(crate) fn len(&self) -> usize {
         self.len
+    }
+
+    /// How many were pushed and have not left, nor those that were put together with them.
+    pub(crate) fn parts(&self) -> usize {
+        self.parts
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -76,6 +86,7 @@ impl OutQueue {
             }
             n -= piece.bytes.len();
             credit += piece.credit;
+            self.parts -= piece.parts;
             self.pieces.pop_front();
         }
         credit
@@ -109,9 +120,9 @@ mod tests {
         for n in 0..1000 {
             queue.push(Bytes::copy_from_slice(&[b'a' + (n % 26) as u8; 6]), 1);
         }
-        assert_eq!(queue.slices().len(), 6);
+        assert_eq!((queue.slices().len(), queue.parts()), (6, 1001));
         assert_eq!(&queue.slices()[0][..11], b"head aaaaaa");
         assert_eq!(&shared[..], b"head ", "what others have is not touched");
-        assert_eq!((queue.written(6005), queue.len()), (1000, 0));
+        assert_eq!((queue.written(6005), queue.len(), queue.parts()), (1000, 0, 0));
     }
 }

@@ -5,7 +5,7 @@ use zhttp::{Kind, Packet};
 
 use crate::Net;
 use crate::answer::Answer;
-use crate::conn::{BODY, Conn, LOST, REQ, State, UNTAKEN};
+use crate::conn::{BODY, Conn, LOST, REQ, STARTED, State, UNREAD, UNTAKEN, WS};
 use crate::peers::PeerId;
 use crate::response::SharedBody;
 use crate::session::Session;
@@ -102,6 +102,8 @@ impl Worker {
             self.push_lost = false;
         }
         let (gone, has_body) = (conn.state == State::Gone, conn.has(BODY));
+        let may_go_on = packet.credits > 0 || conn.peer != peer || conn.has(UNREAD);
+        let has_frames = conn.has(WS) && (may_go_on || conn.inbuf.is_some());
         if conn.peer != peer {
             self.set_peer(slot, peer);
         }
@@ -113,21 +115,23 @@ impl Worker {
         self.act(slot, packet, body);
         if has_body {
             self.pump_body(net, slot);
+        } else if has_frames {
+            self.pump_ws(net, slot);
         }
         self.grant(slot);
     }
 
     fn act(&mut self, slot: u32, packet: &Packet<'_>, body: &mut SharedBody) {
+        if let Some(conn) = self.conns.at(slot).filter(|conn| conn.has(WS)) {
+            return match conn.has(STARTED) {
+                true => self.ws_packet(slot, packet, body),
+                false => self.answer_handshake(slot, packet),
+            };
+        }
         match packet.kind {
             Kind::Data => self.data(slot, packet, body),
             Kind::Credit | Kind::KeepAlive => {}
-            Kind::HandoffStart => {
-                self.send(slot, |f, _| {
-                    f.kind(Kind::HandoffProceed);
-                });
-                // Whoever sends the next packet is the owner.
-                self.set_peer(slot, PeerId::NONE);
-            }
+            Kind::HandoffStart => self.hand_off(slot),
             Kind::Cancel | Kind::Error => {
                 self.counters.peer_cancels += 1;
                 self.answer(slot, &Answer::FAILED);
@@ -139,11 +143,19 @@ impl Worker {
         }
     }
 
+    /// Agrees to another owner: whoever sends the next packet.
+    pub(crate) fn hand_off(&mut self, slot: u32) {
+        self.send(slot, |f, _| {
+            f.kind(Kind::HandoffProceed);
+        });
+        self.set_peer(slot, PeerId::NONE);
+    }
+
     /// The owner of a session whose client left has made itself known.
     fn bury(&mut self, slot: u32, packet: &Packet<'_>) {
         let over = match packet.kind {
             Kind::Cancel | Kind::Error => true,
-            Kind::Data => !packet.more,
+            Kind::Data => !packet.more && !self.conns.at(slot).is_some_and(|conn| conn.has(WS)),
             _ => false,
         };
         if !over {

@@ -12,7 +12,7 @@ use crate::peers::PeerId;
 use crate::worker::Worker;
 
 /// What a read gave.
-enum Got {
+pub(crate) enum Got {
     /// So many bytes in the scratch buffer.
     Bytes(usize),
     Nothing,
@@ -48,6 +48,7 @@ impl Worker {
             }
             let more = match conn.state {
                 State::Head => self.read_head(net, slot),
+                State::Request if conn.is_open_ws() => return self.pump_ws(net, slot),
                 State::Request if conn.has(BODY) && !conn.has(STARTED) => {
                     return self.pump_body(net, slot);
                 }
@@ -63,7 +64,7 @@ impl Worker {
 
     /// One read of at most `limit` bytes. A short read has emptied the socket, but for TLS: there
     /// it is a record that ended.
-    fn read(&mut self, net: &mut impl Net, slot: u32, limit: usize) -> Got {
+    pub(crate) fn read(&mut self, net: &mut impl Net, slot: u32, limit: usize) -> Got {
         let Some(conn) = self.conns.at_mut(slot) else { return Got::Nothing };
         loop {
             match net.read(slot, &mut self.scratch[..limit]) {
@@ -89,7 +90,7 @@ impl Worker {
     }
 
     /// Room behind what the connection has kept.
-    fn room(&self, slot: u32) -> usize {
+    pub(crate) fn room(&self, slot: u32) -> usize {
         let kept = self.conns.at(slot).map_or(0, |conn| conn.buffered());
         self.head_capacity(slot).saturating_sub(kept).min(self.scratch.len())
     }
@@ -146,7 +147,7 @@ impl Worker {
     }
 
     /// Gives the connection back what was not used of its kept bytes.
-    fn put_back(&mut self, slot: u32, mut kept: Box<Kept>, used: usize) {
+    pub(crate) fn put_back(&mut self, slot: u32, mut kept: Box<Kept>, used: usize) {
         kept.0.drain(..used);
         if let Some(conn) = self.conns.at_mut(slot).filter(|_| !kept.0.is_empty()) {
             conn.inbuf = Some(kept);

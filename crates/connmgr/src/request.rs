@@ -1,15 +1,16 @@
 //! From a request head to the first ZHTTP packet (`spec/connmgr.md §4.1`, `spec/zhttp.md §3.1`).
 
-use arrayvec::{ArrayString, ArrayVec};
-use http1::{BodyKind, Decoder, HeaderSlots, RequestHead, Version, parse_request};
+use arrayvec::ArrayString;
+use http1::{Decoder, HeaderSlots, RequestHead, Version, parse_request};
 use std::fmt::Write as _;
 use zhttp::{Ext, Head, Id};
 
 use crate::answer::Answer;
-use crate::conn::{BODY, EXPECT, HEAD, PERSIST, REQ, SECURE, State, UNTAKEN, V10};
+use crate::conn::{BODY, EXPECT, HEAD, PERSIST, REQ, SECURE, State, UNTAKEN, V10, WS};
 use crate::session::Session;
 use crate::target;
 use crate::worker::{Output, Worker};
+use crate::ws::{self, Ws};
 
 /// Longest URI that is passed on.
 const URI_MAX: usize = 4096;
@@ -80,13 +81,19 @@ impl Worker {
         conn.set(V10, head.version == Version::V10);
         conn.set(PERSIST, head.persistent);
         conn.set(HEAD, head.method == "HEAD");
-        let req = conn.has(REQ);
-        let scheme = if conn.has(SECURE) { "https" } else { "http" };
+        let (req, wants_ws) = (conn.has(REQ), ws::is_wanted(head));
+        let ws = if wants_ws { Ws::open(&self.config, head) } else { None };
+        let scheme = match (wants_ws, conn.has(SECURE)) {
+            (false, false) => "http",
+            (false, true) => "https",
+            (true, false) => "ws",
+            (true, true) => "wss",
+        };
         let answer = match target::uri(head, scheme) {
-            _ if wants_websocket(head) && req => Answer::REQ_WEBSOCKET,
-            _ if wants_websocket(head) => websocket_answer(head),
+            _ if wants_ws && req => Answer::REQ_WEBSOCKET,
+            _ if wants_ws && ws.is_none() => Answer::BAD_WEBSOCKET,
             Ok(uri) if uri.len() <= URI_MAX && req => return self.start_req(slot, head, uri),
-            Ok(uri) if uri.len() <= URI_MAX => return self.start(slot, head, &uri),
+            Ok(uri) if uri.len() <= URI_MAX => return self.start(slot, head, &uri, ws),
             Ok(_) => Answer::FAILED,
             Err(reason) => Answer::unreadable(reason),
         };
@@ -94,13 +101,17 @@ impl Worker {
     }
 
     /// Opens the session and sends its first packet.
-    fn start(&mut self, slot: u32, head: &RequestHead<'_, '_>, uri: &str) {
+    fn start(&mut self, slot: u32, head: &RequestHead<'_, '_>, uri: &str, ws: Option<Box<Ws>>) {
         let counter = self.new_counter();
         let buffer_size = self.config.buffer_size;
         let Some(conn) = self.conns.at_mut(slot) else { return };
         conn.state = State::Request;
         conn.left = 0;
         conn.set(UNTAKEN, true);
+        conn.set(WS, ws.is_some());
+        // Nothing follows a WebSocket, nor its refusal.
+        conn.set(PERSIST, head.persistent && ws.is_none());
+        conn.ws = ws;
         conn.set(BODY, !head.body.is_empty());
         conn.set(EXPECT, head.expects_continue);
         conn.decoder = Decoder::new(head.body);
@@ -151,7 +162,7 @@ fn first_packet(
         f.method(head.method).uri(uri);
         f.headers(head.headers.iter().map(|h| (h.name, h.value)));
         f.credits(credits).flag("more", !head.body.is_empty());
-        f.flag("stream", true).flag("router-resp", true);
+        f.flag("stream", !ws::is_wanted(head)).flag("router-resp", true);
         let mut text = ArrayString::<46>::new();
         if let Some((ip, port)) = address
             && write!(text, "{ip}").is_ok()
@@ -160,27 +171,4 @@ fn first_packet(
         }
     });
     out
-}
-
-/// `Upgrade: websocket` (`spec/connmgr.md §7.1`).
-fn wants_websocket(head: &RequestHead<'_, '_>) -> bool {
-    let mut upgrades = head.headers.iter().filter(|h| h.name.eq_ignore_ascii_case("upgrade"));
-    upgrades.any(|h| h.value.eq_ignore_ascii_case(b"websocket"))
-}
-
-fn websocket_answer(head: &RequestHead<'_, '_>) -> Answer {
-    let last = |name: &str| {
-        let values: ArrayVec<&[u8], { http1::MAX_HEADERS }> = head
-            .headers
-            .iter()
-            .filter(|h| h.name.eq_ignore_ascii_case(name))
-            .map(|h| h.value)
-            .collect();
-        values.last().copied()
-    };
-    let valid = head.method == "GET"
-        && matches!(head.body, BodyKind::None | BodyKind::Length(0))
-        && last("sec-websocket-version") == Some(b"13")
-        && last("sec-websocket-key").is_some_and(|key| key.len() <= 220);
-    if valid { Answer::NO_WEBSOCKET } else { Answer::BAD_WEBSOCKET }
 }

@@ -11,12 +11,14 @@ use crate::conn::{
 use crate::peers::PeerId;
 use crate::turn::{Span, Turn};
 use crate::worker::Worker;
+use crate::ws_out::SharedFrames;
 
 /// The body of one packet as it stands in the turn's bytes, in each framing that was needed.
 #[derive(Debug, Default)]
 pub(crate) struct SharedBody {
     raw: Option<Span>,
     chunk: Option<Span>,
+    pub(crate) frames: SharedFrames,
 }
 
 impl SharedBody {

@@ -5,7 +5,7 @@ use evloop::timer::Wheel;
 
 use crate::Net;
 use crate::answer::Answer;
-use crate::conn::{Conn, LOST, REQ, State, UNTAKEN, is_before};
+use crate::conn::{CLOSE_TIMED, Conn, LOST, REQ, State, UNTAKEN, is_before};
 use crate::worker::Worker;
 
 /// How late a deadline may be noticed.
@@ -58,6 +58,9 @@ impl Timers {
 impl Worker {
     /// When [`Worker::timeout`] is to be called next, in milliseconds.
     pub fn next_deadline(&self) -> Option<u64> {
+        if !self.unfinished.is_empty() {
+            return Some(self.now);
+        }
         let walk = (self.peers.held() > 0).then(|| self.cycle.next());
         match (self.timers.wheel.next(), walk) {
             (Some(a), Some(b)) => Some(a.min(b)),
@@ -68,6 +71,9 @@ impl Worker {
     /// Ends what is over time and sends the keep-alives that are due.
     pub fn timeout(&mut self, now: u64, net: &mut impl Net) {
         self.now = now;
+        for slot in std::mem::take(&mut self.unfinished) {
+            self.pump_ws(net, slot);
+        }
         while let Some(slots) = self.timers.wheel.expired(now) {
             for slot in &slots {
                 if self.timers.fired(*slot, now) {
@@ -114,7 +120,8 @@ impl Worker {
     pub(crate) fn client_active(&mut self, slot: u32) {
         let now = self.clock();
         let stream = self.config.stream_timeout_ms;
-        if let Some(conn) = self.conns.at_mut(slot).filter(|conn| !conn.has(REQ)) {
+        let moves = |conn: &&mut Conn| !conn.has(REQ) && !conn.has(CLOSE_TIMED);
+        if let Some(conn) = self.conns.at_mut(slot).filter(moves) {
             conn.stream_at = now.wrapping_add(stream);
             if conn.state == State::Ending {
                 conn.session_at = now.wrapping_add(zhttp::SESSION_EXPIRY_MS as u32);
@@ -178,6 +185,9 @@ impl Worker {
             self.answer(slot, &Answer::NOBODY);
             // Flushed and closed at the end of the turn.
             return self.linger_deadline(slot);
+        }
+        if conn.is_open_ws() {
+            return self.ws_overdue(slot, session_over);
         }
         if conn.has(REQ) {
             self.counters.req_timeouts += u64::from(conn.state != State::Linger);

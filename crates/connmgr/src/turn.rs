@@ -70,6 +70,18 @@ impl Turn {
         Ok(Span { start, end: self.bytes.len() as u32 })
     }
 
+    /// Appends what `fill` writes, which cannot fail.
+    pub(crate) fn build(&mut self, fill: impl FnOnce(&mut Vec<u8>)) -> Span {
+        let start = self.bytes.len() as u32;
+        fill(&mut self.bytes);
+        Span { start, end: self.bytes.len() as u32 }
+    }
+
+    /// Appends a WebSocket frame.
+    pub(crate) fn frame(&mut self, frame: websocket::Frame, payload: &[u8]) -> Span {
+        self.build(|out| websocket::frame(out, frame, payload, None))
+    }
+
     /// Appends `bytes` as they are.
     pub(crate) fn raw(&mut self, bytes: &[u8]) -> Span {
         let start = self.bytes.len() as u32;

@@ -16,6 +16,7 @@ use crate::peers::{PeerId, Peers};
 use crate::session::Session;
 use crate::timeouts::Timers;
 use crate::turn::Turn;
+use crate::ws_out::Compressor;
 use crate::{Config, Counters};
 
 /// A ZeroMQ message to send.
@@ -98,6 +99,10 @@ pub struct Worker {
     pub(crate) scratch: Vec<u8>,
     /// A request body's bytes without their framing.
     pub(crate) body: Vec<u8>,
+    /// Compresses messages for all connections.
+    pub(crate) compressor: Compressor,
+    /// Connections that have more to be read, and have had their share of this turn.
+    pub(crate) unfinished: Vec<u32>,
     /// Bytes in the queues of blocked connections.
     pub(crate) pinned: usize,
     /// Connections of req mode.
@@ -123,6 +128,8 @@ impl Worker {
             counters: Counters::default(),
             scratch: vec![0; config.buffer_size as usize],
             body: Vec::new(),
+            compressor: Compressor::default(),
+            unfinished: Vec::new(),
             pinned: 0,
             req_conns: 0,
             push_lost: false,
@@ -316,12 +323,14 @@ impl Worker {
         if let Some(conn) = self.conns.at_mut(slot) {
             conn.state = State::Gone;
             conn.inbuf = None;
+            conn.ws = None;
             self.pinned -= conn.out.take().map_or(0, |queue| queue.len());
         }
     }
 
     /// Closes everything; the cancels are in the output afterwards (`spec/connmgr.md §2`).
     pub fn shutdown(&mut self, now: u64, net: &mut impl Net) {
+        self.leave_ws();
         self.end_turn(now, net);
         for slot in 0..self.conns.capacity() {
             if self.conns.at(slot).is_some_and(Conn::in_session) {

@@ -224,12 +224,6 @@ fn malformed_requests_get_400_and_are_read_to_the_end() {
             "HTTP/1.1 400",
             "the request was not a valid WebSocket request.\n",
         ),
-        (
-            "GET / HTTP/1.1\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-             Sec-WebSocket-Key: eA==\r\n\r\n",
-            "HTTP/1.1 501",
-            "WebSockets are not part of this build.\n",
-        ),
     ];
     for (text, status, body) in cases {
         let mut b = Bench::new();

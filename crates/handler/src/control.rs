@@ -12,6 +12,15 @@ pub struct Limits {
     pub body: usize,
 }
 
+/// What the server is set to.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// Sizes.
+    pub limits: Limits,
+    /// What `Authorization: Bearer` has to say, where that is asked for.
+    pub token: Option<String>,
+}
+
 /// An answer, complete with its head.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
@@ -19,6 +28,8 @@ pub struct Answer {
     pub bytes: Vec<u8>,
     /// Line for the log, if the request could be read.
     pub log: Option<String>,
+    /// Bytes of the request, if the connection stays for another one.
+    pub keeps: Option<usize>,
 }
 
 /// What to do for a connection.
@@ -42,16 +53,18 @@ struct Said<'a> {
     headers: &'a str,
     content_type: &'a str,
     body: &'a str,
+    keeps: bool,
 }
 
 const TEXT: &str = "text/plain";
 
 fn write(version: &str, said: &Said<'_>) -> Vec<u8> {
-    let Said { code, reason, headers, content_type, body } = said;
+    let Said { code, reason, headers, content_type, body, keeps } = said;
     let length = body.len();
+    let connection = if *keeps { "keep-alive" } else { "close" };
     format!(
         "{version} {code} {reason}\r\n{headers}Content-Type: {content_type}\r\n\
-         Connection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+         Connection: {connection}\r\nContent-Length: {length}\r\n\r\n{body}"
     )
     .into_bytes()
 }
@@ -59,8 +72,8 @@ fn write(version: &str, said: &Said<'_>) -> Vec<u8> {
 /// A refusal of the HTTP layer.
 fn refuse(version: &str, code: u16, reason: &str, text: &str) -> Step {
     let body = format!("{text}\n");
-    let said = Said { code, reason, headers: "", content_type: TEXT, body: &body };
-    Step::Answer(Answer { bytes: write(version, &said), log: None })
+    let said = Said { code, reason, headers: "", content_type: TEXT, body: &body, keeps: false };
+    Step::Answer(Answer { bytes: write(version, &said), log: None, keeps: None })
 }
 
 /// The head of a request, as far as it matters.
@@ -73,6 +86,10 @@ struct Head<'a> {
     length: Option<&'a str>,
     transfer_encoding: bool,
     expects_continue: bool,
+    /// The client asks for the connection to stay. Without its word it is closed, as clients of
+    /// this API have known it to be.
+    keeps: bool,
+    authorization: Option<&'a str>,
 }
 
 /// Where the head ends: after its empty line.
@@ -100,6 +117,11 @@ fn parse_head(text: &str) -> Option<Head<'_>> {
             "accept" => head.accept = Some(value),
             "content-length" => head.length = Some(value),
             "transfer-encoding" => head.transfer_encoding = true,
+            "connection" => {
+                let mut options = value.split(',').map(str::trim);
+                head.keeps = options.any(|option| option.eq_ignore_ascii_case("keep-alive"));
+            }
+            "authorization" => head.authorization = Some(value.trim()),
             "expect" => head.expects_continue = value == "100-continue",
             _ => {}
         }
@@ -107,8 +129,9 @@ fn parse_head(text: &str) -> Option<Head<'_>> {
     Some(head)
 }
 
-/// Looks at everything that was received on a connection so far.
-pub fn read_request(input: &[u8], limits: Limits) -> Step {
+/// Looks at everything that was received on a connection so far and was not answered.
+pub fn read_request(input: &[u8], rules: &Rules) -> Step {
+    let limits = rules.limits;
     let Some(end) = head_end(input).filter(|end| *end <= limits.head) else {
         if input.len() < limits.head {
             return Step::Read(false);
@@ -135,13 +158,23 @@ pub fn read_request(input: &[u8], limits: Limits) -> Step {
         return bad("Request body too large.");
     }
     let body = &input[end..];
-    if body.len() > length {
+    if body.len() > length && !head.keeps {
         return bad("Request body exceeded Content-Length.");
     }
     if body.len() < length {
         return Step::Read(head.expects_continue && body.is_empty());
     }
-    answer(&head, body)
+    answer(&head, rules, &body[..length], end + length)
+}
+
+/// Whether the request may come in; takes as long for every wrong word of a length.
+fn is_allowed(head: &Head<'_>, rules: &Rules) -> bool {
+    let Some(token) = &rules.token else { return true };
+    let given = head.authorization.and_then(|value| value.split_once(' '));
+    let given = given.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    let given = given.map_or("", |(_, word)| word.trim()).as_bytes();
+    let different = given.iter().zip(token.as_bytes()).fold(0, |sum, (a, b)| sum | (a ^ b));
+    given.len() == token.len() && different == 0
 }
 
 fn may_lack_body(method: &str) -> bool {
@@ -164,6 +197,8 @@ fn wants_json(accept: Option<&str>) -> Option<bool> {
 /// An answer with its log line.
 struct Answering<'a> {
     head: &'a Head<'a>,
+    /// Bytes of the request.
+    size: usize,
 }
 
 impl Answering<'_> {
@@ -176,9 +211,10 @@ impl Answering<'_> {
         body: &str,
     ) -> Answer {
         let head = self.head;
-        let said = Said { code, reason, headers, content_type, body };
+        let said = Said { code, reason, headers, content_type, body, keeps: head.keeps };
         let log = format!("control: {} {} code={code} {}", head.method, head.target, body.len());
-        Answer { bytes: write(head.version, &said), log: Some(log) }
+        let keeps = head.keeps.then_some(self.size);
+        Answer { bytes: write(head.version, &said), log: Some(log), keeps }
     }
 
     fn done(&self, json: bool, what: &str) -> Answer {
@@ -192,8 +228,13 @@ impl Answering<'_> {
     }
 }
 
-fn answer(head: &Head<'_>, body: &[u8]) -> Step {
-    let answering = Answering { head };
+fn answer(head: &Head<'_>, rules: &Rules, body: &[u8], size: usize) -> Step {
+    let answering = Answering { head, size };
+    if !is_allowed(head, rules) {
+        let headers = "WWW-Authenticate: Bearer\r\n";
+        let text = "This port asks for 'Authorization: Bearer TOKEN'.\n";
+        return Step::Answer(answering.say(401, "Unauthorized", headers, TEXT, text));
+    }
     let Some(json) = wants_json(head.accept) else {
         let text = "Not Acceptable. Supported formats are text/plain and application/json.\n";
         return Step::Answer(answering.say(406, "Not Acceptable", "", TEXT, text));
@@ -239,7 +280,10 @@ mod tests {
 
     use super::*;
 
-    const LIMITS: Limits = Limits { head: 200, body: 1000 };
+    fn rules(token: Option<&str>) -> Rules {
+        let limits = Limits { head: 200, body: 1000 };
+        Rules { limits, token: token.map(str::to_owned) }
+    }
 
     fn text(step: Step) -> String {
         match step {
@@ -251,7 +295,7 @@ mod tests {
     }
 
     fn ask(request: &str) -> String {
-        text(read_request(request.as_bytes(), LIMITS))
+        text(read_request(request.as_bytes(), &rules(None)))
     }
 
     #[test]
@@ -259,7 +303,7 @@ mod tests {
         let body = r#"{"items":[{"channel":"c","formats":{"http-stream":{"content":"x"}}}]}"#;
         let request =
             format!("POST /publish/ HTTP/1.1\r\nContent-Length: {}\r\n\r\n{body}", body.len());
-        let Step::Publish(answer, items) = read_request(request.as_bytes(), LIMITS) else {
+        let Step::Publish(answer, items) = read_request(request.as_bytes(), &rules(None)) else {
             panic!("no publish");
         };
         assert_eq!(items[0].channel, "c");
@@ -270,6 +314,34 @@ mod tests {
         );
         assert_eq!(answer.log.as_deref(), Some("control: POST /publish/ code=200 10 items=1"));
         assert_eq!(ask(&request[..request.len() - 1]), "read false");
+    }
+
+    #[test]
+    fn a_connection_stays_if_the_client_says_so() {
+        let request = "GET / HTTP/1.1\r\nConnection: Keep-Alive\r\n\r\nGET /";
+        let Step::Answer(answer) = read_request(request.as_bytes(), &rules(None)) else {
+            panic!("no answer");
+        };
+        assert_eq!(answer.keeps, Some(request.len() - 5));
+        let text = String::from_utf8(answer.bytes).unwrap();
+        assert!(text.contains("\r\nConnection: keep-alive\r\n"));
+        let bad = "POST /recover HTTP/1.1\r\nConnection: keep-alive\r\n\r\n";
+        assert!(ask(bad).contains("\r\nConnection: close\r\n"));
+    }
+
+    #[test]
+    fn a_token_is_asked_for_where_there_is_one() {
+        for (line, code) in [
+            ("", "401"),
+            ("Authorization: Basic secret\r\n", "401"),
+            ("Authorization: Bearer secre\r\n", "401"),
+            ("Authorization: Bearer secrets\r\n", "401"),
+            ("Authorization: bearer secret\r\n", "200"),
+        ] {
+            let request = format!("GET / HTTP/1.1\r\n{line}\r\n");
+            let answer = text(read_request(request.as_bytes(), &rules(Some("secret"))));
+            assert!(answer.starts_with(&format!("HTTP/1.1 {code} ")), "{line}: {answer}");
+        }
     }
 
     #[test]
@@ -312,8 +384,8 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_panic(input in any::<Vec<u8>>(), near in "(GET|POST) /publish HTTP/1.1\r?\n(Content-Length: [0-9]{0,3}\r?\n)?\r?\n[{}\\[\\]a-z\":]{0,20}") {
-            read_request(&input, LIMITS);
-            read_request(near.as_bytes(), LIMITS);
+            read_request(&input, &rules(None));
+            read_request(near.as_bytes(), &rules(Some("t")));
         }
     }
 }

@@ -8,7 +8,7 @@ use grip::Item;
 use crate::hub::Hub;
 use crate::message::{Envelope, Output, ToHub};
 use crate::settings::Settings;
-use crate::shard::Shard;
+use crate::shard::{KEPT_MESSAGES, Shard};
 
 /// The handler without its sockets.
 ///
@@ -16,6 +16,7 @@ use crate::shard::Shard;
 /// [`Handler::work`] is to be called, a slice at a time, until it says that nothing is left.
 #[derive(Debug)]
 pub struct Handler {
+    settings: Arc<Settings>,
     hub: Hub,
     shards: Vec<Shard>,
     outputs: VecDeque<Output>,
@@ -29,10 +30,16 @@ impl Handler {
         let shards = (0..settings.workers.max(1)).map(|n| Shard::new(settings.clone(), n));
         Self {
             shards: shards.collect(),
-            hub: Hub::new(now, settings),
+            hub: Hub::new(now, settings.clone()),
+            settings,
             outputs: VecDeque::new(),
             news: Vec::new(),
         }
+    }
+
+    /// What it was made with.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// The hub, to look at.
@@ -168,12 +175,15 @@ impl Handler {
         self.exchange(now);
     }
 
-    /// The process stops: all sessions are cancelled.
-    pub fn stop(&mut self) {
-        for shard in &mut self.shards {
-            shard.cancel_all();
-            shard.take_output(&mut self.outputs);
-        }
+    /// The process stops: no more sessions are taken over.
+    pub fn begin_stop(&mut self) {
+        self.shards.iter_mut().for_each(Shard::begin_stop);
+    }
+
+    /// Ends one of `parts` equal parts of the sessions; with 1, all that are left.
+    pub fn end_part(&mut self, now: u64, parts: u64) {
+        self.shards.iter_mut().for_each(|shard| shard.end_part(now, parts));
+        self.exchange(now);
     }
 
     /// When [`Handler::timeout`] is due, milliseconds.
@@ -217,7 +227,11 @@ impl Handler {
                 shard.take_output(&mut self.outputs);
             }
         }
-        self.outputs.pop_front()
+        let output = self.outputs.pop_front();
+        if output.is_none() {
+            self.outputs.shrink_to(KEPT_MESSAGES);
+        }
+        output
     }
 
     /// Lets hub and shards talk until nobody has anything to say.
@@ -243,6 +257,7 @@ impl Handler {
                 break;
             }
         }
+        self.news.shrink_to(KEPT_MESSAGES);
         self.hub.take_output(&mut self.outputs);
     }
 }

@@ -8,6 +8,7 @@ pub mod driver;
 pub mod engine;
 pub mod hub;
 mod intern;
+pub mod limiter;
 pub mod message;
 pub mod settings;
 pub mod shard;

@@ -1,5 +1,9 @@
 //! The settings of the engine, resolved (spec/publish.md §11, spec/stats.md §4).
 
+use std::sync::Arc;
+
+use crate::limiter::Limits;
+
 /// What the engine needs to know. The driver makes it from the configuration.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -15,6 +19,10 @@ pub struct Settings {
     pub id_cache_ttl_ms: u64,
     /// How long an item waits for the one before it, milliseconds.
     pub message_wait_ms: u64,
+    /// Deliveries a second, and how many may wait, where that is limited.
+    pub limits: Option<Arc<Limits>>,
+    /// Over how long the sessions end when the process stops, milliseconds.
+    pub drain_ms: u64,
     /// A client that takes too little is ended instead of losing items.
     pub close_slow: bool,
     /// Bytes of a block; 0 counts no blocks.
@@ -50,6 +58,8 @@ impl Default for Settings {
             linger_ms: 60_000,
             id_cache_ttl_ms: 0,
             message_wait_ms: 5_000,
+            limits: None,
+            drain_ms: 0,
             close_slow: false,
             message_block_size: 0,
             update_on_first_subscription: true,

@@ -454,3 +454,97 @@ fn a_gone_link_is_told_when_the_client_leaves() {
     });
     assert_eq!(b.requests()[0].1, "POST http://api.example/gone");
 }
+
+#[test]
+fn deliveries_above_the_rate_wait_and_above_the_mark_are_dropped() {
+    for workers in [1, 4] {
+        let mut b = Bench::with(|settings| {
+            settings.workers = workers;
+            settings.limits = handler::limiter::Limits::new(2_000, 120);
+        });
+        for n in 0..100 {
+            b.accept_at(n % workers, hold("stream").session(&n.to_string()));
+        }
+        b.packets();
+        let received = |b: &mut Bench| {
+            let got = b.packets();
+            got.iter().filter(|p| !p.body.is_empty()).map(|p| p.ids.len()).sum::<usize>()
+        };
+        b.publish_stream("c", "x");
+        b.publish_stream("c", "y");
+        // 120 may wait; what goes at once is taken from them only afterwards.
+        let at_once = received(&mut b);
+        b.run_to(b.now + 200);
+        let all = at_once + received(&mut b);
+        let dropped: u64 = b.handler.shards().iter().map(|shard| shard.drops().over_hwm).sum();
+        assert!((50..=110).contains(&at_once), "{at_once}");
+        assert_eq!(all as u64 + dropped, 200);
+        assert!(dropped > 0 && all >= 120, "{all} of 200");
+    }
+}
+
+#[test]
+fn limited_items_keep_their_order_with_holds_of_every_kind() {
+    let mut b = Bench::with(|settings| settings.limits = handler::limiter::Limits::new(1_000, -1));
+    b.accept(hold("stream").session("1"));
+    b.accept(hold("response").session("2"));
+    b.here("3");
+    b.subscribe("3", "c");
+    b.packets();
+    for n in 0..40 {
+        b.publish(&format!(
+            r#"{{"channel":"c","http-stream":{{"content":"{n},"}},"ws-message":{{"content":"{n}"}},
+                "http-response":{{"body":"first of {n}"}}}}"#
+        ));
+    }
+    b.run_to(3_000);
+    let got = b.packets();
+    let stream: String =
+        got.iter().filter(|p| p.ids[0].0 == "1").map(|p| p.body.as_str()).collect();
+    let expected: String = (0..40).map(|n| format!("{n},")).collect();
+    assert_eq!(stream, expected);
+    assert!(got.iter().any(|p| p.ids[0].0 == "2" && p.body == "first of 0"));
+    let items = b.items();
+    assert_eq!(items.len(), 40);
+    assert_eq!(items[39], "3 send text:39");
+}
+
+#[test]
+fn a_slow_client_is_ended_where_the_operator_wants_it() {
+    let mut b = Bench::with(|settings| settings.close_slow = true);
+    b.accept(hold("stream").session("stuck").credits(0));
+    b.packets();
+    for n in 0..101 {
+        b.publish_stream("c", &n.to_string());
+    }
+    let drops = b.handler.shards()[0].drops();
+    assert_eq!((drops.queue_full, drops.slow_closed, b.handler.sessions()), (1, 1, 0));
+    assert_eq!(b.packets().last().unwrap().kind, Kind::Cancel);
+}
+
+#[test]
+fn a_stop_ends_everybody_in_order_and_in_parts() {
+    let mut b = Bench::new();
+    for n in 0..20 {
+        b.accept(hold("stream").session(&format!("s{n}")));
+    }
+    b.accept(hold("response").session("r").body("nothing new"));
+    b.accept(hold("stream").session("stuck").credits(0).body("never sent"));
+    b.here("w");
+    b.packets();
+    b.handler.begin_stop();
+    b.accept(hold("stream").session("late"));
+    assert_eq!(b.replies().last().unwrap(), "service-unavailable: ");
+    b.handler.end_part(b.now, 2);
+    b.settle();
+    let ended = b.packets();
+    assert!(ended.iter().all(|p| p.kind == Kind::Data && !p.more));
+    assert_eq!(b.handler.sessions(), 11);
+    b.handler.end_part(b.now, 1);
+    b.settle();
+    let got = b.packets();
+    assert!(got.iter().any(|p| p.ids[0].0 == "r" && p.body == "nothing new" && !p.more));
+    assert!(got.iter().any(|p| p.ids[0].0 == "stuck" && p.kind == Kind::Cancel));
+    assert_eq!(b.items(), ["w close 1001"]);
+    assert_eq!((b.handler.sessions(), b.handler.sockets()), (0, 0));
+}

@@ -275,8 +275,7 @@ fn refresh_commands_find_sockets_by_channel_and_by_id() {
 fn packets_that_cannot_be_read_are_counted() {
     let mut b = Bench::new();
     b.handler.control(b.now, 0, b"nonsense");
-    let mut nameless = Vec::new();
-    zrpc::control::write(&mut nameless, b"", [].iter());
+    let nameless = zrpc::control::write_packet(b"", b"");
     b.handler.control(b.now, 0, &nameless);
     assert_eq!(b.handler.shards()[0].drops().bad_packets, 2);
     b.here("1");

@@ -125,9 +125,10 @@ impl Proxy {
         if session.was_sent_first() {
             session.held = None;
             session.stage = Stage::Answering;
-            session.out.body = response.body.to_vec();
+            session.out.body.clear();
             session.out.start = 0;
-            session.out.ended = true;
+            session.dress_piece(response.body);
+            session.dress_end();
             return self.dirty.push(key);
         }
         let mut headers = zhttp::HeaderBuf::new();
@@ -141,7 +142,7 @@ impl Proxy {
         if session.was_sent_first() {
             session.held = None;
             session.stage = Stage::Answering;
-            session.out.ended = true;
+            session.dress_end();
             return self.dirty.push(key);
         }
         self.answer_plain(key, 500, UNAVAILABLE);
@@ -159,9 +160,10 @@ impl Proxy {
             return self.end_uncleanly(key);
         }
         let text = if code == 500 { "Accept service unavailable" } else { debug };
-        session.out.body = format!("\n\n{text}\n").into_bytes();
+        session.out.body.clear();
         session.out.start = 0;
-        session.out.ended = true;
+        session.dress_piece(format!("\n\n{text}\n").as_bytes());
+        session.dress_end();
         self.dirty.push(key);
     }
 
@@ -324,6 +326,7 @@ fn state_of<'a>(
     settings: &crate::Settings,
 ) -> zrpc::Session<'a> {
     let (headers, address) = (packet.headers, packet.peer_address);
+    let jsonp = session.cross.jsonp.as_ref();
     zrpc::Session {
         rid: Rid { sender: &peer.id, id: &session.id },
         in_seq: session.in_seq,
@@ -339,6 +342,9 @@ fn state_of<'a>(
         https: session.https,
         debug: session.debug,
         is_retry: session.is_retry,
+        auto_cross_origin: session.cross.on,
+        jsonp_callback: jsonp.map(|jsonp| jsonp.callback().as_bytes()),
+        jsonp_extended_response: jsonp.is_some_and(|jsonp| jsonp.is_extended()),
         ..zrpc::Session::default()
     }
 }

@@ -5,7 +5,7 @@ use zhttp::{Headers, Kind};
 
 use crate::response::{self, Head};
 use crate::session::Stage;
-use crate::{Output, Proxy, log_line};
+use crate::{Proxy, log_line};
 
 /// Largest body of one packet, bytes (spec/proxy.md §5, stream chunk).
 pub(crate) const PACKET_BODY_MAX: usize = 100_000;
@@ -38,10 +38,11 @@ impl Proxy {
 
     /// Answers with a complete response.
     pub(crate) fn answer(&mut self, key: Key, head: Head, body: Vec<u8>) {
-        let Some(session) = self.sessions.get_mut(key) else { return };
-        if std::mem::take(&mut session.backend) {
-            self.outputs.push_back(Output::Cancel(key));
+        if self.sessions.get(key).is_some_and(|session| session.backend) {
+            self.cancel_backend(key);
         }
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        session.backend = false;
         if session.ws.is_some() {
             // Such an answer has no headers (spec/proxy.md §13).
             return self.refuse_websocket(key, head.code, &head.reason, Headers::EMPTY, &body);
@@ -49,6 +50,7 @@ impl Proxy {
         session.stage = Stage::Answering;
         session.held = None;
         session.request_more = false;
+        let (head, body) = session.dress_whole(head, body);
         session.out.code = head.code;
         session.out.head = Some(head);
         session.out.body = body;
@@ -77,7 +79,7 @@ impl Proxy {
         let Some(session) = self.sessions.get_mut(key) else { return };
         if session.out.paused && session.out.waiting() < RESUME_BELOW {
             session.out.paused = false;
-            self.outputs.push_back(Output::Resume(key));
+            self.pause_backend(key, false);
         }
     }
 

@@ -8,6 +8,7 @@ use stats::Counters;
 use zhttp::{Ext, Head, HeaderBuf, Headers, Id, Kind, Packet};
 
 use crate::Proxy;
+use crate::cross::Cross;
 use crate::forward::logical_address;
 use crate::peers::dump;
 use crate::routing::Entry;
@@ -108,20 +109,53 @@ impl Proxy {
             let address = logical_address(headers, &self.settings, session.trusted, peer);
             session.ws = Some(Box::new(Ws::new(Cid::new(self.random.bytes()), address)));
         }
+        if let Some(entry) = session.entry.clone().filter(|_| !internal) {
+            session.cross.on = self.settings.auto_cross_origin || entry.route.auto_cross_origin;
+            session.debug = self.settings.debug || entry.route.debug;
+        }
         let Some(entry) = session.entry.clone() else {
             let key = self.insert(session);
             return self.answer_plain(key, 502, "Route not found");
         };
-        session.debug = !internal && (self.settings.debug || entry.route.debug);
-        session.prepare(
-            &self.settings,
-            self.now_s(),
-            packet.headers,
-            &uri,
-            &entry,
-            packet.peer_address,
-        );
-        let (more, inspect) = (packet.more, self.wants_inspect(&entry, packet));
+        if !session.cross.on || uri.proto == Proto::Ws {
+            return self.admit(session, packet, &uri, &entry);
+        }
+        match self.take_jsonp(packet, &uri, &entry) {
+            Ok(None) => self.admit(session, packet, &uri, &entry),
+            Ok(Some((bytes, jsonp))) => {
+                session.cross.jsonp = Some(Box::new(jsonp));
+                self.admit_converted(session, &bytes, &entry);
+            }
+            Err(text) => {
+                let key = self.insert(session);
+                self.answer_plain(key, 400, text);
+            }
+        }
+    }
+
+    /// Takes a session whose request was JSON-P; `bytes`: the packet with what is meant.
+    fn admit_converted(&mut self, session: Session, bytes: &[u8], entry: &Entry) {
+        let Ok(packet) = Packet::parse(bytes) else { return };
+        let Some(mut uri) = Uri::parse(packet.uri) else { return };
+        uri.secure = session.https;
+        let again = new_session(bytes, &packet, session.peer, session.internal, self.now);
+        let session = Session {
+            packet: again.packet,
+            method: again.method,
+            uri: again.uri,
+            body: again.body,
+            request_more: false,
+            ..session
+        };
+        self.admit(session, &packet, &uri, entry);
+    }
+
+    /// Takes a session that has its route.
+    fn admit(&mut self, mut session: Session, packet: &Packet<'_>, uri: &Uri<'_>, entry: &Entry) {
+        let (now_s, address) = (self.now_s(), packet.peer_address);
+        session.prepare(&self.settings, now_s, packet.headers, uri, entry, address);
+        let (more, inspect) = (packet.more, self.wants_inspect(entry, packet));
+        let internal = session.internal;
         let key = self.insert(session);
         if !internal {
             self.count_start(key, true);
@@ -227,6 +261,8 @@ fn new_session(bytes: &[u8], packet: &Packet<'_>, peer: u32, internal: bool, now
         out: Out::default(),
         held: None,
         inspected: None,
+        cross: Cross::default(),
+        zmq: None,
         ws: None,
         counters: request_counters(packet),
         counted: false,

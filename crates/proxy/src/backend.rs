@@ -11,6 +11,7 @@ use crate::response::{self, Head};
 use crate::session::{Held, Session, Stage};
 use crate::timers::COMPANY_MS;
 use crate::ws::Back;
+use crate::zmq_target::Ask;
 use crate::{Output, Proxy, forward, routing, test_target, uri};
 
 /// Largest request body that is kept for `accept` and for the next target, bytes.
@@ -48,14 +49,9 @@ impl Proxy {
             Destination::Test if session.request_more => {}
             Destination::Test => self.answer_test(key),
             Destination::Host(..) => self.start_host(key, &entry),
-            Destination::Zhttp(_) | Destination::ZhttpReq(_) => {
-                log::warn!(
-                    "target {} is not supported by this version, trying the next",
-                    target.destination
-                );
-                session.target += 1;
-                self.start_target(key);
-            }
+            Destination::ZhttpReq(_) if session.request_more => {}
+            Destination::Zhttp(spec) => self.start_worker(key, spec, false),
+            Destination::ZhttpReq(spec) => self.start_worker(key, spec, true),
         }
     }
 
@@ -79,6 +75,22 @@ impl Proxy {
         session.counters.server_content_bytes_sent += session.body.len() as u64;
         session.backend = true;
         self.outputs.push_back(Output::Start { key, endpoint, request });
+    }
+
+    fn start_worker(&mut self, key: Key, spec: &str, req: bool) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        // Taken out for a moment, because the session changes while it is read.
+        let headers = std::mem::take(&mut session.headers);
+        let method = session.method().to_owned();
+        let body = session.body.clone();
+        let more = session.request_more;
+        session.counters.server_content_bytes_sent += body.len() as u64;
+        session.counters.server_header_bytes_sent += headers.len() as u64;
+        let ask = Ask { method: &method, headers: headers.as_headers(), body: &body, more };
+        self.start_zmq(key, spec, req, &ask);
+        if let Some(session) = self.sessions.get_mut(key) {
+            session.headers = headers;
+        }
     }
 
     /// The body for the test target, or its answer, is there.
@@ -179,8 +191,8 @@ impl Proxy {
         }
         session.stage = Stage::Relaying;
         session.out.code = code;
-        session.out.head =
-            Some(Head { code, reason: reason.to_owned(), headers: response::ordinary(headers) });
+        let head = Head { code, reason: reason.to_owned(), headers: response::ordinary(headers) };
+        session.out.head = Some(session.dress(head));
         session.out.not_before_ms = now + COMPANY_MS;
         if length != Some(0) {
             self.timers.heads.push(now, key);
@@ -199,10 +211,10 @@ impl Proxy {
             }
             return;
         }
-        session.out.body.extend_from_slice(data);
+        session.dress_piece(data);
         if session.out.waiting() > WAITING_MAX && !session.out.paused && session.backend {
             session.out.paused = true;
-            self.outputs.push_back(Output::Pause(key));
+            self.pause_backend(key, true);
         }
         self.dirty.push(key);
     }
@@ -212,7 +224,7 @@ impl Proxy {
         match session.stage {
             Stage::Collecting => self.hold(key),
             _ => {
-                session.out.ended = true;
+                session.dress_end();
                 self.dirty.push(key);
             }
         }
@@ -231,9 +243,10 @@ impl Proxy {
             return self.answer_plain(key, 500, "Accept service unavailable.");
         };
         held.sent_code = Some(head.code);
-        session.out.body = std::mem::take(&mut held.body);
+        let body = std::mem::take(&mut held.body);
         session.out.code = head.code;
-        session.out.head = Some(head);
+        session.out.head = Some(session.dress(head));
+        session.dress_piece(&body);
         session.stage = Stage::Relaying;
         self.dirty.push(key);
     }
@@ -257,7 +270,7 @@ impl Proxy {
     }
 
     /// Returns credits for body bytes that the backend took; `left` of them did not leave yet.
-    fn return_credits(&mut self, key: Key, left: usize) {
+    pub(crate) fn return_credits(&mut self, key: Key, left: usize) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         let gone = session.owed_credits.saturating_sub(left.try_into().unwrap_or(u32::MAX));
         if session.request_more && gone >= CREDIT_STEP && session.stage.may_send() {

@@ -99,8 +99,20 @@ impl Proxy {
         if session.backend {
             session.owed_credits = session.owed_credits.saturating_add(body.len() as u32);
             session.counters.server_content_bytes_sent += body.len() as u64;
-            self.outputs.push_back(Output::Body { key, data: body.to_vec(), last: !more });
-        } else if is_test(session) {
+            match session.zmq {
+                Some(_) => self.zmq_body(key, body, !more),
+                None => {
+                    let data = body.to_vec();
+                    self.outputs.push_back(Output::Body { key, data, last: !more });
+                }
+            }
+        } else if takes_whole(session, &Destination::ZhttpReq(String::new())) {
+            // In request mode the whole body goes in one packet.
+            match more {
+                true => self.send_credit(key, body.len() as u32),
+                false => self.start_target(key),
+            }
+        } else if takes_whole(session, &Destination::Test) {
             self.test_body(key, body.len() as u32, more);
         }
     }
@@ -132,10 +144,11 @@ impl Proxy {
     }
 }
 
-fn is_test(session: &Session) -> bool {
+/// Whether the present target is of that kind and waits for the whole body.
+fn takes_whole(session: &Session, kind: &Destination) -> bool {
     let target = session.entry.as_ref().and_then(|entry| entry.route.targets.get(session.target));
-    session.stage == Stage::Asked
-        && target.is_some_and(|target| target.destination == Destination::Test)
+    let same = |of: &Destination| std::mem::discriminant(of) == std::mem::discriminant(kind);
+    session.stage == Stage::Asked && target.is_some_and(|target| same(&target.destination))
 }
 
 /// Keeps the body for `accept` and other targets while it is small enough.
@@ -145,7 +158,8 @@ fn keep_body(session: &mut Session, body: &[u8]) {
     }
     session.body.extend_from_slice(body);
     // While a request waits for the handler's word nothing may be lost.
-    let must_keep = session.stage == Stage::Inspecting;
+    let must_keep = session.stage == Stage::Inspecting
+        || takes_whole(session, &Destination::ZhttpReq(String::new()));
     if session.body.len() > BODY_KEPT_MAX && !must_keep {
         session.body_dropped = true;
         session.body = Vec::new();

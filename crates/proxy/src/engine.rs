@@ -52,6 +52,7 @@ pub struct Proxy {
     pub(crate) cids: HashMap<Cid, Key, foldhash::fast::RandomState>,
     pub(crate) outbox: Outbox,
     pub(crate) random: Random,
+    pub(crate) zmq_requests: u32,
 }
 
 impl Proxy {
@@ -62,6 +63,7 @@ impl Proxy {
             random: Random::new(&settings.seed),
             cids: HashMap::default(),
             outbox: Outbox::default(),
+            zmq_requests: 0,
             settings,
             routes,
             sessions: Arena::new(),
@@ -166,13 +168,13 @@ impl Proxy {
 
     /// Takes a session out, with everything that belongs to it.
     pub(crate) fn remove(&mut self, key: Key) -> Option<Session> {
+        if self.sessions.get(key)?.backend {
+            self.cancel_backend(key);
+        }
         let session = self.sessions.remove(key)?;
         self.names.remove(&(session.peer, session.id.clone()));
         if let Some(ws) = &session.ws {
             self.cids.remove(&ws.cid);
-        }
-        if session.backend {
-            self.outputs.push_back(Output::Cancel(key));
         }
         Some(session)
     }

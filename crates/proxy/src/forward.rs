@@ -154,7 +154,10 @@ fn split_unquoted(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 fn add_grip<'a>(list: &mut List<'a>, context: &Context<'a>) {
     if let Some(signer) = &context.entry.signer {
         let token = signer.token(context.now_s);
-        replace(list, "Grip-Sig", token.as_bytes().to_vec().into());
+        remove(list, "Grip-Sig");
+        if !token.is_empty() {
+            list.push(("Grip-Sig".into(), token.as_bytes().to_vec().into()));
+        }
     }
     replace(list, "Grip-Feature", GRIP_FEATURES.as_bytes().into());
     if let Some(id) = context.session_id {

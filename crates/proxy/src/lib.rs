@@ -10,12 +10,15 @@ mod arrival;
 mod backend;
 mod client;
 mod command;
+mod cross;
 pub mod driver;
 mod engine;
+pub mod explain;
 mod forward;
 mod json;
 mod log_line;
 mod peers;
+mod pem;
 mod random;
 mod response;
 mod retry;
@@ -29,12 +32,13 @@ mod timers;
 mod uri;
 pub mod words;
 mod ws;
+mod zmq_target;
 
 use std::sync::Arc;
 
 pub use engine::Proxy;
 pub use origin::{Endpoint, Key, Opening, Request};
-pub use routing::{Entry, Routes, Signing};
+pub use routing::{Entry, Routes, Signing, Worker};
 pub use settings::{ForwardedFor, ForwardedProto, Settings};
 pub use sig::{SigKey, Signer};
 
@@ -85,6 +89,19 @@ pub enum Output {
         endpoint: Arc<Endpoint>,
         /// What.
         request: Request,
+    },
+    /// Send a packet to a ZHTTP worker; if nobody takes it, say [`Proxy::worker_unreachable`].
+    Worker {
+        /// Address of the target.
+        spec: Arc<str>,
+        /// Request mode.
+        req: bool,
+        /// Names the request.
+        key: Key,
+        /// The worker; none for the first packet.
+        to: Option<Arc<[u8]>>,
+        /// The packet.
+        message: Vec<u8>,
     },
     /// More of the request's body.
     Body {

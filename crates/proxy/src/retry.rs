@@ -3,11 +3,13 @@
 
 use std::sync::Arc;
 
+use crossorigin::Jsonp;
 use routes::Destination;
 use zhttp::{Ext, Head, HeaderBuf, Id, Kind, Packet};
 use zrpc::retry;
 
 use crate::accept::keep_inspected;
+use crate::cross::Cross;
 use crate::routing::Entry;
 use crate::session::{Out, Session, SessionId, Stage, range_of};
 use crate::uri::{Uri, split_port};
@@ -148,6 +150,13 @@ fn direct(like: &Entry, uri: &Uri<'_>, trusted: bool) -> Arc<Entry> {
     })
 }
 
+/// What the first pass found about cross-origin.
+fn cross(state: &zrpc::Session<'_>) -> Cross {
+    let callback = state.jsonp_callback.and_then(|text| std::str::from_utf8(text).ok());
+    let jsonp = callback.map(|callback| Jsonp::new(callback, state.jsonp_extended_response));
+    Cross { on: state.auto_cross_origin, jsonp: jsonp.map(Box::new) }
+}
+
 /// The session that a retry packet describes. Its first packet is made anew, so that everything
 /// after this works as for any other session.
 fn session_of(
@@ -199,6 +208,8 @@ fn session_of(
         out: Out::default(),
         held: None,
         inspected: None,
+        cross: cross(state),
+        zmq: None,
         ws: None,
         counters: stats::Counters::default(),
         counted: false,

@@ -7,6 +7,7 @@ use origin::{Endpoint, TlsOptions};
 use routes::{ById, Destination, Proto, Route, Table, Target};
 
 use crate::sig::{SigKey, Signer};
+use crate::zmq_target::worker_of;
 
 /// A route ready for use.
 #[derive(Debug)]
@@ -26,6 +27,17 @@ pub struct Entry {
 pub struct Routes {
     table: Table,
     entries: Vec<Arc<Entry>>,
+}
+
+/// The sockets of a target that is a ZHTTP worker.
+#[derive(Clone, Copy, Debug)]
+pub struct Worker<'a> {
+    /// Address.
+    pub spec: &'a str,
+    /// Request mode.
+    pub req: bool,
+    /// Mode of the sockets' files.
+    pub mode: Option<u32>,
 }
 
 /// Where keys of routes come from, and the keys of `[proxy]`.
@@ -61,6 +73,18 @@ impl Routes {
     /// Whether there is no route at all.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    /// The ZHTTP workers among the targets, each once.
+    pub fn workers(&self) -> Vec<Worker<'_>> {
+        let mut found: Vec<Worker<'_>> = Vec::new();
+        for target in self.entries.iter().flat_map(|entry| &entry.route.targets) {
+            let Some((spec, req)) = worker_of(target) else { continue };
+            if !found.iter().any(|known| known.spec == spec && known.req == req) {
+                found.push(Worker { spec, req, mode: target.ipc_file_mode });
+            }
+        }
+        found
     }
 
     /// The route of a request (spec/routes.md §6.1).

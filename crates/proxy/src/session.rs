@@ -7,12 +7,14 @@ use arrayvec::ArrayVec;
 use stats::Counters;
 use zhttp::{HeaderBuf, Headers, MAX_ID_BYTES, Packet};
 
+use crate::cross::Cross;
 use crate::forward::{self, Context, Place};
 use crate::response::Head;
 use crate::routing::Entry;
 use crate::settings::Settings;
 use crate::uri::Uri;
 use crate::ws::Ws;
+use crate::zmq_target::ZmqBack;
 
 /// A session id of a connection manager.
 pub(crate) type SessionId = ArrayVec<u8, MAX_ID_BYTES>;
@@ -146,6 +148,10 @@ pub(crate) struct Session {
     pub out: Out,
     pub held: Option<Box<Held>>,
     pub inspected: Option<Box<Inspected>>,
+    /// Automatic cross-origin.
+    pub cross: Cross,
+    /// The request to the backend goes to a ZHTTP worker.
+    pub zmq: Option<Box<ZmqBack>>,
     /// It is a WebSocket.
     pub ws: Option<Box<Ws>>,
     pub counters: Counters,

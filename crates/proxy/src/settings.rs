@@ -53,6 +53,8 @@ pub struct Settings {
     pub sessions_max: usize,
     /// `debug`
     pub debug: bool,
+    /// `auto_cross_origin`
+    pub auto_cross_origin: bool,
     /// `accept_x_forwarded_protocol`
     pub accept_forwarded_proto: bool,
     /// `set_x_forwarded_protocol`
@@ -93,6 +95,7 @@ impl Default for Settings {
             seed: [0; 32],
             sessions_max: 50_000,
             debug: false,
+            auto_cross_origin: false,
             accept_forwarded_proto: false,
             set_forwarded_proto: ForwardedProto::Off,
             forwarded_for: ForwardedFor::default(),

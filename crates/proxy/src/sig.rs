@@ -1,5 +1,6 @@
 //! Grip-Sig: keys, tokens for backends, and the check of an upstream proxy's (spec/proxy.md §4).
 
+use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -7,12 +8,26 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use ring::hmac;
 
+use crate::pem::PemKey;
+
 /// How long a token is good, seconds.
 const LIFETIME_S: u64 = 3_600;
 
 /// A key that signs and verifies.
-#[derive(Clone, Debug)]
-pub struct SigKey(hmac::Key);
+#[derive(Clone)]
+pub struct SigKey(Kind);
+
+#[derive(Clone)]
+enum Kind {
+    Secret(hmac::Key),
+    Pem(Arc<PemKey>),
+}
+
+impl fmt::Debug for SigKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SigKey({})", self.algorithm())
+    }
+}
 
 impl SigKey {
     /// Reads a key setting; `file:` names are relative to `dir`. No key for an empty text, an
@@ -37,14 +52,41 @@ impl SigKey {
             }
         };
         if contents.starts_with("-----BEGIN") {
-            log::warn!("key file {}: PEM keys are not supported, no key is used", path.display());
-            return None;
+            return match PemKey::parse(&contents) {
+                Ok(key) => Some(Self(Kind::Pem(Arc::new(key)))),
+                Err(cause) => {
+                    log::warn!("key file {}: {cause}, no key is used", path.display());
+                    None
+                }
+            };
         }
         Self::secret(&decode_hex(contents.trim())?)
     }
 
     fn secret(secret: &[u8]) -> Option<Self> {
-        (!secret.is_empty()).then(|| Self(hmac::Key::new(hmac::HMAC_SHA256, secret)))
+        (!secret.is_empty()).then(|| Self(Kind::Secret(hmac::Key::new(hmac::HMAC_SHA256, secret))))
+    }
+
+    /// The name of its algorithm in tokens.
+    fn algorithm(&self) -> &'static str {
+        match &self.0 {
+            Kind::Secret(_) => "HS256",
+            Kind::Pem(key) => key.algorithm(),
+        }
+    }
+
+    fn sign(&self, data: &[u8]) -> Option<Vec<u8>> {
+        match &self.0 {
+            Kind::Secret(key) => Some(hmac::sign(key, data).as_ref().to_vec()),
+            Kind::Pem(key) => key.sign(data),
+        }
+    }
+
+    fn is_signature(&self, data: &[u8], signature: &[u8]) -> bool {
+        match &self.0 {
+            Kind::Secret(key) => hmac::verify(key, data, signature).is_ok(),
+            Kind::Pem(key) => key.verifies(data, signature),
+        }
     }
 
     /// Whether `token` is signed with this key and has not expired. `now_s`: Unix time.
@@ -57,11 +99,13 @@ impl SigKey {
         let (signed, signature) = token.rsplit_once('.')?;
         let (header, claims) = signed.split_once('.')?;
         let header = String::from_utf8(URL_SAFE_NO_PAD.decode(header).ok()?).ok()?;
-        if text_claim(&header, "alg")? != "HS256" {
+        if text_claim(&header, "alg")? != self.algorithm() {
             return None;
         }
         let signature = URL_SAFE_NO_PAD.decode(signature).ok()?;
-        hmac::verify(&self.0, signed.as_bytes(), &signature).ok()?;
+        if !self.is_signature(signed.as_bytes(), &signature) {
+            return None;
+        }
         let claims = String::from_utf8(URL_SAFE_NO_PAD.decode(claims).ok()?).ok()?;
         let exp: u64 = number_claim(&claims, "exp")?;
         let in_time = exp > now_s && !claims.contains("\"aud\"");
@@ -111,36 +155,28 @@ impl Signer {
         (!issuer.is_empty()).then(|| Self { issuer, key, last: Mutex::new((0, "".into())) })
     }
 
-    /// The token at this Unix time.
+    /// The token at this Unix time; empty if the key cannot sign.
     pub fn token(&self, now_s: u64) -> Arc<str> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if last.0 != now_s || last.1.is_empty() {
-            *last = (now_s, self.make(now_s).into());
+            let made = self.make(now_s).unwrap_or_else(|| {
+                log::error!("failed to sign request");
+                String::new()
+            });
+            *last = (now_s, made.into());
         }
         Arc::clone(&last.1)
     }
 
-    fn make(&self, now_s: u64) -> String {
-        let header = URL_SAFE_NO_PAD.encode(r#"{"typ":"JWT","alg":"HS256"}"#);
-        let issuer = escape(&self.issuer);
-        let claims = format!(r#"{{"exp":{},"iss":"{issuer}"}}"#, now_s + LIFETIME_S);
-        let signed = format!("{header}.{}", URL_SAFE_NO_PAD.encode(claims));
-        let signature = hmac::sign(&self.key.0, signed.as_bytes());
-        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
+    fn make(&self, now_s: u64) -> Option<String> {
+        let header = format!(r#"{{"typ":"JWT","alg":"{}"}}"#, self.key.algorithm());
+        let issuer = crate::json::quote(&self.issuer);
+        let claims = format!(r#"{{"exp":{},"iss":{issuer}}}"#, now_s + LIFETIME_S);
+        let signed =
+            format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
+        let signature = self.key.sign(signed.as_bytes())?;
+        Some(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature)))
     }
-}
-
-/// A JSON string's inside.
-fn escape(text: &str) -> String {
-    let mut out = String::new();
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            c if c < ' ' => out.push_str(&format!("\\u{:04x}", c as u32)),
-            c => out.push(c),
-        }
-    }
-    out
 }
 
 #[cfg(test)]
@@ -165,6 +201,61 @@ mod tests {
         for junk in ["", ".", "..", "a.b.c", &token[1..], &token[..token.len() - 1]] {
             assert!(!key("changeme").unwrap().verifies(junk.as_bytes(), 1_000), "{junk}");
         }
+    }
+
+    /// A key of `openssl`, in a folder of its own; nothing where there is no openssl.
+    fn openssl(dir: &Path, name: &str, arguments: &str) {
+        let file = dir.join(name);
+        let status = std::process::Command::new("openssl")
+            .args(arguments.split(' '))
+            .arg(&file)
+            .current_dir(dir)
+            .stderr(std::process::Stdio::null())
+            .status();
+        assert!(status.is_ok_and(|status| status.success()), "openssl {arguments}");
+    }
+
+    #[test]
+    fn keys_of_files_sign_and_verify() {
+        let dir = std::env::temp_dir().join(format!("proxy-sig-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        openssl(&dir, "ec", "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out");
+        openssl(&dir, "ec.old", "ec -in ec -out");
+        openssl(&dir, "ec.pub", "pkey -in ec -pubout -out");
+        openssl(&dir, "rsa", "genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out");
+        openssl(&dir, "rsa.old", "rsa -traditional -in rsa -out");
+        openssl(&dir, "rsa.pub", "pkey -in rsa -pubout -out");
+        std::fs::write(dir.join("hex"), "6368616e67656d65\n").unwrap();
+        std::fs::write(
+            dir.join("bad"),
+            "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----",
+        )
+        .unwrap();
+        let load = |name: &str| SigKey::load(&format!("file:{name}"), &dir);
+        for (private, public, algorithm) in [
+            ("ec", "ec.pub", "ES256"),
+            ("ec.old", "ec.pub", "ES256"),
+            ("rsa", "rsa.pub", "RS256"),
+            ("rsa.old", "rsa.pub", "RS256"),
+            ("hex", "hex", "HS256"),
+        ] {
+            let (private, public) = (load(private).unwrap(), load(public).unwrap());
+            let token = Signer::new("i", private.clone()).unwrap().token(1_000);
+            let header = URL_SAFE_NO_PAD.decode(token.split('.').next().unwrap()).unwrap();
+            assert!(String::from_utf8(header).unwrap().contains(algorithm));
+            assert!(public.verifies(token.as_bytes(), 1_000));
+            assert!(private.verifies(token.as_bytes(), 1_000));
+            assert!(!public.verifies(token.as_bytes(), 9_000));
+            for other in ["ec.pub", "rsa.pub", "hex"] {
+                let other = load(other).unwrap();
+                if other.algorithm() != algorithm {
+                    assert!(!other.verifies(token.as_bytes(), 1_000));
+                }
+            }
+        }
+        let public = Signer::new("i", load("rsa.pub").unwrap()).unwrap();
+        assert!(public.token(1).is_empty() && load("bad").is_none());
+        std::fs::remove_dir_all(&dir).unwrap();
     }
 
     #[test]

@@ -180,6 +180,11 @@ impl Proxy {
         for index in walk(&mut self.timers.expiry_step, capacity, EXPIRY_TICKS) {
             let Some(session) = self.sessions.at(index) else { continue };
             let silent = now.saturating_sub(session.last_in_ms);
+            let worker_silent = session.zmq.as_ref().is_some_and(|back| back.is_silent(now));
+            if worker_silent && let Some(key) = self.sessions.key_at(index) {
+                self.worker_unreachable(now, key);
+                continue;
+            }
             let expired = silent >= SESSION_EXPIRY_MS && session.acknowledged();
             if session.ws.is_some()
                 && let Some(key) = self.sessions.key_at(index)
@@ -214,6 +219,7 @@ impl Proxy {
         }
         let refresh: Vec<Key> = due.iter().map(|(_, _, key)| *key).collect();
         for key in refresh {
+            self.keep_worker_alive(key);
             self.announce_again(key);
             self.say_keep_alive(key);
         }

@@ -225,6 +225,44 @@ fn the_test_target_answers_and_holds() {
     assert_eq!(args.response.headers.get("Grip-Channel"), Some(&b"c"[..]));
 }
 
+#[test]
+fn cross_origin_answers() {
+    let mut w = world("a,aco b:1\nb b:1");
+    w.get("0-0-0", "http://a/x");
+    w.respond(200, &[("X-Own", "1")], b"hi");
+    let packet = Packet::parse(&w.packets[0]).unwrap();
+    assert_eq!(packet.headers.get("access-control-allow-origin"), Some(&b"*"[..]));
+    assert_eq!(packet.headers.get("access-control-expose-headers"), Some(&b"X-Own"[..]));
+    w.get("0-0-1", "http://b/x?callback=f");
+    w.respond(200, &[], b"hi");
+    assert_eq!(w.sent()[1..], ["0 200 hi"]);
+    w.get("0-0-2", "http://a/x?callback=f&_method=PUT&_body=b&k=1");
+    let head = String::from_utf8(w.starts.last().unwrap().2.bytes.clone()).unwrap();
+    assert!(head.starts_with("PUT /x?k=1 HTTP/1.1\r\nHost: a\r\n") && head.ends_with("\r\n\r\nb"));
+    w.begin(201, &[], None);
+    w.event(Event::Body(b"\"hi"));
+    w.pull();
+    w.event(Event::End);
+    w.pull();
+    let bodies: Vec<u8> = w.packets[2..]
+        .iter()
+        .flat_map(|packet| Packet::parse(packet).unwrap().body.to_vec())
+        .collect();
+    assert_eq!(
+        String::from_utf8(bodies).unwrap(),
+        "/**/f({\"code\": 201, \"reason\": \"OK\", \"headers\": {}, \"body\": \"\\\"hi\"});\n"
+    );
+    w.get("0-0-3", "http://a/x?callback=alert(1)");
+    assert_eq!(w.sent().last().unwrap(), "0 400 Invalid callback parameter.|");
+    w.get("0-0-4", "http://a/x?callback=f");
+    w.respond(200, &[("Grip-Hold", "response")], b"");
+    let args = zrpc::Request::parse(&w.accepts[0].1).unwrap().args;
+    let args = accept::Args::parse(args).unwrap();
+    let session = args.requests[0];
+    assert!(session.auto_cross_origin && session.jsonp_extended_response);
+    assert_eq!((session.jsonp_callback, args.orig_request.uri), (Some(&b"f"[..]), "http://a/x"));
+}
+
 fn post(w: &mut World, length: Option<&str>) {
     w.request("0-0-0", |f| {
         let headers = length.map(|length| ("Content-Length", length));

@@ -26,6 +26,8 @@ pub enum JsonpMode {
 pub struct Route {
     /// Its place in [`crate::Table::routes`].
     pub index: usize,
+    /// Its line, from 1.
+    pub line: usize,
     /// `*`, a host name as written, or empty: found by id only.
     pub domain: String,
     /// The `id` given, or the automatic one.
@@ -99,6 +101,7 @@ impl Route {
         let (path_remove, path_replace) = path_change(section, &path_beg);
         Ok(Self {
             index: 0,
+            line: 0,
             explicit_id: !id.is_empty(),
             id: if id.is_empty() { automatic_id(section, proto, ssl, &path_beg) } else { id },
             domain: section.value.clone(),

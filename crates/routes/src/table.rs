@@ -41,7 +41,7 @@ impl Table {
         let mut problems = Vec::new();
         for (i, line) in text.split('\n').enumerate() {
             let line = line.strip_suffix('\r').unwrap_or(line);
-            match table.add_line(line, read) {
+            match table.add_line(line, i + 1, read) {
                 Ok(()) => {}
                 Err(Error::Duplicate) => {
                     problems.push(format!("{file}:{} {}", i + 1, Error::Duplicate));
@@ -57,7 +57,7 @@ impl Table {
         let mut table = Self::default();
         let mut problems = Vec::new();
         for line in lines {
-            match table.add_line(line, read) {
+            match table.add_line(line, 1, read) {
                 Ok(()) | Err(Error::Duplicate) => {}
                 Err(error) => problems.push(format!("<route>:1: {error}")),
             }
@@ -65,7 +65,7 @@ impl Table {
         (table, problems)
     }
 
-    fn add_line(&mut self, line: &str, read: &ReadFile<'_>) -> Result<(), Error> {
+    fn add_line(&mut self, line: &str, number: usize, read: &ReadFile<'_>) -> Result<(), Error> {
         let sections = scan::sections(line)?;
         let (condition, targets) = match sections.split_first() {
             None => return Ok(()),
@@ -73,7 +73,7 @@ impl Table {
             Some((condition, targets)) => (condition, targets),
         };
         let mut route = Route::from_section(condition)?;
-        route.index = self.routes.len();
+        (route.index, route.line) = (self.routes.len(), number);
         for target in targets {
             route.targets.push(Target::from_section(target, read)?);
         }

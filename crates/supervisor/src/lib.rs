@@ -18,4 +18,4 @@ mod probe;
 mod run;
 pub mod words;
 
-pub use run::{Options, run};
+pub use run::{Options, check, run};

@@ -88,6 +88,31 @@ fn load(options: &Options) -> Result<(PathBuf, Settings), String> {
     }
 }
 
+/// Reads and checks the configuration as a start would, and starts nothing. Gives it with what
+/// is wrong with it, each with its file, line and key.
+///
+/// # Errors
+/// If the file cannot be found or opened.
+pub fn check(options: &Options) -> Result<(Settings, Vec<String>), String> {
+    let path = find::config_file(options.config.as_deref())?;
+    let now = wanted(options, Levels::default());
+    let overrides = Overrides { ipc_prefix: now.ipc_prefix(), port_offset: now.port_offset() };
+    let settings = Settings::load(&path, &overrides)
+        .map_err(|error| format!("failed to open {}: {}", error.path.display(), error.cause))?;
+    let cwd = std::env::current_dir().map_err(|e| format!("no working directory: {e}"))?;
+    let plan = levels(options, Some(&settings)).and_then(|levels| {
+        Plan::new(
+            &settings,
+            &Wanted { files: u64::MAX, cwd, config: path, ..wanted(options, levels) },
+        )
+    });
+    let found = match plan {
+        Ok(plan) => plan.warnings,
+        Err(text) => vec![text],
+    };
+    Ok((settings, found))
+}
+
 fn wanted(options: &Options, levels: Levels) -> Wanted {
     Wanted {
         port: options.port.clone(),

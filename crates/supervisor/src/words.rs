@@ -39,6 +39,12 @@ pub struct Words {
     /// Add a route, instead of those of the routes file; repeatable
     #[arg(long, value_name = "LINE")]
     route: Vec<String>,
+    /// Check config file and routes, list what is wrong with them, and start nothing
+    #[arg(long)]
+    check: bool,
+    /// Tell which route and target would serve a request and what the backend would get
+    #[arg(long, num_args = 2, value_names = ["METHOD", "URL"])]
+    explain: Option<Vec<String>>,
     /// Print version
     #[arg(short = 'v', short_alias = 'V', long, action = ArgAction::Version)]
     version: (),
@@ -50,7 +56,9 @@ fn instance(text: &str) -> Result<u32, String> {
 
 /// Earlier versions took long options with one dash too.
 fn with_two_dashes(arg: String) -> String {
-    const LONG: [&str; 10] = [
+    const LONG: [&str; 12] = [
+        "check",
+        "explain",
         "config",
         "logfile",
         "loglevel",
@@ -89,6 +97,19 @@ impl Words {
     /// What is wrong with it, or that help or the version is wanted; for [`refuse`].
     pub fn read() -> Result<Self, clap::Error> {
         Self::try_parse_from(std::env::args().map(with_two_dashes))
+    }
+
+    /// Whether nothing is to be started but the configuration checked.
+    pub fn wants_check(&self) -> bool {
+        self.check
+    }
+
+    /// Method and URL of a request to explain.
+    pub fn explained(&self) -> Option<(&str, &str)> {
+        match self.explain.as_deref() {
+            Some([method, url]) => Some((method, url)),
+            _ => None,
+        }
     }
 }
 

@@ -220,6 +220,12 @@ pub struct Packet<'a> {
     pub trust_connect_host: bool,
     /// Do not check the certificate.
     pub ignore_tls_errors: bool,
+    /// PEM certificate chain to show to the backend; empty for none.
+    pub client_cert: &'a str,
+    /// PEM private key of it.
+    pub client_key: &'a str,
+    /// Follow redirects instead of passing them on.
+    pub follow_redirects: bool,
     /// Opaque frame, copied into every response packet.
     pub user_data: Option<&'a [u8]>,
     /// Frame of an internal request of the handler; its presence marks the request.
@@ -303,6 +309,9 @@ impl<'a> Packet<'a> {
         ignore_policies: false,
         trust_connect_host: false,
         ignore_tls_errors: false,
+        client_cert: "",
+        client_key: "",
+        follow_redirects: false,
         user_data: None,
         passthrough: None,
     };
@@ -372,6 +381,9 @@ impl<'a> Packet<'a> {
             "ignore-policies" => self.ignore_policies = truth("ignore-policies", value)?,
             "trust-connect-host" => self.trust_connect_host = truth("trust-connect-host", value)?,
             "ignore-tls-errors" => self.ignore_tls_errors = truth("ignore-tls-errors", value)?,
+            "client-cert" => self.client_cert = text("client-cert", value)?,
+            "client-key" => self.client_key = text("client-key", value)?,
+            "follow-redirects" => self.follow_redirects = truth("follow-redirects", value)?,
             _ => {}
         }
         Ok(())

@@ -172,13 +172,6 @@ impl<'a> Item<'a> {
         Ok(())
     }
 
-    /// Appends the item's frame to `out`, for [`write_frames`].
-    pub fn encode(&self, out: &mut Vec<u8>) {
-        let mut w = Writer::append_to(std::mem::take(out));
-        self.write(&mut w);
-        *out = w.into_vec();
-    }
-
     fn write(&self, w: &mut Writer) {
         w.map(|w| {
             if self.cids.is_empty() {
@@ -308,18 +301,6 @@ pub fn write_packet(from: &[u8], items: &[u8]) -> Vec<u8> {
     w.into_vec()
 }
 
-/// Appends a packet to `out` whose items are encoded already, one frame behind the other.
-pub fn write_frames(out: &mut Vec<u8>, from: &[u8], frames: &[u8]) {
-    let mut w = Writer::append_to(std::mem::take(out));
-    w.map(|w| {
-        w.str("from");
-        w.bytes(from);
-        w.str("items");
-        w.list(|w| w.raw(frames));
-    });
-    *out = w.into_vec();
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -367,11 +348,7 @@ mod tests {
         items.iter().for_each(|item| write_item(&mut list, item));
         let out = write_packet(b"px", &list);
         let packet = Packet::parse(&out).unwrap();
-        assert_eq!((packet.from, packet.items), (&b"px"[..], items.clone()));
-        let (mut frames, mut same) = (Vec::new(), Vec::new());
-        items.iter().for_each(|item| item.encode(&mut frames));
-        write_frames(&mut same, b"px", &frames);
-        assert_eq!(same, out);
+        assert_eq!((packet.from, packet.items), (&b"px"[..], items));
     }
 
     #[test]

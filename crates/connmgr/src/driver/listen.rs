@@ -13,7 +13,8 @@ use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use mio::{Interest, Registry, Token, event::Source};
 use socket2::{Domain, Protocol, TcpKeepalive, Type};
 
-use super::tls::{Context, Port, Shared, TlsStream};
+use super::tls::TlsStream;
+use super::tlsport::{Context, Port, Shared};
 
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 8192;

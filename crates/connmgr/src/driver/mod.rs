@@ -2,6 +2,7 @@
 
 mod between;
 mod certs;
+mod clientside;
 mod dump;
 mod inspect;
 mod limit;
@@ -10,6 +11,7 @@ mod page;
 mod reqside;
 mod sockets;
 mod tls;
+mod tlsport;
 mod trace;
 mod waiting;
 mod workloop;
@@ -26,10 +28,11 @@ use mio::{Events, Poll, Waker};
 use crate::options::{Options, Words};
 use crate::{Blocks, Config, Worker};
 use between::Middle;
+use clientside::ClientSide;
 use inspect::Inspector;
 use limit::Limits;
 use listen::{ListenSpec, Listener};
-use tls::Shared;
+use tlsport::Shared;
 use workloop::{Direct, WAKE, WorkLoop};
 use zmqside::ZmqSide;
 
@@ -71,14 +74,12 @@ fn print_sizes() {
 
 fn run(options: &Options) -> Result<(), String> {
     log::debug!("starting...");
-    for what in &options.left_out {
-        log::warn!("not part of this build, ignored: {what}");
-    }
     let limits = open_files(options);
     let context = zmq::Context::new();
     let listeners = bind(options)?;
     let _files: Vec<_> = options.listen.iter().filter_map(ListenSpec::file).collect();
     let zmq = if listeners.is_empty() { None } else { Some(ZmqSide::new(&context, options)?) };
+    let client_side = ClientSide::start(&context, options)?;
     let poll = Poll::new().map_err(loop_error)?;
     let waker = Arc::new(Waker::new(poll.registry(), WAKE).map_err(loop_error)?);
     let signals = evloop::signals::watch(waker.clone()).map_err(loop_error)?;
@@ -90,17 +91,20 @@ fn run(options: &Options) -> Result<(), String> {
         }
         stop
     };
+    let blocks = Blocks::new(options.spare_blocks);
+    let inspector = Inspector::new(blocks.clone());
+    operators(options, &listeners, &inspector)?;
     let result = match zmq {
         None => idle(poll, stops),
         Some(zmq) => {
             zmq.register(poll.registry(), WAKE).map_err(loop_error)?;
-            let blocks = Blocks::new(options.spare_blocks);
-            let inspector = Inspector::new(blocks.clone());
-            operators(options, &listeners, &inspector)?;
             let start = Start { options, listeners, limits, blocks, inspector, poll, waker };
             if options.workers == 1 { start.alone(zmq, stops) } else { start.several(zmq, stops) }
         }
     };
+    if let Some(client_side) = client_side {
+        client_side.stop();
+    }
     log::debug!("stopped");
     result.map_err(loop_error)
 }
@@ -225,6 +229,9 @@ impl Start<'_> {
             connection_blocks_max: options.connection_blocks_max,
             blocks: self.blocks.clone(),
             messages_max: options.messages_max,
+            message_size_max: options.message_size_max,
+            compression: options.compression,
+            compression_takeover: options.compression_takeover,
             maxconn: (options.stream_maxconn, options.req_maxconn),
             stream_timeout_ms: options.stream_timeout_ms,
             req_timeout_ms: options.req_timeout_ms,

@@ -71,11 +71,19 @@ fn split(conn: u32) -> (usize, usize) {
     (conn as usize / BLOCK, conn as usize % BLOCK)
 }
 
+/// Steps of handshakes in one turn. Each costs up to a millisecond; a crowd that comes at once
+/// must not hold up those who are there.
+const STEPS_MAX: usize = 64;
+
 /// The sockets.
 #[derive(Debug, Default)]
 pub(crate) struct Sockets {
     places: Places,
     tls: Buffers,
+    /// Steps of handshakes in this turn.
+    steps: usize,
+    /// Connections whose handshake goes on in the next turn.
+    later: Vec<u32>,
 }
 
 impl Sockets {
@@ -89,6 +97,24 @@ impl Sockets {
         stream.register(registry, Token(FIRST_CLIENT + conn as usize))?;
         self.places.insert(conn, stream);
         Ok(())
+    }
+
+    /// A turn begins. Gives the connections that the engine is to be told to read, for their bytes
+    /// were left in the turn before.
+    pub(crate) fn start_turn(&mut self) -> Vec<u32> {
+        self.steps = 0;
+        let later = std::mem::take(&mut self.later);
+        for conn in &later {
+            if let Ok(Stream::Tls(stream)) = self.places.get(*conn) {
+                stream.resume();
+            }
+        }
+        later
+    }
+
+    /// Whether a turn would find something without an event.
+    pub(crate) fn is_ready(&self) -> bool {
+        !self.later.is_empty()
     }
 
     /// The socket has bytes or, if `closed`, an end; before the engine is told.
@@ -112,7 +138,18 @@ impl Net for Sockets {
         match self.places.get(conn)? {
             Stream::Tcp(stream) => stream.read(buf),
             Stream::Local(stream) => stream.read(buf),
-            Stream::Tls(stream) => stream.read(&mut self.tls, buf),
+            Stream::Tls(stream) => {
+                if stream.is_costly() {
+                    if self.steps >= STEPS_MAX {
+                        if stream.put_off() {
+                            self.later.push(conn);
+                        }
+                        return Err(io::ErrorKind::WouldBlock.into());
+                    }
+                    self.steps += 1;
+                }
+                stream.read(&mut self.tls, buf)
+            }
         }
     }
 

@@ -5,16 +5,12 @@
 use std::io::{self, ErrorKind, IoSlice, Read as _, Write as _};
 use std::net::Shutdown;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use mio::net::TcpStream;
-use rustls::ServerConfig;
-use rustls::server::ProducesTickets;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
-use rustls::version::{TLS12, TLS13};
 
-use super::certs::{Resolver, Store};
+use super::tlsport::Context;
 
 /// Most of a record's plain text (RFC 8446 §5.1).
 const PLAIN_MAX: usize = 16 * 1024;
@@ -30,85 +26,6 @@ const WAITING_MAX: usize = 4 * RECORD_MAX;
 
 /// Fatal alert `unrecognized_name` (RFC 6066 §3), as it goes out before there are keys.
 const UNRECOGNIZED_NAME: &[u8] = &[0x15, 3, 3, 0, 2, 2, 112];
-
-/// What all TLS ports of the process share.
-#[derive(Clone, Debug)]
-pub(crate) struct Shared {
-    store: Arc<Store>,
-    tickets: Option<Arc<dyn ProducesTickets>>,
-}
-
-impl Shared {
-    /// `dir` has the certificates.
-    pub(crate) fn new(dir: &std::path::Path) -> Self {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tickets = rustls::crypto::ring::Ticketer::new();
-        if let Err(cause) = &tickets {
-            log::warn!("TLS sessions will not be resumed: {cause}");
-        }
-        Self { store: Arc::new(Store::new(dir, provider)), tickets: tickets.ok() }
-    }
-}
-
-/// One TLS port; its workers share it.
-#[derive(Debug)]
-pub(crate) struct Port {
-    shared: Shared,
-    default_cert: Option<String>,
-    /// The address, for the log.
-    name: String,
-    plain_clients: AtomicU64,
-}
-
-impl Port {
-    pub(crate) fn new(shared: Shared, default_cert: Option<String>, name: String) -> Self {
-        Self { shared, default_cert, name, plain_clients: AtomicU64::new(0) }
-    }
-
-    /// Says at the start if clients that name no host will have no certificate.
-    pub(crate) fn check(&self) {
-        let default = self.default_cert.as_deref();
-        if self.shared.store.find(None, default).is_none() {
-            log::info!(
-                "{}: no certificate for clients that name no host ({}.crt and .key in {})",
-                self.name,
-                default.unwrap_or("default-cert"),
-                self.shared.store.dir().display(),
-            );
-        }
-    }
-
-    fn plain_client(&self) {
-        if self.plain_clients.fetch_add(1, Ordering::Relaxed) == 0 {
-            log::info!("{}: a client spoke plain HTTP on this TLS port, answered 400", self.name);
-        }
-    }
-}
-
-/// One TLS port in one worker.
-#[derive(Debug)]
-pub(crate) struct Context {
-    port: Arc<Port>,
-    config: Arc<ServerConfig>,
-    resolver: Arc<Resolver>,
-}
-
-impl Context {
-    pub(crate) fn new(port: Arc<Port>) -> io::Result<Self> {
-        let shared = &port.shared;
-        let resolver = Resolver::new(shared.store.clone(), port.default_cert.clone());
-        let resolver = Arc::new(resolver);
-        let mut config = ServerConfig::builder_with_provider(shared.store.provider())
-            .with_protocol_versions(&[&TLS13, &TLS12])
-            .map_err(io::Error::other)?
-            .with_no_client_auth()
-            .with_cert_resolver(resolver.clone());
-        if let Some(tickets) = &shared.tickets {
-            config.ticketer = tickets.clone();
-        }
-        Ok(Self { config: Arc::new(config), resolver, port })
-    }
-}
 
 /// The buffers of a worker, through which all records go.
 #[derive(Debug, Default)]
@@ -144,6 +61,8 @@ pub(crate) struct TlsStream {
     ended: bool,
     /// Our side ends once what waits has left.
     shut: bool,
+    /// On the list for a later turn.
+    later: bool,
     /// Ciphertext of an incomplete record.
     input: Vec<u8>,
     /// Plain text that the engine has not taken.
@@ -166,6 +85,7 @@ impl TlsStream {
             hup: false,
             ended: false,
             shut: false,
+            later: false,
             input: Vec::new(),
             plain: Vec::new(),
             waiting: Vec::new(),
@@ -175,6 +95,21 @@ impl TlsStream {
 
     pub(crate) fn socket(&mut self) -> &mut TcpStream {
         &mut self.socket
+    }
+
+    /// Whether the next read is likely to be a step of the handshake, which costs much.
+    pub(crate) fn is_costly(&self) -> bool {
+        matches!(self.phase, Phase::Fresh | Phase::Handshake) && !self.dry
+    }
+
+    /// Marks that the handshake is to go on in a later turn. False: it was marked already.
+    pub(crate) fn put_off(&mut self) -> bool {
+        !std::mem::replace(&mut self.later, true)
+    }
+
+    /// The later turn has come.
+    pub(crate) fn resume(&mut self) {
+        self.later = false;
     }
 
     /// The socket has bytes or, if `closed`, an end.
@@ -321,7 +256,7 @@ impl TlsStream {
     /// The connection is beyond help: tells the client why, if it listens.
     fn fail(
         &mut self,
-        mut input: &mut [u8],
+        input: &mut [u8],
         output: &mut Vec<u8>,
         cause: &dyn std::fmt::Display,
     ) -> io::Error {
@@ -331,14 +266,30 @@ impl TlsStream {
             output.extend_from_slice(UNRECOGNIZED_NAME);
         } else {
             log::debug!("tls: {}: {cause}", self.peer());
-            let mut nowhere = Sink { buf: &mut [], used: 0, rest: Vec::new() };
-            // What comes of it is the alert, then the same error again.
-            let _ = self.advance(&mut input, output, &mut nowhere, Outgoing::Nothing);
+            self.alert(input, output);
         }
         self.phase = Phase::Failed;
         // The client may be gone.
         let _ = self.send(output);
         io::Error::new(ErrorKind::ConnectionAborted, cause.to_string())
+    }
+
+    /// Takes out what the library has for the client before it looks at the input again, which
+    /// it must not after an error.
+    fn alert(&mut self, input: &mut [u8], output: &mut Vec<u8>) {
+        while self.tls.wants_write() {
+            match self.tls.process_tls_records(input).state {
+                Ok(ConnectionState::EncodeTlsData(mut state)) => {
+                    if append(output, |room| state.encode(room).map_err(encode_size)).is_err() {
+                        return;
+                    }
+                }
+                Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+                    while traffic.next_record().is_some() {}
+                }
+                _ => return,
+            }
+        }
     }
 
     /// As [`crate::Net::write`]. What the socket did not take whole is not reported as written
@@ -383,7 +334,10 @@ impl TlsStream {
         let left = input.len();
         kept.drain(..kept.len() - left);
         (self.input, self.plain) = (kept, sink.rest);
-        result.map_err(io::Error::other)
+        result.map_err(|cause| {
+            self.phase = Phase::Failed;
+            io::Error::other(cause)
+        })
     }
 
     /// Sends ciphertext behind what waits already; what does not fit waits. True: all has left.

@@ -12,7 +12,7 @@ use super::inspect::{Inspection, Inspector};
 use super::limit::{Limits, Share};
 use super::listen::Listener;
 use super::sockets::{FIRST_CLIENT, Sockets};
-use super::tls::Context;
+use super::tlsport::Context;
 use super::zmqside::ZmqSide;
 use crate::{Client, Output, Session, Worker};
 
@@ -130,6 +130,9 @@ impl<E: Exchange> WorkLoop<E> {
 
     fn turn(&mut self, events: &Events) {
         let now = self.clock.now_ms();
+        for conn in self.sockets.start_turn() {
+            self.worker.readable(now, &mut self.sockets, conn, false);
+        }
         for event in events {
             match event.token().0 {
                 token if token >= FIRST_CLIENT => self.client(now, token - FIRST_CLIENT, event),
@@ -186,7 +189,8 @@ impl<E: Exchange> WorkLoop<E> {
         let now = self.clock.now_ms();
         let accepting = self.listeners.iter().any(|acceptor| self.accepts(acceptor));
         let pause = accepting.then_some(self.no_files_until);
-        if self.exchange.is_ready() || self.inspection.is_running() {
+        let ready = self.exchange.is_ready() || self.sockets.is_ready();
+        if ready || self.inspection.is_running() {
             return Some(Duration::ZERO);
         }
         let deadlines = [self.worker.next_deadline(), self.exchange.next_deadline(now), pause];

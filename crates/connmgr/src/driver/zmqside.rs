@@ -262,7 +262,7 @@ impl ZmqSide {
 }
 
 /// The addresses of PUSH, ROUTER and SUB for a spec base.
-fn stream_specs(base: &str) -> Result<[String; 3], String> {
+pub(super) fn stream_specs(base: &str) -> Result<[String; 3], String> {
     if base.starts_with("ipc:") {
         return Ok(["-out", "-out-stream", "-in"].map(|suffix| format!("{base}{suffix}")));
     }

@@ -8,6 +8,26 @@ use std::io::{self, ErrorKind, IoSlice};
 use connmgr::{Client, Config, Net, Output, Worker};
 use zhttp::{Ext, Fields, Head, Id, Packet};
 
+/// A WebSocket handshake, the last line open.
+pub const HANDSHAKE: &str = "GET /ws HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\n\
+    Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
+/// A client's frame: opcode and payload, with the bits of the first byte as they are given.
+pub fn masked(bits: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![bits];
+    match payload.len() {
+        n @ 0..126 => frame.push(0x80 | n as u8),
+        n => {
+            frame.push(0x80 | 126);
+            frame.extend((n as u16).to_be_bytes());
+        }
+    }
+    frame.extend([1, 2, 3, 4]);
+    frame.extend(payload.iter().zip([1, 2, 3, 4].iter().cycle()).map(|(byte, key)| byte ^ key));
+    frame
+}
+
 /// One virtual socket.
 #[derive(Debug)]
 pub struct Sock {
@@ -22,6 +42,10 @@ pub struct Sock {
     pub room: usize,
     pub writes: usize,
     pub shut: bool,
+    /// Most of one read: a record of TLS.
+    pub record: usize,
+    /// Plain text came where TLS is spoken: the next read says so.
+    pub is_plain: bool,
 }
 
 /// All virtual sockets.
@@ -29,15 +53,20 @@ pub struct Sock {
 pub struct FakeNet {
     pub socks: HashMap<u32, Sock>,
     pub closed: Vec<(u32, Vec<u8>)>,
+    /// Those of the closed that ended regularly.
+    pub ended: Vec<u32>,
 }
 
 impl Net for FakeNet {
     fn read(&mut self, conn: u32, buf: &mut [u8]) -> io::Result<usize> {
         let sock = self.socks.get_mut(&conn).ok_or(ErrorKind::NotConnected)?;
+        if std::mem::take(&mut sock.is_plain) {
+            return Err(ErrorKind::InvalidData.into());
+        }
         if sock.reset {
             return Err(ErrorKind::ConnectionReset.into());
         }
-        let n = buf.len().min(sock.input.len());
+        let n = buf.len().min(sock.input.len()).min(sock.record);
         sock.taken += n;
         if n == 0 {
             return if sock.eof { Ok(0) } else { Err(ErrorKind::WouldBlock.into()) };
@@ -75,6 +104,11 @@ impl Net for FakeNet {
         let sock = self.socks.remove(&conn).expect("closed once");
         self.closed.push((conn, sock.output));
     }
+
+    fn end(&mut self, conn: u32) {
+        self.ended.push(conn);
+        self.close(conn);
+    }
 }
 
 /// A packet that the worker sent, without borrows.
@@ -90,6 +124,9 @@ pub struct Sent {
     pub credits: u32,
     pub more: bool,
     pub peer: String,
+    pub code: Option<u16>,
+    pub content_type: String,
+    pub stream: bool,
 }
 
 /// The worker, its sockets and the time.
@@ -110,13 +147,22 @@ impl Bench {
 
     /// A client connects.
     pub fn connect(&mut self) -> u32 {
-        self.connect_to(false)
+        self.connect_with(Client::default())
     }
 
     /// A client connects to a listener, of req mode or not.
     pub fn connect_to(&mut self, req: bool) -> u32 {
+        self.connect_with(Client { req, ..Client::default() })
+    }
+
+    /// A client connects, with TLS if `secure`.
+    pub fn connect_as(&mut self, secure: bool) -> u32 {
+        self.connect_with(Client { secure, ..Client::default() })
+    }
+
+    fn connect_with(&mut self, client: Client) -> u32 {
         let address = "192.0.2.9:40312".parse().ok();
-        let conn = self.worker.accept(self.now, Client { address, req, ..Client::default() });
+        let conn = self.worker.accept(self.now, Client { address, ..client });
         let sock = Sock {
             input: VecDeque::new(),
             eof: false,
@@ -126,6 +172,8 @@ impl Bench {
             room: usize::MAX,
             writes: 0,
             shut: false,
+            record: usize::MAX,
+            is_plain: false,
         };
         assert!(self.net.socks.insert(conn, sock).is_none());
         conn
@@ -231,14 +279,18 @@ impl Bench {
 
     /// Bytes that the client got since the last call.
     pub fn got(&mut self, conn: u32) -> String {
-        let bytes = match self.net.socks.get_mut(&conn) {
+        String::from_utf8_lossy(&self.got_bytes(conn)).into_owned()
+    }
+
+    /// The same, where they need not be text.
+    pub fn got_bytes(&mut self, conn: u32) -> Vec<u8> {
+        match self.net.socks.get_mut(&conn) {
             Some(sock) => std::mem::take(&mut sock.output),
             None => {
                 let place = self.net.closed.iter().rposition(|(c, _)| *c == conn).expect("known");
                 std::mem::take(&mut self.net.closed[place].1)
             }
-        };
-        String::from_utf8_lossy(&bytes).into_owned()
+        }
     }
 
     pub fn is_open(&self, conn: u32) -> bool {
@@ -251,6 +303,22 @@ impl Bench {
         let sent = self.sent();
         assert_eq!(sent.len(), 1, "{sent:?}");
         sent[0].ids[0].0.clone()
+    }
+
+    /// A client's WebSocket handshake with more headers; gives its session id.
+    pub fn handshake(&mut self, conn: u32, headers: &str) -> String {
+        self.request(conn, &format!("{HANDSHAKE}{headers}\r\n"))
+    }
+
+    /// A WebSocket that `from` has accepted with so many credits; its next sequence number is 1.
+    pub fn websocket(&mut self, from: &str, credits: u32) -> (u32, String) {
+        let conn = self.connect();
+        let id = self.handshake(conn, "");
+        self.peer(from, &[(&id, 0)], |f| {
+            f.status(101, "Switching Protocols").credits(credits);
+        });
+        assert!(self.got(conn).starts_with("HTTP/1.1 101 Switching Protocols\r\n"));
+        (conn, id)
     }
 
     /// A stream that is held by `from`; its next sequence number is 1.
@@ -293,5 +361,8 @@ fn read(to: &str, bytes: &[u8]) -> Sent {
         credits: packet.credits,
         more: packet.more,
         peer: packet.peer_address.into(),
+        code: packet.code,
+        content_type: String::from_utf8(packet.content_type.to_vec()).expect("text"),
+        stream: packet.stream,
     }
 }

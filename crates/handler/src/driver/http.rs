@@ -9,7 +9,7 @@ use mio::{Interest, Registry, Token};
 use slab::Slab;
 
 use super::hub_io::HubInput;
-use crate::control::{Answer, Limits, Step, read_request};
+use crate::control::{Answer, Rules, Step, read_request};
 
 /// Connections at a time; more wait in the backlog (spec/publish.md §2.1).
 const CONNECTIONS_MAX: usize = 128;
@@ -17,8 +17,14 @@ const CONNECTIONS_MAX: usize = 128;
 /// How long a client may take to read its answer after it was sent.
 const LINGER_MS: u64 = 2_000;
 
+/// How long a connection may stay without a request.
+const IDLE_MS: u64 = 60_000;
+
 /// The token of the listener; connections have the ones after it.
 pub(super) const LISTENER: Token = Token(1_000);
+
+/// Bytes of answers that may wait for a client before its next request is looked at.
+const OUTPUT_MAX: usize = 64 * 1024;
 
 struct Connection {
     stream: TcpStream,
@@ -30,26 +36,28 @@ struct Connection {
     /// The answer is written; until then what still comes is read and thrown away, so that the
     /// client sees the answer and no reset.
     closes: Option<u64>,
+    /// Since when it waits for another request.
+    idle: Option<u64>,
 }
 
 /// The server.
 pub(super) struct HttpServer {
     listener: TcpListener,
     connections: Slab<Connection>,
-    limits: Limits,
+    rules: Rules,
     /// Clients wait in the backlog.
     acceptable: bool,
 }
 
 impl HttpServer {
     /// Listens on `address`.
-    pub(super) fn bind(address: SocketAddr, limits: Limits) -> Result<Self, String> {
+    pub(super) fn bind(address: SocketAddr, rules: Rules) -> Result<Self, String> {
         let listener = TcpListener::bind(address).map_err(|error| {
             format!("unable to bind to http control address {address}: {error}")
         })?;
         let address = listener.local_addr().unwrap_or(address);
         log::info!("http control server: {address}");
-        Ok(Self { listener, connections: Slab::new(), limits, acceptable: false })
+        Ok(Self { listener, connections: Slab::new(), rules, acceptable: false })
     }
 
     pub(super) fn register(&mut self, registry: &Registry) -> io::Result<()> {
@@ -58,7 +66,7 @@ impl HttpServer {
 
     /// When connections are to be looked at though nothing happened.
     pub(super) fn next_deadline(&self) -> Option<u64> {
-        self.connections.iter().filter_map(|(_, connection)| connection.closes).min()
+        self.connections.iter().filter_map(|(_, connection)| connection.ends()).min()
     }
 
     /// An event of the loop.
@@ -78,7 +86,7 @@ impl HttpServer {
         congested: bool,
     ) {
         self.close_lingering(now);
-        while self.acceptable && !congested && self.connections.len() < CONNECTIONS_MAX {
+        while self.acceptable && !congested && self.has_room() {
             match self.listener.accept() {
                 Ok((stream, _)) => self.add(now, registry, stream, inputs),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -114,39 +122,91 @@ impl HttpServer {
             continued: false,
             answered: false,
             closes: None,
+            idle: None,
         });
         self.advance(now, number, inputs);
     }
 
     fn advance(&mut self, now: u64, number: usize, inputs: &mut Vec<HubInput>) {
         let Some(connection) = self.connections.get_mut(number) else { return };
-        if !connection.advance(now, self.limits, inputs) {
+        if !connection.advance(now, &self.rules, inputs) {
             self.connections.remove(number);
         }
     }
 
     fn close_lingering(&mut self, now: u64) {
-        self.connections.retain(|_, connection| connection.closes.is_none_or(|at| at > now));
+        self.connections.retain(|_, connection| connection.ends().is_none_or(|at| at > now));
+    }
+
+    /// Whether one more client may come in; the one that idles longest makes room.
+    fn has_room(&mut self) -> bool {
+        if self.connections.len() < CONNECTIONS_MAX {
+            return true;
+        }
+        let idle =
+            self.connections.iter().filter_map(|(n, connection)| Some((connection.idle?, n)));
+        match idle.min() {
+            Some((_, number)) => self.connections.try_remove(number).is_some(),
+            None => false,
+        }
     }
 }
 
 impl Connection {
+    /// When it ends though nothing happened.
+    fn ends(&self) -> Option<u64> {
+        self.closes.or_else(|| self.idle.map(|since| since + IDLE_MS))
+    }
+
     /// Reads, answers and writes as far as it goes; false: the connection is over.
-    fn advance(&mut self, now: u64, limits: Limits, inputs: &mut Vec<HubInput>) -> bool {
+    fn advance(&mut self, now: u64, rules: &Rules, inputs: &mut Vec<HubInput>) -> bool {
         let open = match self.read() {
             Ok(open) => open,
             Err(_) => return false,
         };
-        if !self.answered {
-            match read_request(&self.input, limits) {
+        loop {
+            let more = match self.serve(now, rules, open, inputs) {
+                Some(more) => more,
+                None => return false,
+            };
+            if self.write(now).is_err() {
+                return false;
+            }
+            if !more || self.output.len() >= OUTPUT_MAX {
+                return open || !self.answered || !self.output.is_empty();
+            }
+        }
+    }
+
+    /// Answers what has come in; gives whether there is more than the client's answers allow,
+    /// and nothing if the connection is over.
+    fn serve(
+        &mut self,
+        now: u64,
+        rules: &Rules,
+        open: bool,
+        inputs: &mut Vec<HubInput>,
+    ) -> Option<bool> {
+        while !self.answered {
+            // A client that does not take its answers gets no more of them.
+            if self.output.len() >= OUTPUT_MAX {
+                return Some(true);
+            }
+            if self.idle.is_some() && self.input.is_empty() {
+                self.answered = !open;
+                return Some(false);
+            }
+            self.idle = None;
+            match read_request(&self.input, rules) {
                 Step::Read(_) if !open => {
                     log::debug!("httpserver error: client closed unexpectedly");
-                    return false;
+                    return None;
                 }
                 Step::Read(go_on) => {
                     if go_on && !std::mem::replace(&mut self.continued, true) {
                         self.output.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
                     }
+                    return Some(false);
                 }
                 Step::Answer(answer) => self.answer(answer),
                 Step::Publish(answer, items) => {
@@ -158,8 +218,11 @@ impl Connection {
                     inputs.push(HubInput::Recover);
                 }
             }
+            if !self.answered {
+                self.idle = Some(now);
+            }
         }
-        self.write(now).is_ok() && (open || !self.answered || !self.output.is_empty())
+        Some(false)
     }
 
     fn answer(&mut self, answer: Answer) {
@@ -167,8 +230,14 @@ impl Connection {
             log::debug!("{line}");
         }
         self.output.extend(answer.bytes);
-        self.answered = true;
-        self.input = Vec::new();
+        self.continued = false;
+        match answer.keeps {
+            Some(size) => drop(self.input.drain(..size)),
+            None => {
+                self.answered = true;
+                self.input = Vec::new();
+            }
+        }
     }
 
     /// Reads what is there; false: the client has ended its side.

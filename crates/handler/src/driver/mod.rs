@@ -53,6 +53,9 @@ fn run(config: &Config) -> Result<(), String> {
     }
 }
 
+/// Milliseconds between two parts of the sessions that are ended when the process stops.
+const STOP_STEP_MS: u64 = 100;
+
 fn loop_error(error: std::io::Error) -> String {
     format!("failed to set up the event loop: {error}")
 }

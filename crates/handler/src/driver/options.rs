@@ -9,6 +9,7 @@ use clap::Parser;
 use config::specs::HandlerSpecs;
 use config::{Overrides, Settings as File};
 
+use crate::limiter::Limits;
 use crate::settings::Settings;
 
 /// The options as words.
@@ -56,6 +57,7 @@ pub(super) struct Config {
     pub(super) http: Option<SocketAddr>,
     pub(super) http_head_max: usize,
     pub(super) http_body_max: usize,
+    pub(super) http_token: Option<String>,
 }
 
 /// Where the configuration is looked for without `--config`.
@@ -99,17 +101,13 @@ impl Config {
             http: http_address(file)?,
             http_head_max: size("push_in_http_max_headers_size", 10_000),
             http_body_max: size("push_in_http_max_body_size", 1_000_000),
+            http_token: file.nonempty("handler", "auth_token"),
         })
     }
 }
 
 /// Keys whose effect is not part of this version.
 fn warn_of_limits(file: &File) {
-    for key in ["message_rate", "message_hwm"] {
-        if file.int("handler", key, -1) > 0 {
-            log::warn!("[handler] {key} has no effect in this version: deliveries are not limited");
-        }
-    }
     if file.nonempty("handler", "state_spec").is_some() {
         log::warn!("[handler] state_spec has no effect in this version");
     }
@@ -127,6 +125,11 @@ fn settings(file: &File) -> Settings {
         linger_ms: number("handler", "subscription_linger", 60) * 1000,
         id_cache_ttl_ms: number("handler", "id_cache_ttl", 0) * 1000,
         message_wait_ms: number("handler", "message_wait", 5000),
+        limits: Limits::new(
+            file.int("handler", "message_rate", -1),
+            file.int("handler", "message_hwm", -1),
+        ),
+        drain_ms: number("handler", "drain_time", 0) * 1000,
         close_slow: file.bool("handler", "close_slow_clients", false),
         message_block_size: number("handler", "message_block_size", 0),
         update_on_first_subscription: file.bool("handler", "update_on_first_subscription", true),

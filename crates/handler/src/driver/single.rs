@@ -12,8 +12,8 @@ use super::http::HttpServer;
 use super::hub_io::{HubInput, HubIo};
 use super::options::Config;
 use super::shard_io::{Gone, ShardInput, ShardIo};
-use super::{WAKE, ZMQ, loop_error, stops};
-use crate::control::Limits;
+use super::{STOP_STEP_MS, WAKE, ZMQ, loop_error, stops};
+use crate::control::{Limits, Rules};
 use crate::engine::Handler;
 use crate::message::Output;
 
@@ -60,7 +60,8 @@ pub(super) fn run(
 /// The control server, if the configuration asks for one.
 pub(super) fn http_server(config: &Config) -> Result<Option<HttpServer>, String> {
     let limits = Limits { head: config.http_head_max, body: config.http_body_max };
-    config.http.map(|address| HttpServer::bind(address, limits)).transpose()
+    let rules = Rules { limits, token: config.http_token.clone() };
+    config.http.map(|address| HttpServer::bind(address, rules)).transpose()
 }
 
 impl Single {
@@ -78,10 +79,7 @@ impl Single {
             let now = self.clock.now_ms();
             for event in &events {
                 match event.token() {
-                    WAKE if stops() => {
-                        self.stop();
-                        return Ok(());
-                    }
+                    WAKE if stops() => return self.stop(poll),
                     WAKE | ZMQ => {}
                     token => {
                         if let Some(http) = &mut self.http {
@@ -177,8 +175,26 @@ impl Single {
         any
     }
 
-    fn stop(&mut self) {
-        self.handler.stop();
-        self.send(self.clock.now_ms());
+    /// Ends all sessions, over the time that the configuration gives for it.
+    fn stop(&mut self, poll: &mut Poll) -> io::Result<()> {
+        self.handler.begin_stop();
+        let (mut events, mut now) = (Events::with_capacity(256), self.clock.now_ms());
+        let end = now + self.handler.settings().drain_ms;
+        while now < end && self.handler.sessions() + self.handler.sockets() > 0 {
+            self.handler.end_part(now, (end - now).div_ceil(STOP_STEP_MS));
+            let next = now + STOP_STEP_MS;
+            while now < next {
+                let busy = self.turn(poll);
+                let wait = if busy { 0 } else { next.saturating_sub(now).min(10) };
+                match poll.poll(&mut events, Some(Duration::from_millis(wait))) {
+                    Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+                    _ => {}
+                }
+                now = self.clock.now_ms();
+            }
+        }
+        self.handler.end_part(now, 1);
+        self.send(now);
+        Ok(())
     }
 }

@@ -17,7 +17,7 @@ use super::hub_io::{HubInput, HubIo};
 use super::options::Config;
 use super::shard_io::{Gone, ShardInput, ShardIo};
 use super::single::http_server;
-use super::{WAKE, ZMQ, loop_error, stops};
+use super::{STOP_STEP_MS, WAKE, ZMQ, loop_error, stops};
 use crate::hub::Hub;
 use crate::message::{Output, ToHub, ToShard};
 use crate::shard::Shard;
@@ -48,7 +48,7 @@ struct HubEnd {
 pub(super) fn run(
     config: &Config,
     context: &zmq::Context,
-    poll: Poll,
+    mut poll: Poll,
     waker: Arc<Waker>,
     signals: &Receiver<Signal>,
 ) -> Result<(), String> {
@@ -75,12 +75,10 @@ pub(super) fn run(
     let hub = Hub::new(clock.now_ms(), settings);
     let mut main = HubLoop { clock, hub, hub_io, http, seats, receiver, inputs: Vec::new() };
     log::info!("started");
-    main.run(poll, || stops(signals)).map_err(loop_error)?;
+    main.run(&mut poll, || stops(signals)).map_err(loop_error)?;
     stop.store(true, Ordering::Relaxed);
-    for (seat, thread) in main.seats.iter().zip(threads) {
-        let _ = seat.waker.wake();
-        let _ = thread.join();
-    }
+    main.seats.iter().for_each(|seat| drop(seat.waker.wake()));
+    main.run_until_ended(poll, &threads).map_err(loop_error)?;
     log::debug!("stopped");
     Ok(())
 }
@@ -103,7 +101,9 @@ fn spawn(
     let seat =
         Seat { sender: to_shard, waker, behind: behind.clone(), congested: congested.clone() };
     let end = HubEnd { number, sender, waker: hub_waker, receiver, behind, congested, stop };
-    let mut work = ShardLoop { clock, shard, io, end, inputs: Vec::new(), news: Vec::new() };
+    let drain_ms = shard.settings().drain_ms;
+    let mut work =
+        ShardLoop { clock, drain_ms, shard, io, end, inputs: Vec::new(), news: Vec::new() };
     let run = move || {
         let _ended = EndsProcess;
         if let Err(error) = work.run(poll) {
@@ -141,10 +141,10 @@ struct HubLoop {
 }
 
 impl HubLoop {
-    fn run(&mut self, mut poll: Poll, stops: impl Fn() -> bool) -> io::Result<()> {
+    fn run(&mut self, poll: &mut Poll, stops: impl Fn() -> bool) -> io::Result<()> {
         let mut events = Events::with_capacity(256);
         loop {
-            let busy = self.turn(&poll);
+            let busy = self.turn(poll);
             let timeout = if busy { Some(Duration::ZERO) } else { self.timeout() };
             match poll.poll(&mut events, timeout) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -163,6 +163,19 @@ impl HubLoop {
                 }
             }
         }
+    }
+
+    /// Goes on while the shards end their sessions.
+    fn run_until_ended(&mut self, mut poll: Poll, threads: &[JoinHandle<()>]) -> io::Result<()> {
+        let mut events = Events::with_capacity(256);
+        while !threads.iter().all(JoinHandle::is_finished) {
+            self.turn(&poll);
+            match poll.poll(&mut events, Some(Duration::from_millis(5))) {
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     fn timeout(&self) -> Option<Duration> {
@@ -240,6 +253,7 @@ impl HubLoop {
 /// A shard's thread.
 struct ShardLoop {
     clock: Clock,
+    drain_ms: u64,
     shard: Shard,
     io: ShardIo,
     end: HubEnd,
@@ -258,8 +272,28 @@ impl ShardLoop {
                 result => result?,
             }
         }
-        self.shard.cancel_all();
-        self.send(self.clock.now_ms());
+        self.stop(poll)
+    }
+
+    /// Ends all sessions, over the time that the configuration gives for it.
+    fn stop(&mut self, mut poll: Poll) -> io::Result<()> {
+        self.shard.begin_stop();
+        let (mut events, mut now) = (Events::with_capacity(64), self.clock.now_ms());
+        let end = now + self.drain_ms;
+        while now < end && self.shard.sessions() + self.shard.sockets() > 0 {
+            self.shard.end_part(now, (end - now).div_ceil(STOP_STEP_MS));
+            let next = now + STOP_STEP_MS;
+            while now < next {
+                let wait = if self.turn() { 0 } else { next.saturating_sub(now).min(10) };
+                match poll.poll(&mut events, Some(Duration::from_millis(wait))) {
+                    Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+                    _ => {}
+                }
+                now = self.clock.now_ms();
+            }
+        }
+        self.shard.end_part(now, 1);
+        self.send(now);
         Ok(())
     }
 

@@ -12,6 +12,7 @@ use tnetstring::Writer;
 use zrpc::{Request, accept, inspect, write_error, write_success};
 
 use super::Shard;
+use super::cross::{Cross, with_cors};
 use super::session::{
     Extra, ExtraChannel, Flags, Hold, Links, NEVER, Origin, Session, SessionId, Subs,
 };
@@ -23,6 +24,8 @@ use crate::message::{Envelope, Output, ToHub};
 struct Plan {
     mode: HoldMode,
     instruct: Instruct,
+    /// The headers of sessions that get CORS headers.
+    cors: Option<grip::Headers>,
     /// Full names, implicit channels first.
     channels: Vec<String>,
     /// Filters and prev-ids, where there are any.
@@ -56,6 +59,9 @@ impl Shard {
             }
         };
         match request.method {
+            accept::METHOD if self.stopping => {
+                self.refuse(envelope, &request, "service-unavailable", None);
+            }
             accept::METHOD => self.accept(now, envelope, &request),
             inspect::METHOD => self.inspect(envelope, &request),
             "conn-max" => {
@@ -177,6 +183,7 @@ impl Shard {
             prefix: args.channel_prefix.unwrap_or_default().into(),
             implicit: args.channels.iter().map(|channel| (*channel).to_owned()).collect(),
             trusted: args.trusted,
+            cors: with_cors(args, &instruct.reply.headers),
             instruct,
         }))
     }
@@ -261,6 +268,8 @@ impl Shard {
         let keep_alive = keep_alive.filter(|_| plan.mode == HoldMode::Stream);
         let idle = keep_alive.as_ref().is_some_and(|k| k.mode == KeepAliveMode::Idle);
         let reply = &plan.instruct.reply;
+        let dressed = from.auto_cross_origin && from.jsonp_callback.is_none();
+        let headers = plan.cors.as_ref().filter(|_| dressed).unwrap_or(&reply.headers);
         let mut flags = Flags::default();
         for (flag, on) in [
             (Flags::ROUTER, from.router_resp),
@@ -295,11 +304,12 @@ impl Shard {
                 uri: plan.uri.clone(),
                 code: reply.code,
                 reason: reply.reason.as_str().into(),
-                headers: self.header_sets.acquire(reply.headers.clone()),
+                headers: self.header_sets.acquire(headers.clone()),
                 body: Bytes::copy_from_slice(&reply.body),
                 unconfirmed: 0,
                 timeout_s: plan.instruct.timeout_s,
                 origin: plan.origin.clone(),
+                cross: Cross::of(from),
             })),
             extra: extra(plan, from),
         }

@@ -6,6 +6,7 @@ use grip::{Body, Headers, Item, merge_headers};
 use zhttp::Kind;
 
 use super::Shard;
+use super::cross;
 use super::session::{Flags, Hold};
 use super::timers::tenths;
 
@@ -182,9 +183,26 @@ impl Shard {
         code: u16,
         reason: &str,
         headers: &Headers,
+        body: Bytes,
+    ) {
+        let hold = self.drop_hold(key);
+        let jsonp = hold.and_then(|hold| hold.cross).and_then(|cross| cross.jsonp);
+        let Some(mut jsonp) = jsonp else {
+            return self.send_answer(now, key, code, reason, headers, body);
+        };
+        let (headers, body) = cross::wrap(&mut jsonp, code, reason, headers, &body);
+        self.send_answer(now, key, 200, "OK", &headers, body.into());
+    }
+
+    fn send_answer(
+        &mut self,
+        now: u64,
+        key: Key,
+        code: u16,
+        reason: &str,
+        headers: &Headers,
         mut body: Bytes,
     ) {
-        self.drop_hold(key);
         let Some(session) = self.sessions.get_mut(key) else { return };
         let part = body.split_to(body.len().min(session.credits as usize));
         session.credits -= part.len() as u32;

@@ -52,6 +52,13 @@ pub(crate) struct Pending {
     wrapped: bool,
 }
 
+impl Pending {
+    /// An item that goes to certain sessions, outside of any pass.
+    pub(crate) fn alone(item: Arc<Item>) -> Self {
+        Self { item, seq: 0, start: 0, wrapped: false }
+    }
+}
+
 impl Pass {
     /// The next positions over which the set of items is the same, at most `limit`.
     pub(crate) fn window(&self, length: usize, limit: usize) -> Range<usize> {

@@ -87,24 +87,6 @@ impl Shard {
         }
     }
 
-    /// Ends all sessions: the process stops.
-    pub fn cancel_all(&mut self) {
-        for index in 0..self.sessions.capacity() {
-            let Some(session) = self.sessions.at(index) else { continue };
-            if session.flags.has(Flags::PAUSING) {
-                continue;
-            }
-            if session.user_data().is_some() {
-                self.write_one(index, |f| {
-                    f.kind(Kind::Cancel);
-                });
-            } else {
-                self.gather(index, (0, 0));
-            }
-        }
-        self.write_kind(Kind::Cancel);
-    }
-
     /// Sends body bytes of a stream as far as credits allow; the rest waits.
     pub(super) fn send_body(&mut self, now: u64, key: Key, body: Bytes) {
         if body.is_empty() {

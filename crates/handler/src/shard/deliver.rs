@@ -30,10 +30,20 @@ pub(super) struct Left {
     pub(super) ended: Vec<u32>,
 }
 
+impl Left {
+    /// The items, if somebody is served by himself.
+    fn items(&self, items: &VecDeque<Pending>) -> Vec<Arc<Item>> {
+        match self.slow.is_empty() {
+            true => Vec::new(),
+            false => items.iter().map(|pending| pending.item.clone()).collect(),
+        }
+    }
+}
+
 impl Shard {
     /// An item for the sessions of a channel.
     pub(super) fn publish(&mut self, key: Key, item: &Arc<Item>) {
-        let Some(channel) = self.channels.get_mut(key) else { return };
+        let Some(mut channel) = self.channels.get_mut(key) else { return };
         if !item.no_seq {
             channel.last_id = item.id.as_deref().map(Arc::from);
         }
@@ -48,6 +58,12 @@ impl Shard {
             (Mode::Ws, for_sockets),
         ] {
             if !wanted || channel.live(mode) == 0 {
+                continue;
+            }
+            if self.limiter.is_some() {
+                self.publish_limited(key, mode, item);
+                let Some(again) = self.channels.get_mut(key) else { return };
+                channel = again;
                 continue;
             }
             if channel.list(mode).push(item, seq) {
@@ -65,14 +81,15 @@ impl Shard {
 
     /// Whether items are on their way.
     pub fn has_work(&self) -> bool {
-        !self.work.is_empty()
+        !self.work.is_empty() || self.has_unlimited_work()
     }
 
     /// Does one slice of delivering; gives whether more is to do.
     pub fn work(&mut self, now: u64) -> bool {
+        self.work_limited(now);
         let (mut positions, mut bytes) = (SLICE_POSITIONS, SLICE_BYTES);
         while positions > 0 && bytes > 0 {
-            let Some(key) = self.work.pop_front() else { return false };
+            let Some(key) = self.work.pop_front() else { return self.has_unlimited_work() };
             let Some(channel) = self.channels.get_mut(key) else { continue };
             channel.queued = false;
             let Some(mode) = channel.next_busy() else { continue };
@@ -99,34 +116,60 @@ impl Shard {
         // Both go back below, before anything can look at the channel.
         let items = std::mem::take(&mut pass.items);
         let subscribers = std::mem::take(&mut list.subscribers);
-        let (left, written) = match mode {
-            Mode::Stream => self.stream_window(now, &items, &subscribers[window.clone()]),
-            Mode::Response => self.response_window(&items, &subscribers[window.clone()]),
-            Mode::Ws => self.socket_window(&items, &subscribers[window.clone()]),
-        };
-        let slow: Vec<Arc<Item>> = match left.slow.is_empty() {
-            true => Vec::new(),
-            false => items.iter().map(|pending| pending.item.clone()).collect(),
-        };
+        let (left, written) = self.together(now, mode, &items, &subscribers[window.clone()]);
+        let slow = left.items(&items);
         self.put_back(key, mode, items, subscribers, window.end);
+        self.one_by_one(now, key.index, mode, left, &slow);
+        self.end_pass_if_done(key, mode);
+        (window.len(), written)
+    }
+
+    /// Delivers items to some sessions of a channel.
+    pub(super) fn serve(
+        &mut self,
+        now: u64,
+        channel: u32,
+        mode: Mode,
+        items: &VecDeque<Pending>,
+        subscribers: &[Subscriber],
+    ) {
+        let (left, _) = self.together(now, mode, items, subscribers);
+        let slow = left.items(items);
+        self.one_by_one(now, channel, mode, left, &slow);
+    }
+
+    fn together(
+        &mut self,
+        now: u64,
+        mode: Mode,
+        items: &VecDeque<Pending>,
+        subscribers: &[Subscriber],
+    ) -> (Left, usize) {
+        match mode {
+            Mode::Stream => self.stream_window(now, items, subscribers),
+            Mode::Response => self.response_window(items, subscribers),
+            Mode::Ws => self.socket_window(items, subscribers),
+        }
+    }
+
+    /// Ends sessions, and serves those that could not be served together.
+    fn one_by_one(&mut self, now: u64, channel: u32, mode: Mode, left: Left, slow: &[Arc<Item>]) {
         self.end_all(now, mode, left.ended);
         for (index, first) in left.slow {
             let items = &slow[first..];
             match mode {
                 Mode::Ws => {
                     if let Some(socket) = self.sockets.key_at(index) {
-                        self.deliver_to_socket(now, socket, key.index, items);
+                        self.deliver_to_socket(now, socket, channel, items);
                     }
                 }
                 _ => {
                     if let Some(session) = self.sessions.key_at(index) {
-                        self.deliver_alone(now, session, key.index, items);
+                        self.deliver_alone(now, session, channel, items);
                     }
                 }
             }
         }
-        self.end_pass_if_done(key, mode);
-        (window.len(), written)
     }
 
     fn end_all(&mut self, now: u64, mode: Mode, ended: Vec<u32>) {

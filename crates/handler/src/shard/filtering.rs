@@ -76,6 +76,8 @@ pub(super) struct Questions {
     by_url: BTreeMap<String, VecDeque<Owner>>,
     /// The URL that was served last.
     last: String,
+    /// Questions that may still go in this batch.
+    left: usize,
     /// When the next batch may go.
     next: u64,
 }
@@ -188,17 +190,16 @@ impl Shard {
 
     /// Sends the questions whose turn it is.
     pub(super) fn ask_due(&mut self, now: u64) {
-        if now < self.questions.next {
-            return;
-        }
-        let mut sent = 0;
-        while sent < BATCH {
-            let Some((url, owner)) = self.questions.pop() else { break };
-            sent += usize::from(self.send_question(now, &url, owner));
-        }
-        if sent > 0 {
+        if now >= self.questions.next {
             let shards = self.settings.workers.max(1) as u64;
+            self.questions.left = BATCH;
             self.questions.next = now + BATCH_MS * shards;
+        }
+        while self.questions.left > 0 {
+            let Some((url, owner)) = self.questions.pop() else { break };
+            if self.send_question(now, &url, owner) {
+                self.questions.left -= 1;
+            }
         }
     }
 

@@ -7,11 +7,13 @@ mod accept;
 mod answer;
 mod channel;
 mod client;
+mod cross;
 mod deliver;
 mod fetch;
 mod filtering;
 mod group;
 mod life;
+mod limited;
 mod links;
 mod peers;
 mod queue;
@@ -19,6 +21,7 @@ mod retry;
 mod session;
 mod socket;
 mod special;
+mod stop;
 mod subscribe;
 mod timers;
 
@@ -33,6 +36,7 @@ use hashbrown::HashTable;
 use stats::Route;
 
 use crate::intern::Interner;
+use crate::limiter::Limiter;
 use crate::message::{Output, Sums, ToHub, ToShard};
 use crate::settings::Settings;
 use channel::Channel;
@@ -42,6 +46,9 @@ use socket::{Profile, Proxies, Socket};
 
 /// Items on their way from which on inputs are left alone.
 const UNDER_WAY_MAX: usize = 2_000;
+
+/// Deliveries under a limit that may wait, from which on inputs are left alone.
+const WAITING_MAX: usize = 500_000;
 
 /// What was thrown away since the start, by cause.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,6 +61,8 @@ pub struct Drops {
     pub queue_full: u64,
     /// Items for a channel with too many on their way.
     pub pass_full: u64,
+    /// Deliveries above the mark of those that may wait.
+    pub over_hwm: u64,
     /// Items that a filter could not be applied to.
     pub filter_failed: u64,
     /// Sessions ended by a wrong sequence number.
@@ -71,6 +80,10 @@ pub struct Drops {
     /// Gone links that were not told because too many waited.
     pub gone_links: u64,
 }
+
+/// Room for messages that is kept from one turn to the next; a crowd that comes or leaves needs
+/// far more, and it goes back.
+pub(crate) const KEPT_MESSAGES: usize = 256;
 
 /// What the sessions of one route counted.
 #[derive(Debug)]
@@ -110,6 +123,7 @@ pub struct Shard {
     wheel: Wheel<Key>,
     walks: timers::Walks,
     work: VecDeque<Key>,
+    limiter: Option<Limiter<limited::Delivery>>,
     /// Items on their way over the channels' lists.
     under_way: usize,
     out: Vec<Output>,
@@ -117,6 +131,7 @@ pub struct Shard {
     listening: bool,
     random: u64,
     retry_seq: u32,
+    stopping: bool,
     drops: Drops,
     group: group::Group,
 }
@@ -152,16 +167,23 @@ impl Shard {
             wheel: Wheel::new(timers::TICK_MS),
             walks: timers::Walks::default(),
             work: VecDeque::new(),
+            limiter: settings.limits.clone().map(Limiter::new),
             under_way: 0,
             out: Vec::new(),
             to_hub: Vec::new(),
             listening: false,
             random: random | 1,
             retry_seq: 0,
+            stopping: false,
             drops: Drops::default(),
             group: group::Group::default(),
             settings,
         }
+    }
+
+    /// What it was made with.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// Sessions held.
@@ -176,7 +198,8 @@ impl Shard {
 
     /// Whether so many items are on their way that no more should be taken in.
     pub fn congested(&self) -> bool {
-        self.under_way > UNDER_WAY_MAX
+        let waiting = self.limiter.as_ref().map_or(0, Limiter::len);
+        self.under_way > UNDER_WAY_MAX || waiting > WAITING_MAX
     }
 
     /// Takes a message of the hub.
@@ -209,6 +232,7 @@ impl Shard {
             self.to_hub.push(ToHub::Sums(state.route.clone(), sums));
         }
         messages.extend(self.to_hub.drain(..));
+        self.to_hub.shrink_to(KEPT_MESSAGES);
     }
 
     /// Whether the hub is to know something.
@@ -221,6 +245,7 @@ impl Shard {
         self.peers.flush(&mut self.out);
         self.proxies.flush(&mut self.out);
         outputs.extend(self.out.drain(..));
+        self.out.shrink_to(KEPT_MESSAGES);
     }
 
     /// Whether something is to be sent.

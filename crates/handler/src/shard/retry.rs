@@ -112,6 +112,8 @@ fn write_packet(
 ) {
     let address = session.address.map(|address| address.to_string()).unwrap_or_default();
     let unreported = now.saturating_sub(u64::from(session.minute) * super::timers::TICK_MS);
+    let cross = session.hold.as_ref().and_then(|hold| hold.cross.as_ref());
+    let jsonp = cross.and_then(|cross| cross.jsonp.as_ref());
     let given = zrpc::Session {
         rid: Rid { sender, id: session.id.bytes() },
         in_seq: session.in_seq,
@@ -123,6 +125,9 @@ fn write_packet(
         https: session.flags.has(Flags::SSL),
         debug: session.flags.has(Flags::DEBUG),
         unreported_time_ms: i64::try_from(unreported).ok(),
+        auto_cross_origin: cross.is_some_and(|cross| cross.on),
+        jsonp_callback: jsonp.map(|jsonp| jsonp.callback().as_bytes()),
+        jsonp_extended_response: jsonp.is_some_and(|jsonp| jsonp.is_extended()),
         ..zrpc::Session::default()
     };
     let parse_headers = |frame| zhttp::Headers::parse(tnetstring::parse_all(frame).ok()?).ok();

@@ -9,6 +9,7 @@ use evloop::arena::Key;
 use grip::{Item, NextLink};
 use stats::Mode;
 
+use super::cross::Cross;
 use crate::intern::NONE;
 use crate::shard::filtering::Filtering;
 
@@ -165,6 +166,8 @@ pub(crate) struct Hold {
     pub(crate) timeout_s: u32,
     /// The original request, where the session can go back to the proxy.
     pub(crate) origin: Option<Arc<Origin>>,
+    /// Automatic cross-origin.
+    pub(crate) cross: Option<Box<Cross>>,
 }
 
 /// Where a session came from, for a retry.

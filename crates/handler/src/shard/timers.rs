@@ -10,6 +10,7 @@ use zhttp::Kind;
 use super::Shard;
 use super::session::{Flags, NEVER};
 use crate::intern::NONE;
+use crate::limiter::Limiter;
 use crate::message::ToHub;
 
 /// Times of sessions are counted in steps of this, milliseconds.
@@ -49,8 +50,13 @@ impl Shard {
         if self.sessions.is_empty() && self.fetches.is_empty() && self.sockets.is_empty() {
             return None;
         }
-        let others =
-            [self.wheel.next(), self.socket_wheel.next(), self.updates.due(), self.questions.due()];
+        let others = [
+            self.wheel.next(),
+            self.socket_wheel.next(),
+            self.updates.due(),
+            self.questions.due(),
+            self.limiter.as_ref().and_then(Limiter::due),
+        ];
         others.into_iter().flatten().chain([self.walks.next]).min()
     }
 

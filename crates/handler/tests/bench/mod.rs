@@ -277,6 +277,13 @@ impl Bench {
             .collect()
     }
 
+    /// Credits that the handler gave for answers, since the last call.
+    pub fn credits_given(&mut self) -> Vec<u32> {
+        let packets = std::mem::take(&mut self.internal);
+        let parsed = packets.iter().map(|packet| Packet::parse(packet).unwrap());
+        parsed.filter(|p| p.kind == Kind::Credit).map(|p| p.credits).collect()
+    }
+
     /// A proxy answers a request of the handler.
     pub fn respond(
         &mut self,

@@ -1,6 +1,6 @@
 //! WebSockets on the bench: the test plays the proxy.
 
-use zrpc::control::{Item, Kind, Packet, write};
+use zrpc::control::{Item, Kind, Packet, write_item, write_packet};
 
 use super::Bench;
 
@@ -27,8 +27,9 @@ pub fn shown(item: &Item<'_>) -> String {
 impl Bench {
     /// A proxy that takes `cids` sends items.
     pub fn control(&mut self, items: &[Item<'_>]) {
-        let mut packet = Vec::new();
-        write(&mut packet, b"proxy_1", items.iter());
+        let mut frames = Vec::new();
+        items.iter().for_each(|item| write_item(&mut frames, item));
+        let packet = write_packet(b"proxy_1", &frames);
         self.handler.control(self.now, 0, &packet);
         self.settle();
     }

@@ -20,6 +20,7 @@ pub(crate) fn settings(config: &config::Settings, n: usize, count: usize) -> Set
         seed: seed(),
         sessions_max: (sessions_max(config) / count).max(1),
         debug: truth("debug"),
+        auto_cross_origin: truth("auto_cross_origin"),
         accept_forwarded_proto: truth("accept_x_forwarded_protocol"),
         set_forwarded_proto: match text("set_x_forwarded_protocol").as_str() {
             "true" => ForwardedProto::Both,

@@ -1,9 +1,10 @@
 //! The program around the engines: settings, workers, signals, the routes file.
 
 mod calls;
-mod load;
+pub(crate) mod load;
 mod routes_file;
 mod sockets;
+mod targets;
 mod worker;
 
 use std::path::PathBuf;
@@ -18,7 +19,7 @@ use evloop::signals::{self, Signal};
 use mio::{Events, Poll, Token, Waker};
 
 use crate::Routes;
-use routes_file::RoutesFile;
+pub(crate) use routes_file::RoutesFile;
 
 /// The command line (spec/programs.md §3).
 #[derive(Clone, Debug, Default)]

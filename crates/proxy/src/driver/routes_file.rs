@@ -69,20 +69,12 @@ impl RoutesFile {
 
     /// Reads the routes; nothing if the file cannot be opened: the old ones stay.
     pub fn load(&mut self) -> Option<Routes> {
-        self.load_at = None;
-        let (table, problems, dir) = if self.lines.is_empty() {
-            self.mark = Mark::read(&self.path);
-            let Ok(bytes) = std::fs::read(&self.path) else {
-                log::warn!("unable to open routes file: {}", self.path.display());
+        let (table, problems, dir) = match self.read() {
+            Ok(read) => read,
+            Err(text) => {
+                log::warn!("{text}");
                 return None;
-            };
-            let text = String::from_utf8_lossy(&bytes);
-            let (table, problems) = Table::parse(&text, &self.name, &read_file);
-            let dir = self.path.parent().unwrap_or(Path::new(".")).to_owned();
-            (table, problems, dir)
-        } else {
-            let (table, problems) = Table::from_options(&self.lines, &read_file);
-            (table, problems, PathBuf::from("."))
+            }
         };
         for problem in problems {
             log::warn!("{problem}");
@@ -92,6 +84,30 @@ impl RoutesFile {
             table.dump().iter().for_each(|line| log::debug!("{line}"));
         }
         Some(Routes::new(table, &self.signing, &dir))
+    }
+
+    /// The name of the file, or what stands for the lines of the command line.
+    pub fn name(&self) -> &str {
+        if self.lines.is_empty() { &self.name } else { "<route>" }
+    }
+
+    /// Reads the routes: the good ones, what is wrong with the others, and where their files are.
+    ///
+    /// # Errors
+    /// If the file cannot be opened.
+    pub fn read(&mut self) -> Result<(Table, Vec<String>, PathBuf), String> {
+        self.load_at = None;
+        if !self.lines.is_empty() {
+            let (table, problems) = Table::from_options(&self.lines, &read_file);
+            return Ok((table, problems, PathBuf::from(".")));
+        }
+        self.mark = Mark::read(&self.path);
+        let Ok(bytes) = std::fs::read(&self.path) else {
+            return Err(format!("unable to open routes file: {}", self.path.display()));
+        };
+        let text = String::from_utf8_lossy(&bytes);
+        let (table, problems) = Table::parse(&text, &self.name, &read_file);
+        Ok((table, problems, self.path.parent().unwrap_or(Path::new(".")).to_owned()))
     }
 
     /// Whether the file changed and has settled, so that it is to be loaded.

@@ -16,6 +16,7 @@ use origin::{Client, Limits};
 use super::Order;
 use super::calls::{Calls, FirstWords};
 use super::sockets::{COUNT, FIRST, Sockets, Watched};
+use super::targets::{self, Targets};
 use crate::{Output, Proxy, Routes, Settings};
 
 /// Messages per socket and turn, so that none holds up the others.
@@ -32,7 +33,8 @@ const HANDLER_GONE_MS: u64 = 1_000;
 const PROBES_MS: [u64; 3] = [5, 100, 800];
 
 const WAKE: Token = Token(0);
-const FIRST_ORIGIN: usize = FIRST + COUNT;
+const FIRST_TARGET: usize = FIRST + COUNT;
+const FIRST_ORIGIN: usize = FIRST_TARGET + targets::COUNT;
 
 /// What a worker needs to start.
 pub(crate) struct Plan {
@@ -55,6 +57,7 @@ pub(crate) struct Loop {
     engine: Proxy,
     client: Client,
     sockets: Sockets,
+    targets: Targets,
     accepts: Calls,
     inspects: Calls,
     first_words: FirstWords,
@@ -88,13 +91,18 @@ impl Loop {
             Sockets::new(&plan.context, poll.registry(), &plan.specs, &id, plan.ipc_file_mode)?;
         let registry = poll.registry().try_clone().map_err(text)?;
         let client = Client::new(registry, FIRST_ORIGIN, Arc::clone(&waker), Limits::default());
+        let engine = Proxy::new(plan.settings, Arc::clone(&plan.routes));
+        let registry = poll.registry().try_clone().map_err(text)?;
+        let mut targets = Targets::new(plan.context, registry, &id, FIRST_TARGET);
+        targets.update(&plan.routes, &engine);
         Ok(Self {
             poll,
             waker,
             main: plan.main,
             clock: plan.clock,
             orders,
-            engine: Proxy::new(plan.settings, plan.routes),
+            engine,
+            targets,
             client,
             sockets,
             accepts: Calls::default(),
@@ -147,7 +155,7 @@ impl Loop {
 
     /// How long nothing needs to be done.
     fn timeout(&mut self) -> Option<Duration> {
-        if self.sockets.any_check(self.engine.wants_requests()) {
+        if self.sockets.any_check(self.engine.wants_requests()) || self.targets.any_check() {
             return Some(Duration::ZERO);
         }
         let now = self.clock.now_ms();
@@ -155,6 +163,7 @@ impl Loop {
             || self.sockets.int_stream.has_parked()
             || self.sockets.ws_stream.has_parked()
             || self.first_words.is_waiting()
+            || self.targets.is_waiting()
             || self.accepts.is_waiting()
             || self.inspects.is_waiting();
         let next = [
@@ -175,7 +184,10 @@ impl Loop {
                 WAKE => {
                     while let Ok(order) = self.orders.try_recv() {
                         match order {
-                            Order::Routes(routes) => self.engine.set_routes(routes),
+                            Order::Routes(routes) => {
+                                self.targets.update(&routes, &self.engine);
+                                self.engine.set_routes(routes);
+                            }
                             Order::Stop => return true,
                         }
                     }
@@ -185,6 +197,7 @@ impl Loop {
                     self.client
                         .handle(now, event, &mut |key, event| engine.origin_event(now, key, event));
                 }
+                token if token.0 >= FIRST_TARGET => self.targets.event(token),
                 token => self.sockets.event(token),
             }
         }
@@ -213,7 +226,8 @@ impl Loop {
 
     /// Takes what came, each socket within its budget.
     fn drain(&mut self, now: u64) {
-        let Self { engine, sockets, frames, topics, .. } = self;
+        let Self { engine, sockets, targets, frames, topics, .. } = self;
+        targets.drain(now, frames, engine);
         if sockets.requests.check && engine.wants_requests() {
             drain(&mut sockets.requests, frames, |frames| match frames {
                 [packet] => engine.request(now, packet),
@@ -277,6 +291,9 @@ impl Loop {
     /// Calls that wait for the handler.
     fn retry_calls(&mut self, now: u64) {
         self.first_words.retry(&self.sockets.ws_init);
+        if self.targets.is_waiting() {
+            self.targets.retry(now, &mut self.engine);
+        }
         if self.accepts.is_waiting() {
             let late = self.accepts.retry(now, &mut self.sockets.accept);
             late.into_iter().for_each(|key| self.engine.accept_failed(now, key));
@@ -305,6 +322,10 @@ impl Loop {
                 }
                 Output::Control { handler: None, payload } => {
                     self.first_words.push(&self.sockets.ws_init, payload);
+                }
+                Output::Worker { spec, req, key, to, message } => {
+                    let which = (spec, req, key);
+                    self.targets.send(now, &mut self.engine, which, to.as_deref(), message);
                 }
                 Output::Stats(packet) => {
                     self.sockets.stats.check = true;
@@ -344,6 +365,7 @@ impl Loop {
             | Output::Accept { .. }
             | Output::Inspect { .. }
             | Output::Control { .. }
+            | Output::Worker { .. }
             | Output::Stats(_) => debug_assert!(false, "is for others"),
         }
     }
@@ -390,7 +412,7 @@ impl Loop {
 }
 
 /// Takes messages until there is none or the budget is used up.
-fn drain(
+pub(crate) fn drain(
     watched: &mut Watched,
     frames: &mut Vec<zmq::Message>,
     mut take: impl FnMut(&[zmq::Message]),
@@ -406,7 +428,7 @@ fn drain(
     }
 }
 
-fn drain_router(
+pub(crate) fn drain_router(
     router: &mut PeerRouter,
     check: &mut bool,
     frames: &mut Vec<zmq::Message>,

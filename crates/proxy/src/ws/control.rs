@@ -258,7 +258,7 @@ impl Proxy {
                     ack: item.req_id.map(Into::into),
                     ..Frame::new(kind_of(item.content_type), item.message.to_vec())
                 };
-                self.from_handler(key, frame, item.queue);
+                self.handler_sent(key, frame, item.queue);
             }
             ItemKind::Close => {
                 self.close_client(key, item.code, item.reason);
@@ -328,7 +328,7 @@ impl Proxy {
                 Some((peer, router)) => clear.push((peer, router, key)),
                 None => {
                     let frame = Frame::new(kind, item.message.to_vec());
-                    self.from_handler(key, frame, item.queue);
+                    self.handler_sent(key, frame, item.queue);
                 }
             }
         }

@@ -26,13 +26,17 @@ impl Proxy {
         let Some(target) = entry.route.targets.get(session.target) else { return };
         match &target.destination {
             Destination::Test => self.open_test(key),
-            Destination::Host(..) if target.over_http => self.open_over_http(key, target.one_event),
+            Destination::Host(..) | Destination::Zhttp(_) | Destination::ZhttpReq(_)
+                if target.over_http =>
+            {
+                self.open_over_http(key, target.one_event);
+            }
             Destination::Host(..) => self.open_socket(key),
-            Destination::ZhttpReq(_) if !target.over_http => {
+            Destination::ZhttpReq(_) => {
                 let debug = "WebSockets cannot be used with zhttpreq target";
                 self.answer_error(key, 502, ORIGIN_ERROR, debug);
             }
-            _ => {
+            Destination::Zhttp(_) => {
                 log::warn!(
                     "target {}: WebSockets to it are not supported by this version, trying the next",
                     target.destination
@@ -66,7 +70,7 @@ impl Proxy {
         }
         self.ws_accepted(key, "Switching Protocols", headers.as_headers());
         for message in messages {
-            self.from_back(key, super::Kind::Text, message.as_bytes(), false);
+            self.back_sent(key, super::Kind::Text, message.as_bytes(), false);
         }
     }
 

@@ -13,6 +13,7 @@ use crate::backend::ORIGIN_ERROR;
 use crate::forward::has_prefix;
 use crate::response::is_removed;
 use crate::session::{Session, Stage};
+use crate::zmq_target::{Ask, worker_of};
 use crate::{Output, Proxy, forward, response};
 
 /// Most bytes of a refusal's body that the client gets.
@@ -64,6 +65,12 @@ impl Proxy {
         else {
             return;
         };
+        if let Some((spec, req)) = worker_of(target) {
+            let (spec, headers) = (spec.to_owned(), headers);
+            let ask =
+                Ask { method: "POST", headers: headers.as_headers(), body: &body, more: false };
+            return self.start_zmq(key, &spec, req, &ask);
+        }
         let framing = BodyKind::Length(body.len() as u64);
         let encoded = forward::encode("POST", place, target, headers.as_headers(), framing);
         let endpoint = crate::backend::endpoint(&entry, session.target, place);
@@ -96,8 +103,10 @@ impl Proxy {
                 response.body.extend_from_slice(data);
                 if response.body.len() > wsoverhttp::RESPONSE_MAX {
                     log::warn!("{}: a response with events is too large", ws.cid);
-                    session.backend = false;
-                    self.outputs.push_back(Output::Cancel(key));
+                    self.cancel_backend(key);
+                    if let Some(session) = self.sessions.get_mut(key) {
+                        session.backend = false;
+                    }
                     self.ws_fail_or_refuse(key);
                 }
             }
@@ -131,7 +140,7 @@ impl Proxy {
         match over_http.link.response(now, code, &list, &body) {
             Ok(reply) => self.over_http_reply(key, &headers, &reply),
             Err(Failure::Refused) => {
-                let kept = without(headers.as_headers(), |name| is_removed(name));
+                let kept = without(headers.as_headers(), is_removed);
                 let body = &body[..body.len().min(REFUSAL_MAX)];
                 self.refuse_websocket(key, code, &reason, kept.as_headers(), body);
             }
@@ -155,7 +164,7 @@ impl Proxy {
         let parting = self.sessions.get(key).is_some_and(|s| s.stage == Stage::Parting);
         for event in reply.events.iter().filter(|_| !parting) {
             match frame_kind(event.kind) {
-                Some(kind) => self.from_back(key, kind, event.content, false),
+                Some(kind) => self.back_sent(key, kind, event.content, false),
                 None => {
                     let (code, reason) = event.close();
                     self.back_closed(key, code, reason);

@@ -26,17 +26,17 @@ impl Proxy {
         match packet.kind {
             // A packet that only grants credits has no content.
             PacketKind::Data => {
-                self.from_client(key, Kind::of(packet.content_type), packet.body, packet.more);
+                self.client_sent(key, Kind::of(packet.content_type), packet.body, packet.more);
             }
-            PacketKind::Ping => self.from_client(key, Kind::Ping, packet.body, false),
-            PacketKind::Pong => self.from_client(key, Kind::Pong, packet.body, false),
+            PacketKind::Ping => self.client_sent(key, Kind::Ping, packet.body, false),
+            PacketKind::Pong => self.client_sent(key, Kind::Pong, packet.body, false),
             PacketKind::Close => self.client_closed(key, packet.code, packet.body),
             _ => {}
         }
     }
 
     /// A message of the client, or a piece of one, or a control frame.
-    pub(crate) fn from_client(&mut self, key: Key, kind: Kind, data: &[u8], more: bool) {
+    pub(crate) fn client_sent(&mut self, key: Key, kind: Kind, data: &[u8], more: bool) {
         self.count_activity(key);
         let Some(session) = self.sessions.get_mut(key) else { return };
         let Some(ws) = &mut session.ws else { return };
@@ -52,7 +52,7 @@ impl Proxy {
         match &mut ws.back {
             Back::None => self.return_ws_credits(key, 0),
             Back::Test => self.echo(key, kind, data, more),
-            Back::Socket => self.to_socket(key, kind, data, more),
+            Back::Socket => self.pass_to_socket(key, kind, data, more),
             Back::OverHttp(over_http) => match over_http.link.push(event_kind(kind), data, more) {
                 Ok(()) => self.ask(key),
                 Err(why) => {
@@ -71,7 +71,7 @@ impl Proxy {
             kind.is_message() && !ws.filter.as_ref().is_some_and(|f| f.is_within_message());
         let marked = ws.filter.is_some() && starts;
         let data = if marked { [b"m:", data].concat() } else { data.to_vec() };
-        self.from_back(key, kind, &data, more);
+        self.back_sent(key, kind, &data, more);
         self.return_ws_credits(key, 0);
     }
 
@@ -87,7 +87,7 @@ impl Proxy {
     }
 
     /// A message of the backend, or a piece of one, or a control frame.
-    pub(crate) fn from_back(&mut self, key: Key, kind: Kind, data: &[u8], more: bool) {
+    pub(crate) fn back_sent(&mut self, key: Key, kind: Kind, data: &[u8], more: bool) {
         self.count_activity(key);
         let Some(session) = self.sessions.get_mut(key) else { return };
         let Some(ws) = &mut session.ws else { return };
@@ -115,14 +115,12 @@ impl Proxy {
     }
 
     /// A message of the handler for one client.
-    pub(crate) fn from_handler(&mut self, key: Key, frame: Frame, queue: bool) {
+    pub(crate) fn handler_sent(&mut self, key: Key, frame: Frame, queue: bool) {
         self.count_activity(key);
         let Some(session) = self.sessions.get_mut(key) else { return };
         let Some(ws) = &mut session.ws else { return };
-        let taken = ws.open
-            && ws.close_out == End::No
-            && (queue || ws.out.waiting() + frame.data.len() <= WAITING_MAX)
-            && !(ws.out.is_full() && !queue);
+        let fits = !ws.out.is_full() && ws.out.waiting() + frame.data.len() <= WAITING_MAX;
+        let taken = ws.open && ws.close_out == End::No && (queue || fits);
         if taken {
             ws.out.push_own(frame);
             return self.dirty.push(key);

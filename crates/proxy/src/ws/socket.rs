@@ -42,7 +42,7 @@ impl Proxy {
     }
 
     /// A message of the client, or a piece of one, or a control frame.
-    pub(crate) fn to_socket(&mut self, key: Key, kind: Kind, data: &[u8], more: bool) {
+    pub(crate) fn pass_to_socket(&mut self, key: Key, kind: Kind, data: &[u8], more: bool) {
         let data = data.to_vec();
         self.outputs.push_back(match kind {
             Kind::Text => Output::Message { key, kind: websocket::Type::Text, data, last: !more },
@@ -99,7 +99,7 @@ impl Proxy {
             ws.owed_window += data.len();
         }
         if !parting {
-            self.from_back(key, kind, data, more);
+            self.back_sent(key, kind, data, more);
         }
         self.extend_window(key);
     }

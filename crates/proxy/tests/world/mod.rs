@@ -30,7 +30,9 @@ pub struct World {
     pub controls: Vec<Vec<u8>>,
     /// WebSockets that were opened to backends.
     pub openings: Vec<Key>,
-    /// What went to them.
+    /// What went to ZHTTP workers.
+    pub to_worker: Vec<(Key, Option<Arc<[u8]>>, Vec<u8>)>,
+    /// What went to the WebSockets.
     pub to_socket: Vec<String>,
 }
 
@@ -51,6 +53,7 @@ pub fn world_with(lines: &str, settings: Settings) -> World {
         stats: Vec::new(),
         controls: Vec::new(),
         openings: Vec::new(),
+        to_worker: Vec::new(),
         to_socket: Vec::new(),
     }
 }
@@ -75,6 +78,7 @@ impl World {
                 Output::Cancel(_) => self.cancels += 1,
                 Output::Pause(_) => self.pauses.push(true),
                 Output::Resume(_) => self.pauses.push(false),
+                Output::Worker { key, to, message, .. } => self.to_worker.push((key, to, message)),
                 Output::OpenWebSocket { key, .. } => self.openings.push(key),
                 Output::Message { data, last, .. } => {
                     let end = if last { "." } else { "+" };

@@ -73,11 +73,16 @@ struct Session {
     work: Work,
 }
 
+type SessionId = Box<[u8]>;
+
+/// A requester and its session.
+type Name = (Rc<[u8]>, SessionId);
+
 /// All sessions of the responder.
 pub struct Sessions {
     me: Vec<u8>,
     table: Arena<Session>,
-    keys: HashMap<(Rc<[u8]>, Box<[u8]>), Key>,
+    keys: HashMap<Name, Key>,
     peers: HashMap<Vec<u8>, Rc<[u8]>>,
     next_tick_ms: u64,
     next_place: u32,
@@ -157,7 +162,7 @@ impl Sessions {
         }
         self.next_tick_ms = now_ms + TICK_MS;
         let places = self.table.capacity().div_ceil(ROUND_TICKS);
-        let mut due: BTreeMap<Way, Vec<(Box<[u8]>, u32)>> = BTreeMap::new();
+        let mut due: BTreeMap<Way, Vec<(SessionId, u32)>> = BTreeMap::new();
         for _ in 0..places {
             if let Some(session) = self.table.at_mut(self.next_place) {
                 let seq = session.out_seq;
@@ -177,8 +182,6 @@ impl Sessions {
         }
     }
 }
-
-type Name = (Rc<[u8]>, Box<[u8]>);
 
 fn packet_of(me: &[u8], way: &Way, ids: &[Id<'_>], fill: impl FnOnce(&mut Fields<'_>)) -> Out {
     let mut packet = Vec::with_capacity(256);

@@ -3,13 +3,19 @@
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::{Shutdown, TcpListener};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use rustls::pki_types::ServerName;
+use rustls::version::{TLS12, TLS13};
 use rustls::{AlertDescription, ClientConfig, ClientConnection, RootCertStore};
 
 use super::*;
+use crate::Net;
+use crate::driver::listen::Stream;
+use crate::driver::sockets::Sockets;
+use crate::driver::tlsport::{Port, Shared};
 
 /// No wait of these tests is longer; a wait that ends by it is a failure.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -68,7 +74,7 @@ struct Pair {
 
 impl Pair {
     fn new(site: &Site, client: ClientConnection) -> Self {
-        let (wire, accepted) = sockets();
+        let (wire, accepted) = sockets_pair();
         let server = TlsStream::new(accepted, &site.context).unwrap();
         let (outgoing, got) = (Vec::new(), Vec::new());
         Self { server, buffers: Buffers::default(), client, wire, outgoing, got }
@@ -138,7 +144,7 @@ impl Pair {
 }
 
 /// Both ends of a connection; small buffers, so that they can be filled.
-fn sockets() -> (std::net::TcpStream, TcpStream) {
+fn sockets_pair() -> (std::net::TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let wire = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     wire.set_nonblocking(true).unwrap();
@@ -395,6 +401,34 @@ fn a_handshake_message_has_a_bound() {
         assert!(pair.server.input.len() <= HANDSHAKE_MAX);
     }
     assert_eq!(pair.server.phase, Phase::Failed);
+}
+
+#[test]
+fn a_crowd_that_shakes_hands_is_spread_over_turns() {
+    let site = Site::new(None);
+    let poll = mio::Poll::new().unwrap();
+    let mut sockets = Sockets::default();
+    let mut clients = Vec::new();
+    for conn in 0..100 {
+        let (mut wire, accepted) = sockets_pair();
+        wire.write_all(b"\x16\x03\x01\x02\x00\x01").unwrap();
+        let stream = Stream::Tls(Box::new(TlsStream::new(accepted, &site.context).unwrap()));
+        sockets.add(poll.registry(), conn, stream).unwrap();
+        clients.push(wire);
+    }
+    let mut buf = [0; 10];
+    for conn in (0..100).chain(0..100) {
+        sockets.arrived(conn, false);
+        let error = sockets.read(conn, &mut buf).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::WouldBlock);
+    }
+    assert!(sockets.is_ready());
+    let later = sockets.start_turn();
+    assert!(later.len() >= 36 && later.len() <= 100, "{} put off", later.len());
+    assert!(!sockets.is_ready());
+    sockets.arrived(later[0], false);
+    let _ = sockets.read(later[0], &mut buf);
+    assert!(!sockets.is_ready());
 }
 
 #[test]

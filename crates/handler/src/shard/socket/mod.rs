@@ -48,7 +48,7 @@ impl Shard {
     }
 
     /// Takes a session out of all tables. The proxy is told nothing.
-    fn remove_socket(&mut self, now: u64, key: Key) {
+    pub(super) fn remove_socket(&mut self, now: u64, key: Key) {
         self.leave_all(key);
         self.end_filtering(now, Owner::Socket(key));
         let Some(socket) = self.sockets.remove(key) else { return };
@@ -101,7 +101,7 @@ impl Shard {
     }
 
     /// Appends an item for the session to what its proxy gets.
-    fn tell(&mut self, key: Key, item: Item<'_>) {
+    pub(super) fn tell(&mut self, key: Key, item: Item<'_>) {
         let Some(socket) = self.sockets.get(key) else { return };
         self.proxies.write(socket.proxy, &Item { cid: &socket.cid, ..item });
     }

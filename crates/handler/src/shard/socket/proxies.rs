@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use zrpc::control::{Item, MAX_ITEMS, write_frames};
+use zrpc::control::{Item, MAX_ITEMS, write_item, write_packet};
 
 use crate::message::Output;
 
@@ -105,7 +105,7 @@ impl Proxies {
         if proxy.items >= MAX_ITEMS || proxy.frames.len() >= PACKET_BYTES {
             self.out.push(proxy.packet(&self.from, self.shard));
         }
-        item.encode(&mut proxy.frames);
+        write_item(&mut proxy.frames, item);
         proxy.items += 1;
         self.touch(number);
     }
@@ -144,8 +144,7 @@ impl Proxies {
 
 impl Proxy {
     fn packet(&mut self, from: &[u8], shard: usize) -> Output {
-        let mut packet = Vec::with_capacity(self.frames.len() + 64);
-        write_frames(&mut packet, from, &self.frames);
+        let packet = write_packet(from, &self.frames);
         self.frames.clear();
         self.frames.shrink_to(PACKET_BYTES);
         self.items = 0;

@@ -1,0 +1,238 @@
+//! Requests of the handler: filters that ask, links that are followed together, updates in
+//! batches.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod bench;
+
+use bench::{Bench, hold};
+use zhttp::Kind;
+
+fn with_filter(session: &str, filter: &str) -> bench::Call {
+    let call = hold("stream").session(session).channel(&format!("c; filter={filter}"));
+    call.header("Grip-Set-Meta", r#"url="/check", user="ann""#)
+}
+
+#[test]
+fn a_filter_asks_its_backend_and_later_items_wait_for_it() {
+    let mut b = Bench::new();
+    b.accept(with_filter("1", "http-modify"));
+    b.accept(hold("stream").session("2"));
+    b.packets();
+    b.publish(r#"{"channel":"c","meta":{"m":"v"},"http-stream":{"content":"a"}}"#);
+    b.publish_stream("c", "b");
+    // Nobody else waits.
+    let bodies: String = b.packets().iter().map(|p| p.body.as_str()).collect();
+    assert_eq!(bodies, "ab");
+    let (id, request) = b.requests().remove(0);
+    assert_eq!(
+        request,
+        "POST http://api.example/check Sub-Meta={\"url\":\"/check\",\"user\":\"ann\"} \
+         Pub-Meta={\"m\":\"v\"} body=a"
+    );
+    b.respond(&id, 0, 200, &[], "A", false);
+    assert_eq!(b.packets()[0].body, "A");
+    b.run_to(30);
+    let (id, request) = b.requests().remove(0);
+    assert!(request.ends_with("body=b"), "{request}");
+    b.respond(&id, 0, 204, &[], "", false);
+    assert_eq!(b.packets()[0].body, "b");
+}
+
+#[test]
+fn a_filter_may_drop_fail_or_never_answer() {
+    let mut b = Bench::new();
+    b.accept(with_filter("1", "http-check"));
+    b.packets();
+    let ask = |b: &mut Bench| {
+        b.publish_stream("c", "x");
+        b.run_to(b.now + 100);
+        let (id, request) = b.requests().remove(0);
+        assert!(!request.contains("body="));
+        id
+    };
+    let id = ask(&mut b);
+    b.respond(&id, 0, 200, &[("Action", "drop")], "", false);
+    let id = ask(&mut b);
+    b.respond(&id, 0, 500, &[], "", false);
+    let id = ask(&mut b);
+    b.respond(&id, 0, 200, &[], &"x".repeat(100_001), false);
+    ask(&mut b);
+    b.run_to(b.now + 10_200);
+    assert!(b.packets().iter().all(|p| p.body.is_empty()));
+    assert_eq!(b.handler.shards()[0].drops().filter_failed, 3);
+    let id = ask(&mut b);
+    b.respond(&id, 0, 200, &[], "not looked at", false);
+    assert_eq!(b.packets().last().unwrap().body, "x");
+}
+
+#[test]
+fn a_filter_without_a_url_fails_and_says_so_with_debug() {
+    let mut b = Bench::with(|settings| settings.debug = true);
+    b.accept(hold("stream").session("1").channel("c; filter=http-check"));
+    b.packets();
+    b.publish_stream("c", "x");
+    let got = b.packets();
+    assert_eq!(got[0].body, "\n\nfilter error: http-check: missing url value\n");
+    assert!(!got[0].more);
+}
+
+#[test]
+fn filters_of_response_holds_and_of_sockets_ask_too() {
+    let mut b = Bench::new();
+    b.accept({
+        let call = hold("response").session("1").channel("c; filter=http-check; filter=var-subst");
+        call.header("Grip-Set-Meta", r#"url="/check", user="ann""#)
+    });
+    b.here("s");
+    b.grip("s", r#"{"type":"set-meta","name":"url","value":"http://f.example/"}"#);
+    b.grip("s", r#"{"type":"subscribe","channel":"c","filters":["http-modify"]}"#);
+    b.packets();
+    b.items();
+    b.publish_response("c", "for %(user)s");
+    b.publish_ws("c", "w");
+    b.publish_ws("c", "later");
+    let requests = b.requests();
+    assert_eq!(requests.len(), 2);
+    assert!(b.items().is_empty());
+    for (id, request) in requests {
+        match request.starts_with("POST http://f.example/") {
+            true => b.respond(&id, 0, 200, &[], "W", false),
+            false => b.respond(&id, 0, 200, &[], "", false),
+        }
+    }
+    assert_eq!(b.packets().last().unwrap().body, "for ann");
+    assert_eq!(b.items(), ["s send text:W"]);
+    // The socket leaves while its next item is asked about.
+    b.run_to(b.now + 100);
+    assert_eq!(b.requests().len(), 1);
+    b.control(&[zrpc::control::Item::new(b"s", zrpc::control::Kind::Gone)]);
+    assert_eq!(b.handler.sockets(), 0);
+}
+
+#[test]
+fn questions_go_at_a_limited_rate() {
+    let mut b = Bench::new();
+    for n in 0..20 {
+        b.accept(with_filter(&n.to_string(), "http-check"));
+    }
+    b.publish_stream("c", "x");
+    assert_eq!(b.requests().len(), 3);
+    b.run_to(74);
+    assert_eq!(b.requests().len(), 6);
+    b.run_to(1_000);
+    assert_eq!(b.requests().len(), 11);
+}
+
+const LINK: &str = "</next>; rel=next; timeout=100";
+
+fn linked(session: usize) -> bench::Call {
+    let call = hold("stream").session(&session.to_string()).channel("c; prev-id=a");
+    call.header("Grip-Link", LINK)
+}
+
+#[test]
+fn thousands_of_streams_that_missed_something_ask_once() {
+    let mut b = Bench::new();
+    for n in 0..2_000 {
+        b.accept(linked(n));
+    }
+    b.accept(hold("stream").session("other"));
+    b.packets();
+    // The item before this one was missed by all.
+    b.publish(&bench::sequenced("c", "c", "b"));
+    let got = b.packets();
+    assert_eq!((got.len(), got[0].ids.len()), (1, 1));
+    assert!(b.requests().is_empty());
+    b.run_to(350);
+    let requests = b.requests();
+    assert_eq!(requests.len(), 1);
+    assert_eq!(requests[0].1, "GET http://api.example/next Grip-Last=c; last-id=a");
+    let held = [("Grip-Hold", "stream"), ("Grip-Channel", "c; prev-id=c"), ("Grip-Link", LINK)];
+    b.respond(&requests[0].0, 0, 200, &held, "missed", false);
+    let got: Vec<_> = b.packets().into_iter().filter(|p| p.body == "missed").collect();
+    assert_eq!(got.iter().map(|p| p.ids.len()).sum::<usize>(), 2_000);
+    assert_eq!(got.len(), 16);
+    b.publish(&bench::sequenced("c", "d", "c"));
+    let ids: usize = b.packets().iter().map(|p| p.ids.len()).sum();
+    assert_eq!(ids, 2_001);
+}
+
+#[test]
+fn requests_to_one_backend_wait_for_each_other() {
+    let mut b = Bench::new();
+    for n in 0..250 {
+        let link = format!("</next/{n}>; rel=next");
+        let call = hold("stream").session(&n.to_string()).channel("c; prev-id=a");
+        b.accept(call.header("Grip-Link", &link));
+    }
+    b.publish(&bench::sequenced("c", "c", "b"));
+    b.run_to(400);
+    let first = b.requests();
+    assert_eq!(first.len(), 100);
+    // Some sessions that wait for their turn leave.
+    for n in 100..150 {
+        b.packet(&n.to_string(), 1, |f| {
+            f.kind(Kind::Cancel);
+        });
+    }
+    for (id, _) in &first {
+        b.respond(id, 0, 200, &[("Grip-Hold", "stream"), ("Grip-Channel", "c")], "", false);
+    }
+    assert_eq!(b.requests().len(), 100);
+}
+
+#[test]
+fn a_response_that_has_begun_is_not_joined() {
+    let mut b = Bench::new();
+    b.accept(linked(1));
+    b.accept(linked(2));
+    b.packets();
+    let hint = bench::action_item("c", "http-stream", "hint");
+    b.handler.publish(b.now, vec![hint]);
+    b.settle();
+    // Neither follows the id: both ask, together, a little later.
+    b.run_to(400);
+    let requests = b.requests();
+    assert_eq!(requests.len(), 1);
+    let held = [("Grip-Hold", "stream"), ("Grip-Channel", "c; prev-id=a"), ("Grip-Link", LINK)];
+    b.respond(&requests[0].0, 0, 200, &held, "1", true);
+    b.accept(linked(3));
+    b.handler.recover(b.now);
+    b.run_to(b.now + 400);
+    assert_eq!(b.requests().len(), 1);
+}
+
+#[test]
+fn a_client_that_takes_nothing_stops_the_fetch_of_its_link() {
+    let mut b = Bench::new();
+    b.accept(linked(1).credits(100));
+    b.packets();
+    b.handler.recover(b.now);
+    b.run_to(400);
+    let (id, _) = b.requests().remove(0);
+    let held = [("Grip-Hold", "stream"), ("Grip-Channel", "c"), ("Grip-Link", LINK)];
+    b.respond(&id, 0, 200, &held, &"x".repeat(150), true);
+    assert!(b.credits_given().is_empty());
+    b.credit("1", 1, 1_000);
+    assert_eq!(b.credits_given(), [150]);
+}
+
+#[test]
+fn recovery_of_response_holds_is_spread() {
+    let mut b = Bench::new();
+    for n in 0..450 {
+        b.accept(hold("response").session(&n.to_string()));
+    }
+    b.packets();
+    b.handler.recover(b.now);
+    b.settle();
+    assert!(b.packets().is_empty());
+    b.run_to(360);
+    let handed: usize =
+        b.packets().iter().filter(|p| p.kind == Kind::HandoffStart).map(|p| p.ids.len()).sum();
+    assert!((200..=300).contains(&handed), "{handed}");
+    b.run_to(700);
+    let rest = b.packets().iter().filter(|p| p.kind == Kind::HandoffStart).count();
+    assert_eq!(handed + rest, 450);
+}

@@ -1,0 +1,294 @@
+//! The sockets of targets that are ZHTTP workers (spec/routes.md §4.1). The proxy binds, workers
+//! connect.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use evloop::arena::Key;
+use evloop::peers::{PeerRouter, Routed};
+use evloop::zsock::{Error, Options, Sent, Socket};
+use mio::{Registry, Token};
+
+use super::sockets::Watched;
+use crate::{Proxy, Routes};
+
+/// Addresses that are bound at most.
+const TARGETS_MAX: usize = 100;
+
+/// Tokens that this takes: each target has up to two sockets to read.
+pub(crate) const COUNT: usize = 2 * TARGETS_MAX;
+
+/// How long a request waits for a worker.
+const WAIT_MS: u64 = 1_000;
+
+/// Requests that may wait for workers.
+const WAITING_MAX: usize = 10_000;
+
+enum Sockets {
+    Stream { push: Socket, router: PeerRouter, router_check: bool, sub: Watched },
+    Req(Watched),
+}
+
+struct Target {
+    spec: Arc<str>,
+    req: bool,
+    sockets: Sockets,
+}
+
+struct Waiting {
+    spec: Arc<str>,
+    req: bool,
+    key: Key,
+    message: Vec<u8>,
+    give_up_ms: u64,
+}
+
+/// All of them.
+pub(crate) struct Targets {
+    context: zmq::Context,
+    registry: Registry,
+    instance_id: String,
+    first_token: usize,
+    /// By token; a place is used again.
+    places: Vec<Option<Target>>,
+    waiting: VecDeque<Waiting>,
+}
+
+/// `base-out`, `base-out-stream`, `base-in`; for host and port the next ports (spec §4.1).
+fn stream_specs(base: &str) -> [String; 3] {
+    let port = base.split_once("://").and_then(|(_, rest)| rest.rsplit_once(':'));
+    match port.and_then(|(_, port)| Some((port.len(), port.parse::<u16>().ok()?))) {
+        Some((digits, port)) => {
+            let start = &base[..base.len() - digits];
+            [0, 1, 2].map(|n| format!("{start}{}", port.saturating_add(n)))
+        }
+        None => ["out", "out-stream", "in"].map(|name| format!("{base}-{name}")),
+    }
+}
+
+impl Targets {
+    pub fn new(
+        context: zmq::Context,
+        registry: Registry,
+        instance_id: &str,
+        first_token: usize,
+    ) -> Self {
+        let instance_id = instance_id.to_owned();
+        Self {
+            context,
+            registry,
+            instance_id,
+            first_token,
+            places: Vec::new(),
+            waiting: VecDeque::new(),
+        }
+    }
+
+    /// Binds the sockets of new routes, and closes those that nothing names or uses any more.
+    pub fn update(&mut self, routes: &Routes, engine: &Proxy) {
+        let wanted = routes.workers();
+        for place in &mut self.places {
+            let unused = place.as_ref().is_some_and(|target| {
+                let named = wanted.iter().any(|w| w.spec == &*target.spec && w.req == target.req);
+                !named && !engine.uses_worker(&target.spec)
+            });
+            if unused {
+                *place = None;
+            }
+        }
+        for worker in wanted {
+            let known = |target: &Target| *target.spec == *worker.spec && target.req == worker.req;
+            if self.places.iter().flatten().any(known) {
+                continue;
+            }
+            if self.places.iter().flatten().count() >= TARGETS_MAX {
+                return log::warn!(
+                    "too many unique zhttp route targets, limiting to {TARGETS_MAX}"
+                );
+            }
+            if let Err(cause) = self.add(worker.spec, worker.req, worker.mode) {
+                log::error!("{cause}");
+            }
+        }
+    }
+
+    fn add(&mut self, spec: &str, req: bool, mode: Option<u32>) -> Result<(), String> {
+        let place = self.places.iter().position(Option::is_none).unwrap_or(self.places.len());
+        let token = self.first_token + 2 * place;
+        let text = |cause: Error| cause.to_string();
+        let bound = |kind, options: &Options<'_>, spec: &str| {
+            let socket = Socket::new(&self.context, kind, options).map_err(text)?;
+            socket.bind(spec, mode).map_err(text)?;
+            Ok::<_, String>(socket)
+        };
+        let watch = |socket: &Socket, token| {
+            socket.register(&self.registry, Token(token)).map_err(|cause| cause.to_string())
+        };
+        let now = Options { hwm: 1_000, linger_ms: 0, immediate: true, ..Options::default() };
+        let sockets = if req {
+            let socket = bound(zmq::DEALER, &now, spec)?;
+            watch(&socket, token)?;
+            Sockets::Req(Watched { socket, check: true })
+        } else {
+            let [out, stream, input] = stream_specs(spec);
+            let identity = Some(self.instance_id.as_bytes());
+            let router = Options { identity, mandatory: true, ..Options::default() };
+            let topic = format!("{} ", self.instance_id);
+            let sub = Options { subscribe: Some(topic.as_bytes()), ..Options::default() };
+            let push = bound(zmq::PUSH, &now, &out)?;
+            let router = bound(zmq::ROUTER, &router, &stream)?;
+            let sub = bound(zmq::SUB, &sub, &input)?;
+            watch(&router, token)?;
+            watch(&sub, token + 1)?;
+            Sockets::Stream {
+                push,
+                router: PeerRouter::new(router),
+                router_check: true,
+                sub: Watched { socket: sub, check: true },
+            }
+        };
+        let target = Target { spec: spec.into(), req, sockets };
+        match self.places.get_mut(place) {
+            Some(free) => *free = Some(target),
+            None => self.places.push(Some(target)),
+        }
+        Ok(())
+    }
+
+    /// Notes that the loop reported a socket.
+    pub fn event(&mut self, token: Token) {
+        let n = token.0.wrapping_sub(self.first_token);
+        let target = self.places.get_mut(n / 2).and_then(Option::as_mut);
+        match target.map(|target| &mut target.sockets) {
+            Some(Sockets::Req(dealer)) => dealer.check = true,
+            Some(Sockets::Stream { router_check, .. }) if n.is_multiple_of(2) => {
+                *router_check = true;
+            }
+            Some(Sockets::Stream { sub, .. }) => sub.check = true,
+            None => {}
+        }
+    }
+
+    /// Whether any socket is to be looked at.
+    pub fn any_check(&self) -> bool {
+        self.places.iter().flatten().any(|target| match &target.sockets {
+            Sockets::Req(dealer) => dealer.check,
+            Sockets::Stream { router_check, sub, .. } => *router_check || sub.check,
+        })
+    }
+
+    /// Whether something waits, so that [`Targets::retry`] is worth a turn.
+    pub fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Sends a packet. A first one may wait a moment for a worker.
+    pub fn send(
+        &mut self,
+        now: u64,
+        engine: &mut Proxy,
+        (spec, req, key): (Arc<str>, bool, Key),
+        to: Option<&[u8]>,
+        message: Vec<u8>,
+    ) {
+        let target = self.places.iter_mut().flatten().find(|t| *t.spec == *spec && t.req == req);
+        let Some(target) = target else { return engine.worker_unreachable(now, key) };
+        if let Some(peer) = to {
+            let Sockets::Stream { router, router_check, .. } = &mut target.sockets else { return };
+            *router_check = true;
+            if matches!(router.send(now, peer, message), Routed::Gone | Routed::Overflow) {
+                engine.worker_unreachable(now, key);
+            }
+            return;
+        }
+        let free = !self.waiting.iter().any(|w| w.spec == spec && w.req == req);
+        if free && target.first(&message) {
+            return;
+        }
+        if self.waiting.len() >= WAITING_MAX {
+            return engine.worker_unreachable(now, key);
+        }
+        self.waiting.push_back(Waiting { spec, req, key, message, give_up_ms: now + WAIT_MS });
+    }
+
+    /// Tries what waits.
+    pub fn retry(&mut self, now: u64, engine: &mut Proxy) {
+        for _ in 0..self.waiting.len() {
+            let Some(waiting) = self.waiting.pop_front() else { return };
+            let target = self
+                .places
+                .iter_mut()
+                .flatten()
+                .find(|t| t.spec == waiting.spec && t.req == waiting.req);
+            let sent = target.is_some_and(|target| target.first(&waiting.message));
+            if sent {
+                continue;
+            }
+            match waiting.give_up_ms <= now {
+                true => engine.worker_unreachable(now, waiting.key),
+                false => self.waiting.push_back(waiting),
+            }
+        }
+    }
+
+    /// Takes what came.
+    pub fn drain(&mut self, now: u64, frames: &mut Vec<zmq::Message>, engine: &mut Proxy) {
+        let id = self.instance_id.as_bytes();
+        for target in self.places.iter_mut().flatten() {
+            match &mut target.sockets {
+                Sockets::Req(dealer) => {
+                    super::worker::drain(dealer, frames, |frames| match frames {
+                        [empty, packet] if empty.is_empty() => engine.worker_packet(now, packet),
+                        _ => log::warn!("zhttpreq message with parts != 2, skipping"),
+                    })
+                }
+                Sockets::Stream { router, router_check, sub, .. } => {
+                    super::worker::drain_router(router, router_check, frames, |packet| {
+                        engine.worker_packet(now, packet);
+                    });
+                    super::worker::drain(sub, frames, |frames| {
+                        let message = frames.first().map_or(&b""[..], |frame| frame);
+                        match zhttp::route::published(id, message) {
+                            Ok(packet) => engine.worker_packet(now, packet),
+                            Err(cause) => log::warn!("{cause}"),
+                        }
+                    });
+                    if router.has_parked() {
+                        *router_check = true;
+                        router.retry(now);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Target {
+    /// Gives a request to whichever worker takes it.
+    fn first(&mut self, message: &[u8]) -> bool {
+        match &mut self.sockets {
+            Sockets::Req(dealer) => {
+                dealer.check = true;
+                dealer.socket.send(&[b"", message]) == Sent::Ok
+            }
+            Sockets::Stream { push, .. } => push.send(&[message]) == Sent::Ok,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_streams() {
+        assert_eq!(
+            stream_specs("ipc:///a/b"),
+            ["ipc:///a/b-out", "ipc:///a/b-out-stream", "ipc:///a/b-in"]
+        );
+        assert_eq!(
+            stream_specs("tcp://127.0.0.1:90"),
+            ["tcp://127.0.0.1:90", "tcp://127.0.0.1:91", "tcp://127.0.0.1:92"]
+        );
+    }
+}

@@ -1,0 +1,164 @@
+//! Targets that are ZHTTP workers.
+
+#![allow(clippy::unwrap_used, reason = "a test may; only helpers need saying so")]
+
+mod world;
+
+use world::*;
+use zhttp::{Ext, Head, Id, Kind, Packet};
+
+/// A packet of the worker for its request number `n` of this test.
+fn said(w: &mut World, n: usize, seq: Option<u32>, fill: impl FnOnce(&mut zhttp::Fields<'_>)) {
+    let first = w.to_worker[n].2.clone();
+    let id = Packet::parse(&first).unwrap().ids.only().unwrap().id.to_vec();
+    let ids = [Id { id: &id, seq }];
+    let from = if seq.is_some() { &b"worker"[..] } else { b"" };
+    let mut out = Vec::new();
+    zhttp::write(&mut out, &Head { from, ids: &ids, ext: Ext::default() }, fill);
+    w.engine.worker_packet(w.now, &out);
+    w.pull();
+}
+
+fn post(w: &mut World) {
+    w.request("0-0-0", |f| {
+        f.method("POST").uri("http://h/p?q").headers([("Host", "h")].into_iter()).credits(8192);
+        f.flag("more", true).flag("stream", true).flag("router-resp", true);
+    });
+}
+
+#[test]
+fn a_stream_both_ways() {
+    let mut w = world("* zhttp/ipc:///w,host=other");
+    post(&mut w);
+    let (_, to, first) = w.to_worker[0].clone();
+    let packet = Packet::parse(&first).unwrap();
+    assert_eq!((packet.method, packet.uri, packet.from), ("POST", "http://other/p?q", &b"px"[..]));
+    assert!(to.is_none() && packet.more && packet.stream && packet.router_resp);
+    assert_eq!((packet.credits, packet.headers.get("host")), (200_000, Some(&b"other"[..])));
+    assert!(packet.ignore_policies);
+    w.client("0-0-0", 1, |f| {
+        f.body(b"hello").flag("more", true);
+    });
+    assert_eq!(w.to_worker.len(), 1, "the worker has not said how much it takes");
+    said(&mut w, 0, Some(0), |f| {
+        f.kind(Kind::Credit).credits(3);
+    });
+    said(&mut w, 0, Some(1), |f| {
+        f.kind(Kind::Credit).credits(100);
+    });
+    w.client("0-0-0", 2, |f| {
+        f.body(b"!");
+    });
+    let sent: Vec<String> = w.to_worker[1..].iter().map(|(_, _, packet)| show(packet)).collect();
+    assert_eq!(sent, ["1 - hel...", "2 - lo...", "3 - !"]);
+    said(&mut w, 0, Some(2), |f| {
+        f.status(200, "OK").headers([("A", "b")].into_iter()).flag("more", true);
+    });
+    said(&mut w, 0, Some(3), |f| {
+        f.body(b"part").flag("more", true);
+    });
+    said(&mut w, 0, Some(4), |f| {
+        f.body(b"end");
+    });
+    assert_eq!(w.sent().last().unwrap(), "1 200 partend");
+    assert_eq!(w.engine.sessions(), 0);
+}
+
+#[test]
+fn request_mode_waits_for_the_whole_body() {
+    let mut w = world("* zhttpreq/ipc:///w");
+    post(&mut w);
+    w.client("0-0-0", 1, |f| {
+        f.body(b"hel").flag("more", true);
+    });
+    assert!(w.to_worker.is_empty());
+    w.client("0-0-0", 2, |f| {
+        f.body(b"lo");
+    });
+    let packet = w.to_worker[0].2.clone();
+    let packet = Packet::parse(&packet).unwrap();
+    assert_eq!((packet.body, packet.from, packet.credits), (&b"hello"[..], &b""[..], 0));
+    assert!(packet.ids.only().unwrap().seq.is_none());
+    said(&mut w, 0, None, |f| {
+        f.status(201, "Made").body(b"done");
+    });
+    assert_eq!(w.sent().last().unwrap(), "2 201 done");
+    assert_eq!((w.engine.sessions(), w.cancels), (0, 0));
+}
+
+#[test]
+fn what_goes_wrong() {
+    let error = "Error while proxying to origin.|";
+    let mut w = world("* zhttp/ipc:///w");
+    w.get("0-0-0", "http://h/");
+    let key = w.to_worker[0].0;
+    w.engine.worker_unreachable(w.now, key);
+    w.pull();
+    assert_eq!(w.sent(), [format!("0 502 {error}")]);
+    let mut w = world("* zhttp/ipc:///w b:1");
+    w.get("0-0-0", "http://h/");
+    said(&mut w, 0, Some(0), |f| {
+        f.kind(Kind::Error).condition("remote-connection-failed");
+    });
+    assert_eq!(w.starts.len(), 1, "the next target");
+    let mut w = world("* zhttp/ipc:///w");
+    w.get("0-0-0", "http://h/");
+    said(&mut w, 0, Some(7), |f| {
+        f.status(200, "OK");
+    });
+    assert_eq!(w.sent(), [format!("0 502 {error}")]);
+    // The client leaves: so does the request.
+    let mut w = world("* zhttp/ipc:///w");
+    w.get("0-0-0", "http://h/");
+    said(&mut w, 0, Some(0), |f| {
+        f.kind(Kind::KeepAlive);
+    });
+    w.client("0-0-0", 1, |f| {
+        f.kind(Kind::Cancel);
+    });
+    assert_eq!(show(&w.to_worker[1].2), "1 cancel ");
+    assert_eq!((w.engine.sessions(), w.cancels), (0, 0));
+    // The worker falls silent.
+    let mut w = world("*,debug zhttp/ipc:///w");
+    w.get("0-0-0", "http://h/");
+    for tick in 1..=700 {
+        w.pass(100);
+        if tick % 200 == 0 {
+            w.client("0-0-0", tick / 200, |f| {
+                f.kind(Kind::KeepAlive);
+            });
+        }
+    }
+    let last = w.sent().last().unwrap().clone();
+    assert!(last.contains("502 Error: zhttp service for route is unreachable."), "{last}");
+}
+
+#[test]
+fn instructions_of_a_worker_are_held() {
+    let mut w = world("* zhttp/ipc:///w");
+    w.get("0-0-0", "http://h/");
+    said(&mut w, 0, Some(0), |f| {
+        f.status(200, "OK").headers([("Grip-Hold", "stream")].into_iter()).body(b"first");
+    });
+    assert_eq!(w.accepts.len(), 1);
+}
+
+#[test]
+fn events_of_a_websocket_over_a_worker() {
+    let mut w = world("* zhttpreq/ipc:///w,over_http");
+    w.request("0-0-0", |f| {
+        f.method("GET").uri("ws://h/").headers([("Host", "h")].into_iter()).credits(8192);
+        f.flag("router-resp", true);
+    });
+    let packet = w.to_worker[0].2.clone();
+    assert_eq!(Packet::parse(&packet).unwrap().body, b"OPEN\r\n");
+    let kind = [("Content-Type", "application/websocket-events")];
+    said(&mut w, 0, None, |f| {
+        f.status(200, "OK").headers(kind.into_iter()).body(b"OPEN\r\nTEXT 1\r\nx\r\n");
+    });
+    assert_eq!(w.sent(), ["0 101 ", "1 - x"]);
+    w.client("0-0-0", 1, |f| {
+        f.content_type("text").body(b"y");
+    });
+    assert_eq!(Packet::parse(&w.to_worker[1].2).unwrap().body, b"TEXT 1\r\ny\r\n");
+}

@@ -1,0 +1,104 @@
+"""Publishing through the real programs: the control port with connections that stay, client
+libraries, and the handler's limits."""
+
+import json
+import socket
+import threading
+
+import pytest
+import requests
+from kit import H
+
+ROUTES = '* {o}\n'
+
+
+@pytest.fixture(scope='module')
+def srv():
+    with H.Server(routes=ROUTES, conf={'handler': {'auth_token': 'secret'}}) as server:
+        yield server
+
+
+@pytest.fixture
+def ep(srv):
+    return srv.origin.endpoint()
+
+
+def publish_bytes(channel, text):
+    body = json.dumps({'items': [H.stream_item(channel, text)]})
+    return ('POST /publish/ HTTP/1.1\r\nHost: localhost\r\nConnection: keep-alive\r\n'
+            'Authorization: Bearer secret\r\nContent-Length: %d\r\n\r\n%s' % (len(body), body)).encode()
+
+
+def test_one_connection_serves_many_publishes(srv, ep):
+    ep.handler = H.hold_stream(ep.channel)
+    with H.Http(srv.http_port) as client:
+        client.request('GET', ep.path)
+        client.read_head()
+        srv.wait_sub(ep.channel)
+        with requests.Session() as session:
+            session.headers['Authorization'] = 'Bearer secret'
+            for n in range(50):
+                body = {'items': [H.stream_item(ep.channel, '%d;' % n)]}
+                reply = session.post('http://127.0.0.1:%d/publish/' % srv.ctl_port, json=body)
+                assert reply.status_code == 200 and reply.headers['Connection'] == 'keep-alive'
+        got = b''
+        while b'49;' not in got:
+            got += client.read_chunk()
+        assert got == b''.join(b'%d;' % n for n in range(50))
+
+
+def test_requests_one_behind_the_other_are_answered_in_order(srv, ep):
+    with socket.create_connection(('127.0.0.1', srv.ctl_port), 10) as client:
+        client.sendall(publish_bytes(ep.channel, 'x') * 100)
+        got = b''
+        while got.count(b'Published\n') < 100:
+            part = client.recv(65536)
+            assert part, got[-200:]
+            got += part
+
+
+def test_a_hundred_publishers_at_once(srv, ep):
+    failures = []
+
+    def run():
+        try:
+            with socket.create_connection(('127.0.0.1', srv.ctl_port), 20) as client:
+                for n in range(10):
+                    client.sendall(publish_bytes(ep.channel, str(n)))
+                    got = b''
+                    while b'Published\n' not in got:
+                        part = client.recv(4096)
+                        assert part
+                        got += part
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(100)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not failures
+
+
+def test_without_the_token_nothing_is_published(srv):
+    reply = srv.control(body={'items': []})
+    assert reply.status == 401 and reply.headers.get('WWW-Authenticate') == 'Bearer'
+    right = srv.control(body={'items': []}, headers=[('Authorization', 'Bearer secret')])
+    assert right.status == 200
+
+
+def test_idle_connections_make_room_for_new_ones(srv):
+    idle = []
+    try:
+        for _ in range(128):
+            client = socket.create_connection(('127.0.0.1', srv.ctl_port), 10)
+            idle.append(client)
+            client.sendall(b'GET / HTTP/1.1\r\nConnection: keep-alive\r\n'
+                           b'Authorization: Bearer secret\r\n\r\n')
+            assert b'Pushpin API' in client.recv(4096)
+        right = srv.control(body={'items': []}, headers=[('Authorization', 'Bearer secret')])
+        assert right.status == 200
+    finally:
+        for client in idle:
+            client.close()

@@ -1,0 +1,203 @@
+"""Connection managers alone, side by side: ours and condure 1.9, each before the same small ZHTTP
+responder (`loadgen zresponder`), so that proxy and handler do not count.
+
+Every measure takes the name of a peer and gives a dictionary that goes into the results."""
+
+import contextlib
+import json
+import os
+import subprocess
+import time
+import urllib.request
+
+from machine import BUILD, LOADGEN, Hold, Proc, cpu_seconds, free_ports, memory_kb, wait_port
+from measures import brief_opening, minus, opening_cpu
+from peers import Peer, running
+
+STREAMS, SOCKETS, TLS_STREAMS = 10_000, 10_000, 5_000
+FIRST = 500  # held before the memory of the others is counted
+BULK = 1 << 30
+
+
+class Front(Peer):
+    """A connection manager and its responder. `pids` are the connection manager's only."""
+
+    program = os.environ.get("CONNMGR", os.path.join(BUILD, "pushpin-connmgr"))
+    workers = ["--workers=1"]  # as our supervisor starts it
+
+    def __init__(self, dir, keep_alive=55, with_tls=False):
+        super().__init__(dir, keep_alive)
+        self.with_tls = with_tls
+
+    def start(self):
+        self.client, self.tls = free_ports(2)
+        base = f"ipc://{self.dir}/front"
+        self.backend = Proc([LOADGEN, "zresponder", "--base", base], self.path("responder.log"))
+        self.certificate()
+        self.server = Proc(self.command(base), self.path("server.log"))
+        wait_port(self.client, self.server)
+        self.warm_up()
+
+    def path(self, name):
+        return os.path.join(self.dir, name)
+
+    def certificate(self):
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
+                        "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost",
+                        "-keyout", self.path("localhost.key"), "-out", self.path("localhost.crt")],
+                       check=True, capture_output=True)
+
+    def command(self, base):
+        tls = [f"--listen=127.0.0.1:{self.tls},stream,tls,default-cert=localhost",
+               f"--tls-identities-dir={self.dir}"]
+        return [self.program, *self.workers, f"--listen=127.0.0.1:{self.client},stream",
+                *(tls if self.with_tls else []), "--compression", "--stream-maxconn=19000",
+                "--buffer-size=8192", f"--zclient-stream={base}"]
+
+    def warm_up(self):
+        end = time.monotonic() + 10
+        while time.monotonic() < end:
+            with contextlib.suppress(OSError):
+                with urllib.request.urlopen(f"http://{self.target()}/plain", timeout=1) as r:
+                    if r.status == 200:
+                        return
+            time.sleep(0.1)
+        raise RuntimeError("the connection manager does not answer")
+
+    def target(self):
+        return f"127.0.0.1:{self.client}"
+
+    def tls_target(self):
+        return f"127.0.0.1:{self.tls}"
+
+    def pss_kb(self):
+        return sum(m["pss"] for m in memory_kb(self.pids()).values())
+
+
+class Condure(Front):
+    """As Debian's Pushpin 1.36 starts it: two workers."""
+
+    program = "/usr/bin/condure"
+    workers = []
+
+
+class CondureOne(Condure):
+    workers = ["--workers=1"]
+
+
+class FrontTwo(Front):
+    workers = ["--workers=2"]
+
+
+PEERS = {"connmgr": Front, "connmgr-2workers": FrontTwo, "condure": Condure, "condure-1worker": CondureOne}
+
+
+def started(name, with_tls=False):
+    make = lambda *args: PEERS[name](*args, with_tls)  # noqa: E731
+    return running(name, factories={name: make})
+
+
+# ---------------------------------------------------------------- measures
+
+def measure_requests(name, note):
+    """Plain requests, answered by the responder at once."""
+    with started(name) as peer:
+        def load(seconds):
+            out = subprocess.run([LOADGEN, "proxyload", "--target", peer.target(), "-c", "64", "-d", str(seconds)],
+                                 capture_output=True, text=True, timeout=40)
+            if out.returncode:
+                raise RuntimeError(out.stderr)
+            return json.loads(out.stdout)
+        load(1)
+        cpu0, backend0 = cpu_seconds(peer.pids()), cpu_seconds(peer.backend.pids())
+        r = load(5)
+        used, backend = (minus(cpu_seconds(p.pids()), c) for p, c in ((peer, cpu0), (peer.backend, backend0)))
+        per = lambda cpu: round(sum(cpu.values()) / max(r["requests"], 1) * 1e6, 2)  # noqa: E731
+        return {"per_second": r["per_second"], "p50_ms": r["latency"]["p50_ms"], "p99_ms": r["latency"]["p99_ms"],
+                "failed": r["failed"], "cpu_us_per_request": per(used), "responder_us_per_request": per(backend)}
+
+
+def held(name, n, with_tls=False, **kind):
+    """Memory of n held connections, and what is left of it when they have gone."""
+    with started(name, with_tls) as peer:
+        target = Front.tls_target if with_tls else Front.target
+        hold = lambda count, first: Hold(target(peer), count, "/stream", first_uid=first, **kind)  # noqa: E731
+        first, rest = hold(FIRST, 0), None
+        try:
+            opened = first.opened()
+            if opened["failed"]:
+                raise RuntimeError(f"not opened: {opened['failed']}")
+            time.sleep(1.5)
+            before, cpu0 = peer.pss_kb(), cpu_seconds(peer.pids())
+            rest = hold(n - FIRST, FIRST)
+            out = brief_opening(rest.opened())
+            out.update(opening_cpu(peer, cpu0, out["established"]))
+            time.sleep(2)
+            full = peer.pss_kb()
+            out["live"] = rest.ask("stat")["live"]
+            rest.close()
+            time.sleep(5)
+            after = peer.pss_kb()
+            out.update(pss_bytes_per_conn=round((full - before) * 1024 / max(out["established"], 1)),
+                       pss_kb_before=before, pss_kb_full=full, pss_kb_after=after,
+                       after_by_before=round(after / before, 2))
+            return out
+        finally:
+            for crowd in filter(None, (first, rest)):
+                crowd.close()
+
+
+def measure_streams(name, note):
+    return held(name, STREAMS)
+
+
+def measure_sockets(name, note):
+    """Idle WebSockets with compression agreed on (the load generator insists on it)."""
+    return held(name, SOCKETS, kind="ws", more=["--deflate"])
+
+
+def measure_tls(name, note):
+    return held(name, TLS_STREAMS, with_tls=True, more=["--tls"])
+
+
+def peak_kb(pid, reset=False):
+    """Highest resident memory since the last reset."""
+    if reset:
+        with open(f"/proc/{pid}/clear_refs", "w") as f:
+            f.write("5")
+    with open(f"/proc/{pid}/status") as f:
+        return next(int(line.split()[1]) for line in f if line.startswith("VmHWM:"))
+
+
+def measure_bulk(name, note):
+    """1 GB down and 1 GB up, one after the other: speed, and how much the peak memory grows."""
+    with started(name) as peer:
+        pid = peer.server.p.pid
+        with open(peer.path("big"), "wb") as f:
+            f.truncate(BULK)  # takes no room on the disk
+        url = f"http://{peer.target()}"
+        out = {}
+        for what, args in (("download", [f"{url}/download?bytes={BULK}"]),
+                           ("upload", ["-T", peer.path("big"), "-H", "Expect:", f"{url}/upload"])):
+            small = peak_kb(pid, reset=True)
+            cpu0 = cpu_seconds(peer.pids())
+            r = subprocess.run(["curl", "-s", "-o", peer.path("answer"), "-m", "50", "-w",
+                                "%{http_code} %{size_download} %{size_upload} %{time_total}", *args],
+                               capture_output=True, text=True)
+            code, down, up, seconds = r.stdout.split()
+            if code != "200" or int(down if what == "download" else up) != BULK:
+                raise RuntimeError(f"{what}: curl gave {r.returncode}, {r.stdout!r}")
+            out[f"{what}_mb_per_s"] = round(BULK / 1e6 / float(seconds))
+            out[f"{what}_cpu_s"] = round(sum(minus(cpu_seconds(peer.pids()), cpu0).values()), 2)
+            out[f"{what}_growth_kb"] = peak_kb(pid) - small
+            with contextlib.suppress(OSError):
+                os.truncate(peer.path("answer"), 0)
+        return out
+
+
+MEASURES = {
+    "front-requests": measure_requests, "front-streams": measure_streams, "front-sockets": measure_sockets,
+    "front-tls": measure_tls, "front-bulk": measure_bulk,
+}
+PLAN = {measure: ["connmgr", "condure"] for measure in MEASURES}
+PLAN["front-requests"] = list(PEERS)
