@@ -271,7 +271,8 @@ fn says_why_it_does_not_start() {
     assert!(code == Some(1) && text.contains(&wanted), "{code:?} {text}");
 
     let (code, text) = refused(command(Path::new("/nonexistent"), free_port()));
-    let wanted = "unable to bind to ipc:///nonexistent/z-out: No such file or directory";
+    let wanted =
+        "failed to set zhttp client stream specs: bind ipc:///nonexistent/z-out: No such file";
     assert!(code == Some(1) && text.contains(wanted), "{code:?} {text}");
 
     let mut zero = command(dir.path(), free_port());

@@ -353,7 +353,7 @@ fn values_that_cannot_work_are_named() {
     let usual = place.read("pushpin.conf");
     for (line, text) in [
         ("http_port=80x", "pushpin.conf:8: http_port in [runner]: invalid http port: 80x"),
-        ("https_ports=443", "https_ports is not supported yet by this build"),
+        ("https_ports=44x", "pushpin.conf:8: https_ports in [runner]: invalid https port: 44x"),
         ("client_maxconn=none", "pushpin.conf:8: client_maxconn in [runner]: must be"),
         ("log_level=x", "error: pushpin.conf:8: log_level in [runner]: log level must be"),
         ("logdir=/proc/x", "failed to create directory: /proc/x: "),
