@@ -7,6 +7,7 @@ import subprocess
 import time
 
 import pytest
+from websockets.sync.client import connect as websocket
 
 import kit
 from kit import H
@@ -288,6 +289,30 @@ def test_sessions_are_resumed(srv):
     raw = socket.create_connection((kit.HOST, srv.https_port), 5)
     with ctx.wrap_socket(raw, server_hostname='a.test', session=session) as s:
         assert s.session_reused
+
+
+def echo(q):
+    """A WebSocket backend."""
+    q.conn.accept_ws(q)
+    while True:
+        f = q.conn.recv_frame(30)
+        q.conn.send_frame(f.opcode, f.payload, f.fin)
+        if f.opcode == H.CLOSE:
+            return H.TAKEN
+
+
+@pytest.mark.parametrize('version', sorted(TLS_VERSIONS))
+def test_websocket(srv, version):
+    """wss: messages both ways, the closing handshake, then the end of TLS."""
+    ep = srv.origin.endpoint(echo)
+    url = 'wss://any.test:%d%s' % (srv.https_port, ep.path)
+    raw = socket.create_connection((kit.HOST, srv.https_port), 8)
+    with websocket(url, sock=raw, ssl=context(version), compression=None) as ws:
+        for n in (1, 100, 5000, 100000):
+            ws.send('x' * n)
+            assert ws.recv(10) == 'x' * n
+    assert ws.close_code == 1000
+    assert ep.requests[0].get('X-Forwarded-Proto') == 'wss'
 
 
 def pss(pid):

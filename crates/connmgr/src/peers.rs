@@ -29,6 +29,8 @@ struct Peer {
     multi: bool,
     batch: bool,
     sessions: u32,
+    /// Messages wait for it: what clients would add waits with them.
+    full: bool,
     out: Vec<u8>,
     ends: Vec<usize>,
 }
@@ -68,6 +70,7 @@ impl Peers {
             multi: false,
             batch: false,
             sessions: 0,
+            full: false,
             out: Vec::new(),
             ends: Vec::new(),
         };
@@ -102,6 +105,16 @@ impl Peers {
             peer.sessions -= 1;
             self.held -= 1;
         }
+    }
+
+    /// Whether messages wait for the peer.
+    pub(crate) fn is_full(&self, peer: PeerId) -> bool {
+        self.list.get(peer.0 as usize).is_some_and(|peer| peer.full)
+    }
+
+    /// Notes whether messages wait for the peer.
+    pub(crate) fn set_full(&mut self, peer: PeerId, full: bool) {
+        self.list[peer.0 as usize].full = full;
     }
 
     /// Sessions that have a peer.

@@ -27,11 +27,12 @@ impl Worker {
     pub(crate) fn pump_ws(&mut self, net: &mut impl Net, slot: u32) {
         let mut events = EVENTS_MAX;
         // Two loops in one: kept bytes until they are short of something, then the socket.
-        while let Some(conn) = self.conns.at_mut(slot).filter(|conn| may_read(conn)) {
+        while self.may_read(slot) {
             if events == 0 {
                 return self.unfinished.push(slot);
             }
-            let more = match conn.inbuf.take() {
+            let kept = self.conns.at_mut(slot).and_then(|conn| conn.inbuf.take());
+            let more = match kept {
                 Some(kept) => match self.feed_ws(slot, &kept.0, &mut events) {
                     Fed::Used(used) => {
                         self.put_back(slot, kept, used);
@@ -50,6 +51,29 @@ impl Worker {
         }
         if self.conns.at(slot).is_some_and(|conn| conn.state != State::Request) {
             self.read_on(net, slot);
+        }
+    }
+
+    /// Whether frames can be passed on now.
+    fn may_read(&self, slot: u32) -> bool {
+        let can = |conn: &Conn| conn.peer != PeerId::NONE && conn.out_credits > 0;
+        let conn = self.conns.at(slot).filter(|conn| is_reading(conn) && can(conn));
+        conn.is_some_and(|conn| !self.peers.is_full(conn.peer))
+    }
+
+    /// Messages wait for that process (`full`), or do so no more. Meanwhile nothing is read from
+    /// WebSockets that it has: empty messages and pings cost a client no credits, and a queue
+    /// that runs over ends all of the peer's sessions.
+    pub fn peer_full(&mut self, instance: &[u8], full: bool) {
+        let Some(peer) = self.peers.find(instance) else { return };
+        self.peers.set_full(peer, full);
+        if full {
+            return;
+        }
+        for slot in 0..self.conns.capacity() {
+            if self.conns.at(slot).is_some_and(|conn| conn.peer == peer && is_reading(conn)) {
+                self.unfinished.push(slot);
+            }
         }
     }
 
@@ -115,7 +139,8 @@ impl Worker {
         let mut used = 0;
         loop {
             let size_max = self.config.buffer_size;
-            let Some(conn) = self.conns.at_mut(slot).filter(|conn| may_read(conn)) else {
+            let may_read = self.may_read(slot);
+            let Some(conn) = self.conns.at_mut(slot).filter(|_| may_read) else {
                 // Behind a close or an error nothing is read.
                 let over = self.conns.at(slot).is_none_or(|conn| !is_reading(conn));
                 return Fed::Used(if over { bytes.len() } else { used });
@@ -197,9 +222,4 @@ impl Worker {
 /// Whether frames are still of interest.
 fn is_reading(conn: &Conn) -> bool {
     conn.is_open_ws() && !conn.has(CLOSE_GOT)
-}
-
-/// Whether frames can be passed on now.
-fn may_read(conn: &Conn) -> bool {
-    is_reading(conn) && conn.peer != PeerId::NONE && conn.out_credits > 0
 }

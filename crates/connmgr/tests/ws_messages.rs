@@ -206,6 +206,22 @@ fn a_flood_of_empty_messages_lets_others_have_their_turn() {
 }
 
 #[test]
+fn a_peer_that_is_behind_gets_nothing_more() {
+    let mut b = Bench::new();
+    let (conn, _) = b.websocket("px", 100);
+    let (other, _) = b.websocket("hd", 100);
+    b.worker.peer_full(b"px", true);
+    b.client(conn, &masked(0x81, b"waits"));
+    b.client(other, &masked(0x81, b"goes"));
+    let sent = b.sent();
+    assert_eq!((sent.len(), &sent[0].body[..]), (1, &b"goes"[..]));
+    b.worker.peer_full(b"px", false);
+    b.pass(0);
+    let sent = b.sent();
+    assert_eq!((sent.len(), &sent[0].body[..]), (1, &b"waits"[..]));
+}
+
+#[test]
 fn one_frame_for_many_sockets() {
     let mut b = Bench::with(compressing());
     let plain: Vec<_> = (0..3).map(|_| b.websocket("px", 100)).collect();

@@ -82,6 +82,11 @@ impl PeerRouter {
         self.parked_peers
     }
 
+    /// Whether packets wait for this peer.
+    pub fn is_parked(&self, peer: &[u8]) -> bool {
+        self.has_parked() && self.peers.get(peer).is_some_and(|entry| !entry.parked.is_empty())
+    }
+
     /// Sends `[peer][empty][packet]`, or lets it wait.
     pub fn send(&mut self, now_ms: u64, peer: &[u8], packet: Vec<u8>) -> Routed {
         self.make_room();

@@ -113,6 +113,8 @@ pub enum ToHub {
         /// Life of the figure, seconds.
         ttl_s: u64,
     },
+    /// What the shard holds and threw away, if that changed.
+    Figures(Box<crate::shard::Figures>),
     /// Answer to [`ToShard::RefreshOne`].
     Refreshed {
         /// Of the question.

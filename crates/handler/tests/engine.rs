@@ -548,3 +548,28 @@ fn a_stop_ends_everybody_in_order_and_in_parts() {
     assert_eq!(b.items(), ["w close 1001"]);
     assert_eq!((b.handler.sessions(), b.handler.sockets()), (0, 0));
 }
+
+#[test]
+fn metrics_tell_of_what_is_held_delivered_and_dropped() {
+    let mut b = Bench::with(|settings| settings.workers = 2);
+    b.accept(hold("stream").session("1"));
+    b.accept_at(1, hold("response").session("2"));
+    b.here("3");
+    b.subscribe("3", "c");
+    b.publish(&bench::sequenced("c", "1", ""));
+    b.publish(&bench::sequenced("c", "1", ""));
+    let text = b.handler.hub().metrics("pp_");
+    for line in [
+        "# TYPE pp_message_received counter",
+        "pp_message_received 1",
+        "pp_message_sent 1",
+        "pp_connection_connected 2",
+        "pp_handler_sessions{kind=\"http\"} 2",
+        "pp_handler_sessions{kind=\"ws\"} 1",
+        "pp_handler_subscriptions{kind=\"ws\"} 1",
+        "pp_handler_channels 1",
+        "pp_handler_dropped{cause=\"duplicate_item\"} 1",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
+    }
+}

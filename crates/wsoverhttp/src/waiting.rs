@@ -133,7 +133,7 @@ mod tests {
         assert_eq!(offer(&mut waiting, usize::MAX).0, "TEXT 1|b|");
         waiting.push(Kind::Binary, b"d", false).unwrap();
         assert!(waiting.has_new());
-        assert_eq!(offer(&mut waiting, 1).1.everything, false);
+        assert!(!offer(&mut waiting, 1).1.everything);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Whole conversations.
 
+#![allow(clippy::unwrap_used, reason = "a test may; only helpers need saying so")]
+
 use proptest::prelude::*;
 use wsoverhttp::{Event, Failure, Kind, Link, Outcome, Reply, Trouble};
 

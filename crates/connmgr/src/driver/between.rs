@@ -44,6 +44,7 @@ enum News {
     PushLeft,
     Probe,
     PeerGone(Arc<[u8]>),
+    PeerFull(Arc<[u8]>, bool),
 }
 
 /// The worker's end.
@@ -73,6 +74,7 @@ impl Exchange for WorkerEnd {
                 }
                 Ok(News::Probe) => worker.probe(now),
                 Ok(News::PeerGone(peer)) => worker.peer_gone(now, &peer),
+                Ok(News::PeerFull(peer, full)) => worker.peer_full(&peer, full),
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => {
                     self.more = false;
                     break;
@@ -274,6 +276,9 @@ impl Middle {
         for peer in self.zmq.retry(now) {
             self.tell_all(&News::PeerGone(peer.into()));
         }
+        for peer in self.zmq.emptied() {
+            self.tell_all(&News::PeerFull(peer, false));
+        }
         for seat in self.seats.iter_mut().filter(|seat| seat.told) {
             seat.told = false;
             // A worker that has ended needs no waking.
@@ -292,6 +297,8 @@ impl Middle {
                 Ok(Output::To { peer, packet }) => {
                     if !self.zmq.to(now, &peer, packet) {
                         self.tell_all(&News::PeerGone(peer));
+                    } else if self.zmq.filled(&peer) {
+                        self.tell_all(&News::PeerFull(peer, true));
                     }
                 }
                 Err(error) => {

@@ -300,6 +300,9 @@ impl<S: FnMut() -> bool> Exchange for Direct<S> {
         for peer in self.zmq.retry(now) {
             worker.peer_gone(now, &peer);
         }
+        for peer in self.zmq.emptied() {
+            worker.peer_full(&peer, false);
+        }
     }
 
     fn send(&mut self, now: u64, worker: &mut Worker) -> bool {
@@ -313,6 +316,8 @@ impl<S: FnMut() -> bool> Exchange for Direct<S> {
                     if !self.zmq.to(now, &peer, packet) {
                         gone = true;
                         worker.peer_gone(now, &peer);
+                    } else if self.zmq.filled(&peer) {
+                        worker.peer_full(&peer, true);
                     }
                 }
             }

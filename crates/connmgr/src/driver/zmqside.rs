@@ -65,6 +65,8 @@ pub(crate) struct ZmqSide {
     waiting: WaitList,
     probes: VecDeque<u64>,
     frames: Vec<zmq::Message>,
+    /// Processes for which messages wait.
+    full: Vec<Arc<[u8]>>,
     /// Only where there are listeners of req mode.
     pub(crate) req: Option<ReqSide>,
 }
@@ -118,6 +120,7 @@ impl ZmqSide {
             waiting: WaitList::new(options.stream_maxconn),
             probes: VecDeque::new(),
             frames: Vec::new(),
+            full: Vec::new(),
             req: None,
         })
     }
@@ -225,6 +228,21 @@ impl ZmqSide {
                 false
             }
         }
+    }
+
+    /// Whether messages have begun to wait for that process: true once, until
+    /// [`ZmqSide::emptied`] has named it.
+    pub(crate) fn filled(&mut self, peer: &Arc<[u8]>) -> bool {
+        let new = self.router.is_parked(peer) && !self.full.contains(peer);
+        if new {
+            self.full.push(peer.clone());
+        }
+        new
+    }
+
+    /// Processes for which messages wait no more.
+    pub(crate) fn emptied(&mut self) -> Vec<Arc<[u8]>> {
+        self.full.extract_if(.., |peer| !self.router.is_parked(peer)).collect()
     }
 
     /// Tries what waits for slow processes; gives those that are gone.

@@ -4,6 +4,7 @@ mod http;
 mod hub_io;
 mod options;
 mod pubside;
+mod scrape;
 mod shard_io;
 mod single;
 mod threads;

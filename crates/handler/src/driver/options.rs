@@ -58,6 +58,8 @@ pub(super) struct Config {
     pub(super) http_head_max: usize,
     pub(super) http_body_max: usize,
     pub(super) http_token: Option<String>,
+    pub(super) prometheus_port: Option<String>,
+    pub(super) prometheus_prefix: String,
 }
 
 /// Where the configuration is looked for without `--config`.
@@ -101,6 +103,8 @@ impl Config {
             http: http_address(file)?,
             http_head_max: size("push_in_http_max_headers_size", 10_000),
             http_body_max: size("push_in_http_max_body_size", 1_000_000),
+            prometheus_port: file.nonempty("handler", "prometheus_port"),
+            prometheus_prefix: file.nonempty("handler", "prometheus_prefix").unwrap_or_default(),
             http_token: file.nonempty("handler", "auth_token"),
         })
     }

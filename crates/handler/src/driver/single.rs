@@ -11,6 +11,7 @@ use mio::{Events, Poll};
 use super::http::HttpServer;
 use super::hub_io::{HubInput, HubIo};
 use super::options::Config;
+use super::scrape::Scrape;
 use super::shard_io::{Gone, ShardInput, ShardIo};
 use super::{STOP_STEP_MS, WAKE, ZMQ, loop_error, stops};
 use crate::control::{Limits, Rules};
@@ -24,6 +25,7 @@ struct Single {
     shard_io: ShardIo,
     hub_io: HubIo,
     http: Option<HttpServer>,
+    scrape: Option<Scrape>,
     hub_inputs: Vec<HubInput>,
     shard_inputs: Vec<ShardInput>,
 }
@@ -41,6 +43,7 @@ pub(super) fn run(
         shard_io: ShardIo::new(context, &config.specs, &id).map_err(|error| error.to_string())?,
         hub_io: HubIo::new(context, config).map_err(|error| error.to_string())?,
         http: http_server(config)?,
+        scrape: Scrape::bind(config)?,
         hub_inputs: Vec::new(),
         shard_inputs: Vec::new(),
         clock,
@@ -94,7 +97,9 @@ impl Single {
     fn timeout(&self) -> Option<Duration> {
         let now = self.clock.now_ms();
         let http = self.http.as_ref().and_then(HttpServer::next_deadline);
-        let deadlines = [self.handler.next_deadline(), self.shard_io.next_deadline(now), http];
+        let scrape = self.scrape.as_ref().map(Scrape::due);
+        let deadlines =
+            [self.handler.next_deadline(), self.shard_io.next_deadline(now), http, scrape];
         let next = deadlines.into_iter().flatten().min()?;
         // The clock counts whole milliseconds: one more, so that the deadline has passed.
         Some(Duration::from_millis(next.saturating_sub(now) + u64::from(next > now)))
@@ -116,6 +121,9 @@ impl Single {
         }
         busy |= self.handler.has_work();
         self.handler.work(now);
+        if let Some(scrape) = &mut self.scrape {
+            scrape.turn(now, self.handler.hub());
+        }
         busy | self.send(now)
     }
 

@@ -15,6 +15,7 @@ use mio::{Events, Poll, Waker};
 use super::http::HttpServer;
 use super::hub_io::{HubInput, HubIo};
 use super::options::Config;
+use super::scrape::Scrape;
 use super::shard_io::{Gone, ShardInput, ShardIo};
 use super::single::http_server;
 use super::{STOP_STEP_MS, WAKE, ZMQ, loop_error, stops};
@@ -73,7 +74,9 @@ pub(super) fn run(
         threads.push(thread);
     }
     let hub = Hub::new(clock.now_ms(), settings);
-    let mut main = HubLoop { clock, hub, hub_io, http, seats, receiver, inputs: Vec::new() };
+    let scrape = Scrape::bind(config)?;
+    let mut main =
+        HubLoop { clock, hub, hub_io, http, scrape, seats, receiver, inputs: Vec::new() };
     log::info!("started");
     main.run(&mut poll, || stops(signals)).map_err(loop_error)?;
     stop.store(true, Ordering::Relaxed);
@@ -135,6 +138,7 @@ struct HubLoop {
     hub: Hub,
     hub_io: HubIo,
     http: Option<HttpServer>,
+    scrape: Option<Scrape>,
     seats: Vec<Seat>,
     receiver: Receiver<(usize, Vec<ToHub>)>,
     inputs: Vec<HubInput>,
@@ -183,7 +187,8 @@ impl HubLoop {
         let http = self.http.as_ref().and_then(HttpServer::next_deadline);
         // A shard that is behind does not wake this thread when it has caught up.
         let soon = self.congested().then_some(now + 5);
-        let next = [self.hub.next_deadline(), http, soon].into_iter().flatten().min()?;
+        let scrape = self.scrape.as_ref().map(Scrape::due);
+        let next = [self.hub.next_deadline(), http, soon, scrape].into_iter().flatten().min()?;
         Some(Duration::from_millis(next.saturating_sub(now) + u64::from(next > now)))
     }
 
@@ -211,6 +216,9 @@ impl HubLoop {
         self.apply(now);
         if self.hub.next_deadline().is_some_and(|at| at <= now) {
             self.hub.timeout(now);
+        }
+        if let Some(scrape) = &mut self.scrape {
+            scrape.turn(now, &self.hub);
         }
         busy | self.send()
     }

@@ -3,6 +3,7 @@
 //! come out.
 
 mod command;
+mod figures;
 mod publish;
 mod records;
 mod seen;
@@ -52,6 +53,8 @@ pub struct Hub {
     to_shards: Vec<(usize, ToShard)>,
     out: Vec<Output>,
     drops: HubDrops,
+    /// What the shards told of themselves last.
+    figures: Vec<crate::shard::Figures>,
 }
 
 /// Milliseconds between looks at what is not urgent.
@@ -77,6 +80,7 @@ impl Hub {
             to_shards: Vec::new(),
             out: Vec::new(),
             drops: HubDrops::default(),
+            figures: Vec::new(),
             settings,
         }
     }
@@ -111,6 +115,7 @@ impl Hub {
                 self.sums.conn_max(now, &from, &route, max, ttl_s);
             }
             ToHub::ConnFound { call, ids } => self.conn_found(call, ids),
+            ToHub::Figures(figures) => self.keep_figures(shard, *figures),
             ToHub::Refreshed { call, found } => self.refreshed(call, found),
         }
     }

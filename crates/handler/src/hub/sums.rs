@@ -40,6 +40,7 @@ pub(super) struct Sums {
     expiry: VecDeque<(u64, String)>,
     /// Connections that were taken over from proxies that speak of each one.
     own: HashSet<String>,
+    totals: super::figures::Totals,
     topics: Vec<Box<[u8]>>,
     /// Connections taken over since the last figure of their proxy and route.
     taken: HashMap<(String, Route), u64>,
@@ -66,6 +67,7 @@ impl Sums {
             externals: HashMap::new(),
             expiry: VecDeque::new(),
             own: HashSet::new(),
+            totals: super::figures::Totals::default(),
             topics: Vec::new(),
             taken: HashMap::new(),
             strangers: HashMap::new(),
@@ -117,6 +119,15 @@ impl Sums {
         !self.externals.is_empty()
     }
 
+    pub(super) fn totals(&self) -> super::figures::Totals {
+        self.totals
+    }
+
+    /// Connections of all routes.
+    pub(super) fn connected(&self) -> u64 {
+        self.reports.current()
+    }
+
     /// What a shard counted.
     pub(super) fn add(&mut self, now: u64, route: &Route, sums: &crate::message::Sums) {
         self.reports.connections(now, route, sums.connections);
@@ -125,6 +136,8 @@ impl Sums {
         if counted == crate::message::Sums::default() {
             return;
         }
+        self.totals.minutes += sums.minutes;
+        self.totals.sent += sums.sent;
         self.reports.count(now, route, |report| {
             report.minutes += sums.minutes;
             report.sent += sums.sent;
@@ -136,6 +149,7 @@ impl Sums {
 
     /// An item was processed.
     pub(super) fn received(&mut self, now: u64, blocks: u64) {
+        self.totals.received += 1;
         self.reports.count(now, &None, |report| {
             report.received += 1;
             report.blocks_received += blocks;
@@ -160,6 +174,7 @@ impl Sums {
         } else if took.minute_counted {
             self.taken_from_proxy(now, took);
         } else {
+            self.totals.minutes += 1;
             self.reports.count(now, &took.route, |report| report.minutes += 1);
         }
         if !took.minute_counted && self.maxima.is_empty() && self.own.len() < EXTERNALS_MAX {
@@ -217,6 +232,7 @@ impl Sums {
                 self.activity.add(now, &route, count);
             }
             Body::Counts { requests_received } => {
+                self.totals.requests += requests_received;
                 self.activity.add_requests(now, requests_received);
             }
             Body::ConnMax { max, ttl, .. } => {
@@ -228,6 +244,7 @@ impl Sums {
                     true => report.minutes,
                     false => 0,
                 };
+                self.totals.minutes += minutes;
                 self.reports.count(now, &route, |own| {
                     own.minutes += minutes;
                     own.counters.add(&report.counters);
@@ -280,6 +297,7 @@ impl Sums {
         if self.externals.len() >= EXTERNALS_MAX {
             return;
         }
+        self.totals.minutes += 1;
         self.reports.connections(now, &route, 1);
         self.reports.count(now, &route, |report| report.minutes += 1);
         let external = External { from: Arc::from(from), route, expires, minute: now };

@@ -270,6 +270,7 @@ impl Shard {
         let reply = &plan.instruct.reply;
         let dressed = from.auto_cross_origin && from.jsonp_callback.is_none();
         let headers = plan.cors.as_ref().filter(|_| dressed).unwrap_or(&reply.headers);
+        let alone = from.user_data.is_some() || from.jsonp_callback.is_some();
         let mut flags = Flags::default();
         for (flag, on) in [
             (Flags::ROUTER, from.router_resp),
@@ -277,7 +278,7 @@ impl Shard {
             (Flags::SSL, from.https),
             (Flags::DEBUG, from.debug || self.settings.debug),
             (Flags::RETRY, from.is_retry),
-            (Flags::SPECIAL, plan.is_special() || from.user_data.is_some()),
+            (Flags::SPECIAL, plan.is_special() || alone),
             (Flags::HEAD_SENT, plan.response_sent || from.response_code.is_some()),
             (Flags::IDLE_MODE, idle),
         ] {

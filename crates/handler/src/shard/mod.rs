@@ -81,6 +81,21 @@ pub struct Drops {
     pub gone_links: u64,
 }
 
+/// What a shard holds and threw away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Held HTTP sessions.
+    pub sessions: u64,
+    /// WebSockets.
+    pub sockets: u64,
+    /// Items on their way.
+    pub under_way: u64,
+    /// Deliveries that wait under a limit.
+    pub limited: u64,
+    /// What was thrown away.
+    pub drops: Drops,
+}
+
 /// Room for messages that is kept from one turn to the next; a crowd that comes or leaves needs
 /// far more, and it goes back.
 pub(crate) const KEPT_MESSAGES: usize = 256;
@@ -133,6 +148,8 @@ pub struct Shard {
     retry_seq: u32,
     stopping: bool,
     drops: Drops,
+    /// What the hub was told last.
+    told: Figures,
     group: group::Group,
 }
 
@@ -176,6 +193,7 @@ impl Shard {
             retry_seq: 0,
             stopping: false,
             drops: Drops::default(),
+            told: Figures::default(),
             group: group::Group::default(),
             settings,
         }
@@ -231,8 +249,26 @@ impl Shard {
             let sums = std::mem::take(&mut state.sums);
             self.to_hub.push(ToHub::Sums(state.route.clone(), sums));
         }
+        // Told together with other news: something changed then.
+        if !self.to_hub.is_empty() {
+            let figures = self.figures();
+            if figures != self.told {
+                self.told = figures;
+                self.to_hub.push(ToHub::Figures(Box::new(figures)));
+            }
+        }
         messages.extend(self.to_hub.drain(..));
         self.to_hub.shrink_to(KEPT_MESSAGES);
+    }
+
+    fn figures(&self) -> Figures {
+        Figures {
+            sessions: self.sessions.len() as u64,
+            sockets: self.sockets.len() as u64,
+            under_way: self.under_way as u64,
+            limited: self.limiter.as_ref().map_or(0, Limiter::len) as u64,
+            drops: self.drops,
+        }
     }
 
     /// Whether the hub is to know something.

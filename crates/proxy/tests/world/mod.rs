@@ -14,6 +14,9 @@ use zrpc::accept::Reply;
 
 pub const CM: &[u8] = b"connmgr";
 
+/// A packet for a ZHTTP worker: request, worker, bytes.
+pub type ToWorker = (Key, Option<Arc<[u8]>>, Vec<u8>);
+
 /// An engine with what it gave out, sorted.
 pub struct World {
     pub engine: Proxy,
@@ -31,7 +34,7 @@ pub struct World {
     /// WebSockets that were opened to backends.
     pub openings: Vec<Key>,
     /// What went to ZHTTP workers.
-    pub to_worker: Vec<(Key, Option<Arc<[u8]>>, Vec<u8>)>,
+    pub to_worker: Vec<ToWorker>,
     /// What went to the WebSockets.
     pub to_socket: Vec<String>,
 }
