@@ -70,6 +70,9 @@ struct Job {
     streams_body: bool,
     /// It counts as a connection of its endpoint, though it has none yet.
     reserved: bool,
+    /// An address was there, but the handshake with it failed: that is what is told if no other
+    /// address does better.
+    tls_failed: bool,
     since_ms: u64,
 }
 
@@ -175,6 +178,7 @@ impl Client {
             paused: false,
             streams_body,
             reserved: false,
+            tls_failed: false,
             since_ms: now_ms,
         };
         let index = key.index as usize;

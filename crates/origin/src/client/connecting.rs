@@ -48,9 +48,11 @@ impl Client {
         self.connect_next(now_ms, key, Error::Connect, sink);
     }
 
-    /// Tries the next address, or fails with `error`, the last one's.
+    /// Tries the next address, or fails with `error`, the last one's; a failed handshake says
+    /// more than an address that nobody listens on.
     fn connect_next(&mut self, now_ms: u64, key: Key, mut error: Error, sink: &mut Sink<'_>) {
         while let Some(job) = self.job(key) {
+            job.tls_failed |= error == Error::Tls;
             let Some(address) = job.addresses.get(job.next_address) else { break };
             let address = SocketAddr::new(*address, job.endpoint.port);
             job.next_address += 1;
@@ -60,7 +62,8 @@ impl Client {
                 Err(failed) => error = failed,
             }
         }
-        self.fail(key, error, sink);
+        let tls_failed = self.job(key).is_some_and(|job| job.tls_failed);
+        self.fail(key, if tls_failed { Error::Tls } else { error }, sink);
     }
 
     /// The job has this connection from now on, and what was reserved for it.
