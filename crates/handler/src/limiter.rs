@@ -1,7 +1,7 @@
 //! The limits on deliveries: how many a second, and how many may wait (spec/publish.md §7).
 //!
 //! [`Limits`] is one for the whole handler; each shard queues its own deliveries in a
-//! [`Limiter`]. Without limits in the configuration neither exists.
+//! `Limiter`. Without limits in the configuration neither exists.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound::{Excluded, Unbounded};
