@@ -141,8 +141,9 @@ impl Proxy {
         let Some(ws) = &mut session.ws else { return };
         if session.stage == Stage::Parting {
             drop(self.remove(key));
-        } else if ws.detached {
-            // The client stays, for messages of the handler.
+        } else if ws.detached || ws.close_out != End::No {
+            // The client stays: for messages of the handler, or for its answer to a close that
+            // a cancel right behind it could overtake.
             ws.back = Back::None;
         } else {
             self.send_kind(key, PacketKind::Cancel);
