@@ -158,6 +158,20 @@ fn published_messages() {
 }
 
 #[test]
+fn a_close_of_the_handler_is_not_overtaken_by_a_cancel() {
+    let mut w = opened("* b:1,over_http");
+    let cid = cid(&w);
+    say(&mut w, &Item { code: Some(4010), ..Item::new(&cid, ItemKind::Close) });
+    // The backend does not answer the close, which ends the conversation with it.
+    w.respond(200, &[EVENTS], b"");
+    assert_eq!((w.sent()[1..].to_vec(), w.engine.sessions()), (vec!["1 close ".to_owned()], 1));
+    w.client("0-0-0", 1, |f| {
+        f.kind(Kind::Close).code(4010);
+    });
+    assert_eq!((w.sent().len(), w.engine.sessions()), (2, 0));
+}
+
+#[test]
 fn one_packet_for_many_clients() {
     let mut w = world("* b:1,over_http");
     let mut cids = Vec::new();
