@@ -29,7 +29,10 @@ impl Program {
         let start = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             assert!(start.elapsed() < PATIENCE, "does not listen");
-            assert!(child.try_wait().expect("status").is_none(), "ended early");
+            if child.try_wait().expect("status").is_some() {
+                let output = child.wait_with_output().expect("output");
+                panic!("ended early: {}", String::from_utf8_lossy(&output.stdout));
+            }
             std::thread::sleep(Duration::from_millis(20));
         }
         Self { child, port, dir }

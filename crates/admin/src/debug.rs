@@ -44,7 +44,7 @@ pub fn serve_debug(
     // A thread that ended needs no waking.
     let tap = logging::tap(lines_max, move || drop(waker.wake()))?;
     let mut server = Server { poll, listener, tap, dump, clients: [const { None }; CLIENTS_MAX] };
-    thread::Builder::new().name("debug".into()).stack_size(256 * 1024).spawn(move || {
+    thread::Builder::new().name("debug".into()).stack_size(1 << 20).spawn(move || {
         if let Err(error) = server.run() {
             server.tap.listen(false);
             log::error!("the debug socket ends: {error}");

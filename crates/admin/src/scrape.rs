@@ -59,7 +59,7 @@ pub fn serve_metrics(
     let poll = Poll::new()?;
     listener.register(poll.registry(), LISTENER)?;
     let mut server = Server { poll, listener, rules, page, clients: Vec::new(), stalled: false };
-    thread::Builder::new().name("metrics".into()).stack_size(256 * 1024).spawn(move || {
+    thread::Builder::new().name("metrics".into()).stack_size(1 << 20).spawn(move || {
         if let Err(error) = server.run() {
             log::error!("the metrics listener ends: {error}");
         }

@@ -29,7 +29,7 @@ pub fn watch_parent() -> io::Result<()> {
         thread::sleep(STOP_MAX);
         std::process::exit(1);
     };
-    thread::Builder::new().name("parent".into()).stack_size(64 << 10).spawn(run)?;
+    thread::Builder::new().name("parent".into()).stack_size(1 << 20).spawn(run)?;
     Ok(())
 }
 

@@ -19,6 +19,10 @@ pub enum Signal {
     Reload,
 }
 
+/// Stack of small threads. Part of it is the process's thread-local storage, the allocator's
+/// above all: with 64 KB some starts ended in a fault. Only what is used takes memory.
+pub const SMALL_STACK_BYTES: usize = 1 << 20;
+
 /// Hands signals to a loop: each comes out of the receiver and wakes the loop. A second
 /// stop signal ends the process at once with status 1 (spec/connmgr.md §2).
 ///
@@ -32,17 +36,19 @@ pub fn watch(waker: Arc<Waker>) -> io::Result<Receiver<Signal>> {
     let mut signals = Signals::new(&wanted)?;
     let (sender, receiver) = channel();
     let stopping = AtomicBool::new(false);
-    thread::Builder::new().name("signals".into()).stack_size(64 * 1024).spawn(move || {
-        for signal in signals.forever() {
-            let signal = if signal == SIGHUP { Signal::Reload } else { Signal::Stop };
-            if signal == Signal::Stop && stopping.swap(true, Ordering::Relaxed) {
-                std::process::exit(1);
+    thread::Builder::new().name("signals".into()).stack_size(SMALL_STACK_BYTES).spawn(
+        move || {
+            for signal in signals.forever() {
+                let signal = if signal == SIGHUP { Signal::Reload } else { Signal::Stop };
+                if signal == Signal::Stop && stopping.swap(true, Ordering::Relaxed) {
+                    std::process::exit(1);
+                }
+                if sender.send(signal).is_err() || waker.wake().is_err() {
+                    return;
+                }
             }
-            if sender.send(signal).is_err() || waker.wake().is_err() {
-                return;
-            }
-        }
-    })?;
+        },
+    )?;
     Ok(receiver)
 }
 
@@ -52,7 +58,7 @@ pub fn watch(waker: Arc<Waker>) -> io::Result<Receiver<Signal>> {
 /// If the handler or the thread cannot be made.
 pub fn on_dump(mut dump: impl FnMut() + Send + 'static) -> io::Result<()> {
     let mut signals = Signals::new([SIGUSR1])?;
-    let thread = thread::Builder::new().name("dump".into()).stack_size(128 * 1024);
+    let thread = thread::Builder::new().name("dump".into()).stack_size(SMALL_STACK_BYTES);
     thread.spawn(move || signals.forever().for_each(|_| dump())).map(drop)
 }
 

@@ -46,7 +46,7 @@ impl Writer {
         let writer = Self(Arc::clone(&shared));
         thread::Builder::new()
             .name("log".into())
-            .stack_size(64 * 1024)
+            .stack_size(1 << 20)
             .spawn(move || run(&shared, path, file))?;
         Ok(writer)
     }

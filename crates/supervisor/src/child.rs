@@ -217,7 +217,7 @@ fn pipe_to(mut sink: Sink, command: &mut Command) -> io::Result<JoinHandle<()>> 
         }
         sink.finish();
     };
-    thread::Builder::new().name("output".into()).stack_size(64 << 10).spawn(run)
+    thread::Builder::new().name("output".into()).stack_size(1 << 20).spawn(run)
 }
 
 /// How many bytes came; `None` at the end.

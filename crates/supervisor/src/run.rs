@@ -303,6 +303,6 @@ fn watch_signals() -> io::Result<Receiver<i32>> {
             }
         }
     };
-    thread::Builder::new().name("signals".into()).stack_size(64 << 10).spawn(run)?;
+    thread::Builder::new().name("signals".into()).stack_size(1 << 20).spawn(run)?;
     Ok(receiver)
 }
