@@ -210,6 +210,35 @@ class Php:
         H.release_port(self.port)
 
 
+NODE_MODULES = os.path.join(os.path.dirname(BUILD), 'node', 'node_modules')
+
+
+class App:
+    """A backend of tests/e2e/apps, under Node with npm's packages or under Python. It gets its
+    port, then `args`."""
+
+    def __init__(self, dir, name, *args):
+        self.port = H.free_port()
+        path = os.path.join(ROOT, 'tests', 'e2e', 'apps', name)
+        command = [sys.executable, path]
+        if name.endswith('.mjs'):
+            assert os.path.isdir(NODE_MODULES), '%s is missing: tests/run installs it' % NODE_MODULES
+            # Node looks for packages beside the script.
+            os.symlink(NODE_MODULES, os.path.join(dir, 'node_modules'))
+            command = ['node', shutil.copy(path, dir)]
+        self.log_file = os.path.join(dir, name + '.log')
+        with open(self.log_file, 'wb') as log:
+            self.proc = subprocess.Popen([*command, str(self.port), *map(str, args)], cwd=dir,
+                                         stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+        H.eventually(lambda: self.proc.poll() is not None or listens(self.port), 20)
+        assert self.proc.poll() is None, open(self.log_file).read()
+
+    def stop(self):
+        self.proc.terminate()
+        self.proc.wait(5)
+        H.release_port(self.port)
+
+
 def listens(port, host=HOST):
     try:
         socket.create_connection((host, port), 1).close()
