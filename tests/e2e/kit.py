@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -208,6 +209,53 @@ class Php:
         self.proc.wait(5)
         self.log.close()
         H.release_port(self.port)
+
+
+class Silent:
+    """A backend that reads requests and never answers; one thread for all of them."""
+
+    def __init__(self):
+        self.count = 0
+        self.sock = socket.create_server((HOST, 0), backlog=4096)
+        self.port = self.sock.getsockname()[1]
+        self.selector = selectors.DefaultSelector()
+        self.selector.register(self.sock, selectors.EVENT_READ, None)
+        self.stopping = False
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+
+    def run(self):
+        while not self.stopping:
+            for key, _ in self.selector.select(0.1):
+                if key.data is None:
+                    conn, _ = self.sock.accept()
+                    self.selector.register(conn, selectors.EVENT_READ, bytearray())
+                else:
+                    self.read(key.fileobj, key.data)
+
+    def read(self, conn, seen):
+        try:
+            piece = conn.recv(65536)
+        except OSError:
+            piece = b''
+        seen += piece
+        if not piece:
+            self.selector.unregister(conn)
+            conn.close()
+        elif b'\r\n\r\n' in seen:
+            self.count += 1
+            seen.clear()
+
+    def requests(self):
+        """Requests that came."""
+        return self.count
+
+    def stop(self):
+        self.stopping = True
+        self.thread.join(5)
+        for key in list(self.selector.get_map().values()):
+            key.fileobj.close()
+        self.selector.close()
 
 
 NODE_MODULES = os.path.join(os.path.dirname(BUILD), 'node', 'node_modules')
