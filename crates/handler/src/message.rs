@@ -29,6 +29,8 @@ pub enum ToShard {
         channel: Key,
         /// Parsed once, shared by all.
         item: Arc<Item>,
+        /// When it was published.
+        at: u64,
     },
     /// Sessions on the channel are to ask the backend, if they can.
     Update {
@@ -113,6 +115,8 @@ pub enum ToHub {
         /// Life of the figure, seconds.
         ttl_s: u64,
     },
+    /// Times from publishing to handing over, since the last message.
+    HandedOver(Box<metrics::Histogram>),
     /// What the shard holds and threw away, if that changed.
     Figures(Box<crate::shard::Figures>),
     /// Answer to [`ToShard::RefreshOne`].

@@ -15,9 +15,11 @@ use std::sync::Arc;
 use evloop::arena::Arena;
 use foldhash::quality::RandomState;
 use hashbrown::HashTable;
+use metrics::Histogram;
 
 use crate::message::{Output, ToHub, ToShard};
 use crate::settings::Settings;
+use crate::shard::LATENCY_BOUNDS_US;
 
 /// What was thrown away since the start, by cause.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,6 +57,10 @@ pub struct Hub {
     drops: HubDrops,
     /// What the shards told of themselves last.
     figures: Vec<crate::shard::Figures>,
+    /// Subscriptions by mode, as in records.
+    subscriptions: [u64; 3],
+    /// Times from publishing to handing over.
+    latency: Histogram,
 }
 
 /// Milliseconds between looks at what is not urgent.
@@ -81,6 +87,8 @@ impl Hub {
             out: Vec::new(),
             drops: HubDrops::default(),
             figures: Vec::new(),
+            subscriptions: [0; 3],
+            latency: Histogram::new(LATENCY_BOUNDS_US),
             settings,
         }
     }
@@ -115,6 +123,7 @@ impl Hub {
                 self.sums.conn_max(now, &from, &route, max, ttl_s);
             }
             ToHub::ConnFound { call, ids } => self.conn_found(call, ids),
+            ToHub::HandedOver(times) => self.latency.add(&times),
             ToHub::Figures(figures) => self.keep_figures(shard, *figures),
             ToHub::Refreshed { call, found } => self.refreshed(call, found),
         }

@@ -368,6 +368,7 @@ impl Plan {
             updating: false,
             again: false,
             tries: 0,
+            heard: Vec::new(),
             paused: Vec::new(),
         }))
     }

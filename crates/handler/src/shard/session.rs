@@ -231,6 +231,8 @@ pub(crate) struct Links {
     /// Follow it once more afterwards.
     pub(crate) again: bool,
     pub(crate) tries: u8,
+    /// Channels that something was sent of since the timer began.
+    pub(crate) heard: Vec<u32>,
     /// Items that came meanwhile, with their channel.
     pub(crate) paused: Vec<(u32, Arc<Item>)>,
 }
