@@ -7,6 +7,7 @@ mod figures;
 mod publish;
 mod records;
 mod seen;
+mod state;
 mod sums;
 
 use std::collections::VecDeque;
@@ -52,6 +53,7 @@ pub struct Hub {
     /// Seconds looked at so far, which spread the refreshes.
     second: u64,
     calls: command::Calls,
+    state: state::State,
     to_shards: Vec<(usize, ToShard)>,
     out: Vec<Output>,
     drops: HubDrops,
@@ -83,6 +85,7 @@ impl Hub {
             next_second: now + SECOND_MS,
             second: 0,
             calls: command::Calls::default(),
+            state: state::State::default(),
             to_shards: Vec::new(),
             out: Vec::new(),
             drops: HubDrops::default(),
@@ -123,6 +126,9 @@ impl Hub {
                 self.sums.conn_max(now, &from, &route, max, ttl_s);
             }
             ToHub::ConnFound { call, ids } => self.conn_found(call, ids),
+            ToHub::FindSession(question) => self.find_session(now, shard, question),
+            ToHub::StoreSession(stored) => self.store_session(now, &stored),
+            ToHub::SessionIds(ids) => self.session_ids(now, &ids),
             ToHub::HandedOver(times) => self.latency.add(&times),
             ToHub::Figures(figures) => self.keep_figures(shard, *figures),
             ToHub::Refreshed { call, found } => self.refreshed(call, found),
@@ -168,6 +174,7 @@ impl Hub {
             self.sums.next_deadline(),
             self.updates.front().map(|(at, _)| *at),
             self.calls.next_deadline(),
+            self.state.next_deadline(),
         ]
         .into_iter()
         .flatten()
@@ -179,6 +186,7 @@ impl Hub {
         self.release_overdue(now);
         self.update_fresh(now);
         self.expire_calls(now);
+        self.expire_state(now);
         let packets = self.sums.timeout(now);
         self.out.extend(packets.into_iter().map(Output::Stats));
         if now >= self.next_second {

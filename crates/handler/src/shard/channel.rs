@@ -187,6 +187,12 @@ impl Channel {
         http.into_iter().chain(self.sockets.as_deref().map(|list| (Mode::Ws, list)))
     }
 
+    /// The sessions of a mode.
+    pub(crate) fn subscribers(&self, mode: Mode) -> &[Subscriber] {
+        let list = self.lists().find(|(m, _)| *m == mode);
+        list.map_or(&[], |(_, list)| &list.subscribers)
+    }
+
     /// How many sessions of a mode are on it.
     pub(crate) fn live(&self, mode: Mode) -> u32 {
         self.lists().find(|(m, _)| *m == mode).map_or(0, |(_, list)| list.live)

@@ -43,6 +43,7 @@ impl Left {
 impl Shard {
     /// An item for the sessions of a channel.
     pub(super) fn publish(&mut self, key: Key, item: &Arc<Item>, at: u64) {
+        self.tell_sessions(key, item);
         let Some(mut channel) = self.channels.get_mut(key) else { return };
         if !item.no_seq {
             channel.last_id = item.id.as_deref().map(Arc::from);

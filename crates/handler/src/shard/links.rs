@@ -302,6 +302,13 @@ pub(super) fn origin(url: &str) -> Option<(String, String, u16)> {
     Some((scheme, host.to_ascii_lowercase(), port))
 }
 
+/// The path of a URL, without its query.
+pub(super) fn path(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let path = rest.find('/').map_or("/", |at| &rest[at..]);
+    path.split(['?', '#']).next().unwrap_or("/")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -313,5 +320,17 @@ mod tests {
         assert!(!same_origin("http://h/a", "https://h/a"));
         assert!(!same_origin("http://h/a", "http://h:8080/a"));
         assert!(!same_origin("nothing", "nothing"));
+    }
+
+    #[test]
+    fn paths_end_before_the_query() {
+        for (url, expected) in [
+            ("http://h/a/b?c=/d", "/a/b"),
+            ("http://h", "/"),
+            ("http://h:1/#x", "/"),
+            ("/p?q", "/p"),
+        ] {
+            assert_eq!(path(url), expected);
+        }
     }
 }

@@ -12,10 +12,12 @@ mod deliver;
 mod fetch;
 mod filtering;
 mod group;
+mod inspect;
 mod latency;
 mod life;
 mod limited;
 mod links;
+mod named;
 mod peers;
 mod queue;
 mod retry;
@@ -149,6 +151,8 @@ pub struct Shard {
     /// Items on their way over the channels' lists.
     under_way: usize,
     latency: latency::Latency,
+    /// Sessions and WebSockets that belong to a GRIP session.
+    named: usize,
     out: Vec<Output>,
     to_hub: Vec<ToHub>,
     listening: bool,
@@ -196,6 +200,7 @@ impl Shard {
             limiter: settings.limits.clone().map(Limiter::new),
             under_way: 0,
             latency: latency::Latency::default(),
+            named: 0,
             out: Vec::new(),
             to_hub: Vec::new(),
             listening: false,
@@ -237,6 +242,7 @@ impl Shard {
                 self.subscribed(now, channel, hub, last_id);
             }
             ToShard::Publish { channel, item, at } => self.publish(channel, &item, at),
+            ToShard::Inspected { envelope, payload } => self.answer_call(envelope, payload),
             ToShard::Update { channel } => self.update(now, channel),
             ToShard::Refresh { channel } => self.refresh_channel(channel),
             ToShard::RefreshOne { call, cid } => {
