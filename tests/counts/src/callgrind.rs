@@ -35,9 +35,6 @@ fn valgrind(path: &Path, out: &str) -> Result<String, String> {
         .arg("--toggle-collect=counts::paths::measured*")
         .arg(format!("--callgrind-out-file={out}"))
         .args([program.as_path(), FilePath::new("run"), FilePath::new(path.name)])
-        // The address space as the kernel lays it out differs from run to run, and with it what
-        // hash tables look like.
-        .env_remove("RUST_LOG")
         .output()
         .map_err(|e| format!("cannot start valgrind (Debian package valgrind): {e}"))?;
     let text = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -13,7 +13,8 @@ use crate::paths::PATHS;
 const GROWTH_MAX_PERCENT: u64 = 10;
 
 const COMPILER: &str = "# compiler: ";
-const HEAD: &str = "# Instructions per operation, release build. Written by `tests/run counts update`.";
+const HEAD: &str =
+    "# Instructions per operation, release build. Written by `tests/run counts update`.";
 
 fn file() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("figures.txt")

@@ -15,6 +15,9 @@ const REQUEST: &[u8] = b"GET /stream?topic=news HTTP/1.1\r\nHost: api.example.co
     User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36\r\nAccept: text/event-stream\r\n\
     Accept-Language: en-US,en;q=0.5\r\nCookie: session=0123456789abcdef\r\n\r\n";
 
+/// How often a stream gets a keep-alive, by [`HOLD`].
+pub const KEEP_ALIVE_MS: u64 = 20_000;
+
 const HOLD: [Header<'static>; 4] = [
     Header { name: "Content-Type", value: b"text/event-stream" },
     Header { name: "Grip-Hold", value: b"stream" },

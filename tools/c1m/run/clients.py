@@ -27,22 +27,31 @@ def percentiles(counts):
 
 
 class Received:
-    """What arrived at the clients between two marks."""
+    """What arrived at the clients, added up over their processes and over marks."""
 
-    def __init__(self, marks):
-        got = [m["receiving"] for m in marks if m]
-        self.live = sum(m["live"] for m in marks if m)
-        self.messages, self.gaps, self.repeats, self.keepalives = (
-            sum(g[key] for g in got) for key in ("messages", "gaps", "repeats", "keepalives"))
-        self.closed, counts = {}, {}
-        for g in got:
-            for cause, n in (g["closed"] or {}).items():
-                self.closed[cause] = self.closed.get(cause, 0) + n
-        for m in filter(None, marks):
-            flat = m["latency_us"]
-            for value, n in zip(flat[::2], flat[1::2]):
-                counts[value] = counts.get(value, 0) + n
-        self.latency = percentiles(counts)
+    def __init__(self):
+        self.live = self.messages = self.gaps = self.repeats = self.keepalives = 0
+        self.closed, self.counts = {}, {}
+
+    def add(self, marks):
+        """Adds what each process said to one mark."""
+        marks = [m for m in marks if m]
+        self.live = sum(m["live"] for m in marks)
+        for m in marks:
+            got, flat = m["receiving"], m["latency_us"]
+            for key in ("messages", "gaps", "repeats", "keepalives"):
+                setattr(self, key, getattr(self, key) + got[key])
+            add_counts(self.closed, (got["closed"] or {}).items())
+            add_counts(self.counts, zip(flat[::2], flat[1::2]))
+
+    @property
+    def latency(self):
+        return percentiles(self.counts)
+
+
+def add_counts(into, pairs):
+    for key, n in pairs:
+        into[key] = into.get(key, 0) + n
 
 
 class Crowd:
@@ -73,7 +82,7 @@ class Crowd:
                 self.look(holder)
             if self.settled and time.monotonic() - marked >= 5:
                 marked = time.monotonic()
-                self.watch.delivered(self.mark().latency)
+                self.mark()
         return None
 
     def look(self, holder):
@@ -84,8 +93,7 @@ class Crowd:
         if event is None:
             self.failed["client process ended"] = holder.count
             return
-        for cause, n in (event["opening"]["failed"] or {}).items():
-            self.failed[cause] = self.failed.get(cause, 0) + n
+        add_counts(self.failed, (event["opening"]["failed"] or {}).items())
         self.opened += event["opening"]["established"]
         holder.pause()
         self.settled.append(holder)
@@ -100,9 +108,22 @@ class Crowd:
             holder.proc.kill()
         self.opening = []
 
-    def mark(self):
-        """What arrived since the last time."""
-        return Received(gather(self.settled, 60))
+    def mark(self, into=None):
+        """Asks what arrived since the last time, for the picture and for the sum `into`."""
+        marks, got = gather(self.settled, 60), Received()
+        for one in filter(None, (got, into)):
+            one.add(marks)
+        self.watch.delivered(got.latency)
+
+    def until(self, is_over, timeout):
+        """What arrives until three seconds after `is_over()`."""
+        got, end = Received(), time.monotonic() + timeout
+        while not is_over() and time.monotonic() < end:
+            time.sleep(2)
+            self.mark(got)
+        time.sleep(3)
+        self.mark(got)
+        return got
 
     def leave(self):
         """All leave at once, as they do when a network fails."""
@@ -122,15 +143,17 @@ class Publisher:
              "-r", str(rate), "-s", "100", "--grace", "30"],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
-    def finish(self, timeout):
-        """Waits for the last message to be sent; gives what the publisher saw."""
+    def ended(self):
+        return self.proc.poll() is not None
+
+    def seen(self):
+        """What the publisher saw; it is ended if it still runs."""
+        self.proc.kill()
+        out, err = self.proc.communicate()
         try:
-            out, err = self.proc.communicate(timeout=timeout)
             return json.loads(out.strip().splitlines()[-1])
-        except (subprocess.TimeoutExpired, IndexError, ValueError) as e:
-            self.stop()
-            return {"error": repr(e)}
+        except (IndexError, ValueError):
+            return {"error": err.strip()[-300:]}
 
     def stop(self):
-        self.proc.kill()
-        self.proc.wait()
+        self.seen()

@@ -2,8 +2,8 @@
 import html
 import math
 
-WIDTH, PANEL, GAP = 960, 150, 56
-LEFT, RIGHT, TOP, BOTTOM = 78, 132, 64, 46
+WIDTH, PANEL, GAP = 960, 150, 52
+LEFT, RIGHT, TOP, BOTTOM = 78, 132, 68, 46
 COLORS = ["#1f77b4", "#d95f02", "#1b9e77", "#7570b3", "#a6761d", "#666666"]
 TEXT = 'font-family="Helvetica, Arial, sans-serif" fill="#333"'
 
@@ -122,14 +122,14 @@ def draw(outcome, samples):
     end = samples[-1]["at_s"]
     x = lambda t: LEFT + (t - begin) / max(1e-9, end - begin) * (WIDTH - LEFT - RIGHT)
     rows = panels(samples)
-    bottom = TOP + 40 + len(rows) * (PANEL + GAP) - GAP
+    bottom = TOP + 8 + len(rows) * (PANEL + GAP) - GAP
     out = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{bottom + BOTTOM}" '
            f'viewBox="0 0 {WIDTH} {bottom + BOTTOM}">', '<rect width="100%" height="100%" fill="white"/>',
            text(LEFT, 18, f"{outcome['first']['opening']['held']:,} streams, {outcome['machine']['cpus']} processors "
                 f"shared with the clients, {outcome['connmgr_processes']} connection managers", 14)]
     out += phase_marks(outcome["phases"], end, x, bottom)
     for i, panel in enumerate(rows):
-        out += panel.draw(TOP + 40 + i * (PANEL + GAP), x)
+        out += panel.draw(TOP + 8 + i * (PANEL + GAP), x)
     for tick in linear_ticks(end - begin, 8):
         if tick <= end - begin:
             out.append(text(x(begin + tick), bottom + 18, short(tick), 11, "middle"))

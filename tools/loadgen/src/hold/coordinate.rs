@@ -153,7 +153,9 @@ impl Coordinator<'_> {
         }
         let receiving = self.since_mark.receiving();
         let latency_us = self.since_mark.latency.to_json();
-        say(json!({ "event": line, "live": self.total.live, "receiving": receiving, "latency_us": latency_us }))?;
+        say(
+            json!({ "event": line, "live": self.total.live, "receiving": receiving, "latency_us": latency_us }),
+        )?;
         if line == "mark" {
             self.since_mark.clear();
         }
