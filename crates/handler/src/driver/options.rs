@@ -131,6 +131,7 @@ fn settings(file: &File) -> Settings {
         close_slow: file.bool("handler", "close_slow_clients", false),
         message_block_size: number("handler", "message_block_size", 0),
         update_on_first_subscription: file.bool("handler", "update_on_first_subscription", true),
+        tells_receivers: file.bool("handler", "publish_receivers", false),
         sessions: file.nonempty("handler", "state_spec").is_some(),
         share_all: file.bool("handler", "share_all", false),
         stats_format: if json { stats::Format::Json } else { stats::Format::Tnetstring },

@@ -63,7 +63,11 @@ pub(super) fn run(
 /// The control server, if the configuration asks for one.
 pub(super) fn http_server(config: &Config) -> Result<Option<HttpServer>, String> {
     let limits = Limits { head: config.http_head_max, body: config.http_body_max };
-    let rules = Rules { limits, token: config.http_token.clone() };
+    let rules = Rules {
+        limits,
+        token: config.http_token.clone(),
+        tells_receivers: config.settings.tells_receivers,
+    };
     config.http.map(|address| HttpServer::bind(address, rules)).transpose()
 }
 
@@ -145,9 +149,13 @@ impl Single {
                 ShardInput::ProbeProxies => self.handler.probe_proxies(),
             }
         }
+        let mut told = Vec::new();
         for input in self.hub_inputs.drain(..) {
             match input {
-                HubInput::Items(items) => self.handler.publish(now, items),
+                HubInput::Items(items) => drop(self.handler.publish(now, items)),
+                HubInput::Awaited(publisher, items) => {
+                    told.push((publisher, self.handler.publish(now, items)));
+                }
                 HubInput::ProxyStats(message) => self.handler.proxy_stats(now, &message),
                 HubInput::StatsSubscription(message) => {
                     self.handler.stats_subscription(now, &message);
@@ -160,6 +168,11 @@ impl Single {
                 HubInput::StateReply(payload) => self.handler.state_reply(now, &payload),
                 HubInput::StateFailed(call) => self.handler.state_failed(now, call),
                 HubInput::Recover => self.handler.recover(now),
+            }
+        }
+        for (publisher, receivers) in told {
+            if let Some(http) = &mut self.http {
+                http.published(now, publisher, receivers, &mut self.hub_inputs);
             }
         }
     }
