@@ -2,8 +2,6 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use admin::{MetricsSpec, Rules, serve_metrics};
-
 use super::options::Config;
 use crate::hub::Hub;
 
@@ -21,18 +19,10 @@ impl Scrape {
     /// Listens where the configuration says.
     pub(super) fn bind(config: &Config) -> Result<Option<Self>, String> {
         let Some(port) = &config.prometheus_port else { return Ok(None) };
-        let failed = |error: &dyn std::fmt::Display| {
-            format!("unable to bind to prometheus port: {port}: {error}")
-        };
-        let spec = match port.strip_prefix("ipc://") {
-            Some(path) => format!("{path},local").parse::<MetricsSpec>(),
-            None => port.parse(),
-        };
-        let address = spec.map_err(|error| failed(&error))?.address;
         let text = Arc::new(Mutex::new(String::new()));
         let shared = text.clone();
         let page = move || shared.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        serve_metrics(&address, Rules::PUSHPIN, page).map_err(|error| failed(&error))?;
+        admin::serve_port(port, page)?;
         Ok(Some(Self { text, prefix: config.prometheus_prefix.clone(), next: 0 }))
     }
 

@@ -3,8 +3,10 @@
 mod calls;
 pub(crate) mod load;
 mod routes_file;
+mod scrape;
 mod sockets;
 mod targets;
+mod topics;
 mod worker;
 
 use std::path::PathBuf;
@@ -99,6 +101,7 @@ fn start_workers(
     let specs = ProxySpecs::from(config);
     let context = zmq::Context::new();
     let clock = Clock::new();
+    let mut boards = scrape::bind(config, count)?.into_iter();
     let mut workers = Vec::new();
     for n in 0..count {
         let plan = worker::Plan {
@@ -109,6 +112,7 @@ fn start_workers(
             settings: load::settings(config, n, count),
             routes: Arc::clone(routes),
             main: Arc::clone(main),
+            board: boards.next(),
         };
         workers.push(start_worker(n, plan)?);
     }
