@@ -6,6 +6,8 @@ use std::collections::VecDeque;
 use log::Level;
 use signal_hook::consts::SIGTERM;
 
+use crate::notify::State;
+
 /// How long a child may take to stop.
 const STOP_MAX_MS: u64 = 4_000;
 
@@ -32,6 +34,8 @@ pub(crate) enum Input {
     Stop,
     /// HUP.
     Reload,
+    /// A child is up.
+    Ready(usize),
     /// A child ended.
     Ended(usize, End),
     /// A child could not be started; its name, and the program with the cause.
@@ -52,12 +56,17 @@ pub(crate) enum Action {
     Hup(usize),
     /// Open the log files again.
     ReopenLogs,
+    /// Read the configuration again.
+    Reconfigure,
+    /// Tell the service manager.
+    Notify(State),
     /// Leave with this status.
     Exit(u8),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum Phase {
+    Starting,
     Running,
     Killed,
     Gone,
@@ -68,7 +77,7 @@ struct Child {
     name: String,
     /// Whether HUP is for it.
     reloads: bool,
-    state: State,
+    phase: Phase,
 }
 
 /// The state of all children. Times are milliseconds of one clock.
@@ -77,6 +86,10 @@ pub(crate) struct Lifecycle {
     children: Vec<Child>,
     /// Whether `stopping NAME` is said for each.
     verbose: bool,
+    /// All children have been started.
+    complete: bool,
+    /// All of them were up.
+    ready: bool,
     stop_deadline: Option<u64>,
     stopping: bool,
     failed: bool,
@@ -89,6 +102,8 @@ impl Lifecycle {
         Self {
             children: Vec::new(),
             verbose,
+            complete: false,
+            ready: false,
             stop_deadline: None,
             stopping: false,
             failed: false,
@@ -99,7 +114,13 @@ impl Lifecycle {
     /// A child that has been started; the children are numbered in this order.
     pub fn started(&mut self, name: &str, reloads: bool) {
         let name = name.to_owned();
-        self.children.push(Child { name, reloads, state: State::Running });
+        self.children.push(Child { name, reloads, phase: Phase::Starting });
+    }
+
+    /// No more children will be started.
+    pub fn complete(&mut self) {
+        self.complete = true;
+        self.say_ready();
     }
 
     /// The name of a child.
@@ -122,6 +143,7 @@ impl Lifecycle {
             Input::Stop if self.stopping => self.force(),
             Input::Stop => self.stop(now),
             Input::Reload => self.reload(),
+            Input::Ready(child) => self.up(child),
             Input::Ended(child, end) => self.ended(now, child, end),
             Input::NotStarted(name, what) => {
                 self.fail(format!("{name}: Error running: {what}"));
@@ -150,13 +172,15 @@ impl Lifecycle {
 
     fn running(&self) -> Vec<usize> {
         let all = self.children.iter().enumerate();
-        all.filter(|(_, child)| child.state == State::Running).map(|(n, _)| n).collect()
+        let lives = |child: &Child| matches!(child.phase, Phase::Starting | Phase::Running);
+        all.filter(|(_, child)| lives(child)).map(|(n, _)| n).collect()
     }
 
     fn stop(&mut self, now: u64) {
         self.stopping = true;
         self.stop_deadline = Some(now + STOP_MAX_MS);
         self.log(Level::Info, "stopping...".into());
+        self.actions.push_back(Action::Notify(State::Stopping));
         for n in self.running() {
             if self.verbose {
                 self.log(Level::Info, format!("stopping {}", self.children[n].name));
@@ -173,27 +197,51 @@ impl Lifecycle {
 
     fn kill_all(&mut self, why: &str) {
         for n in self.running() {
-            self.children[n].state = State::Killed;
+            self.children[n].phase = Phase::Killed;
             self.log(Level::Warn, format!("{} {why}", self.children[n].name));
             self.actions.push_back(Action::Kill(n));
         }
     }
 
+    fn up(&mut self, n: usize) {
+        if let Some(child) = self.children.get_mut(n)
+            && child.phase == Phase::Starting
+        {
+            child.phase = Phase::Running;
+            self.say_ready();
+        }
+    }
+
+    fn say_ready(&mut self) {
+        let up = self.children.iter().all(|child| child.phase == Phase::Running);
+        if up && self.complete && !self.ready && !self.stopping {
+            self.ready = true;
+            self.log(Level::Info, "ready".into());
+            self.actions.push_back(Action::Notify(State::Ready));
+        }
+    }
+
     fn reload(&mut self) {
         self.log(Level::Info, "reloading".into());
-        self.actions.push_back(Action::ReopenLogs);
+        if self.ready && !self.stopping {
+            self.actions.push_back(Action::Notify(State::Reloading));
+        }
+        self.actions.extend([Action::ReopenLogs, Action::Reconfigure]);
         for n in self.running() {
             if self.children[n].reloads {
                 self.actions.push_back(Action::Hup(n));
             }
         }
+        if self.ready && !self.stopping {
+            self.actions.push_back(Action::Notify(State::Ready));
+        }
     }
 
     fn ended(&mut self, now: u64, n: usize, end: End) {
-        let state = std::mem::replace(&mut self.children[n].state, State::Gone);
+        let phase = std::mem::replace(&mut self.children[n].phase, Phase::Gone);
         let name = &self.children[n].name;
-        match (state, end) {
-            (State::Gone, _) | (State::Killed, End::Signal(_)) => {}
+        match (phase, end) {
+            (Phase::Gone, _) | (Phase::Killed, End::Signal(_)) => {}
             _ if !self.stopping => {
                 self.fail(format!("{name}: Exited unexpectedly ({end})"));
                 self.actions.push_back(Action::LastWords(n));
@@ -207,7 +255,7 @@ impl Lifecycle {
     }
 
     fn exit_if_done(&mut self) {
-        if self.stopping && self.children.iter().all(|child| child.state == State::Gone) {
+        if self.stopping && self.children.iter().all(|child| child.phase == Phase::Gone) {
             self.log(Level::Debug, "stopped".into());
             self.actions.push_back(Action::Exit(u8::from(self.failed)));
         }
@@ -240,7 +288,7 @@ mod tests {
     fn a_clean_stop() {
         let mut s = server();
         s.handle(0, Input::Stop);
-        let expected = ["INFO stopping...", "Term(0)", "Term(1)", "Term(2)"];
+        let expected = ["INFO stopping...", "Notify(Stopping)", "Term(0)", "Term(1)", "Term(2)"];
         assert_eq!(actions(&mut s), expected);
         assert_eq!(s.next_deadline(), Some(4000));
         for (n, end) in [End::Code(0), End::Signal(15), End::Code(0)].into_iter().enumerate() {
@@ -259,6 +307,7 @@ mod tests {
                 &format!("ERROR proxy: Exited unexpectedly ({said})"),
                 "LastWords(1)",
                 "INFO stopping...",
+                "Notify(Stopping)",
                 "Term(0)",
                 "Term(2)",
             ];
@@ -276,6 +325,7 @@ mod tests {
         let expected = [
             "ERROR other: Error running: pushpin-other: not found",
             "INFO stopping...",
+            "Notify(Stopping)",
             "Term(0)",
             "Term(1)",
             "Term(2)",
@@ -341,6 +391,42 @@ mod tests {
     fn a_reload_is_for_those_that_understand_it() {
         let mut s = server();
         s.handle(0, Input::Reload);
-        assert_eq!(actions(&mut s), ["INFO reloading", "ReopenLogs", "Hup(1)", "Hup(2)"]);
+        let early = ["INFO reloading", "ReopenLogs", "Reconfigure", "Hup(1)", "Hup(2)"];
+        assert_eq!(actions(&mut s), early);
+        s.complete();
+        (0..3).for_each(|n| s.handle(1, Input::Ready(n)));
+        actions(&mut s);
+        s.handle(2, Input::Reload);
+        let expected = [
+            "INFO reloading",
+            "Notify(Reloading)",
+            "ReopenLogs",
+            "Reconfigure",
+            "Hup(1)",
+            "Hup(2)",
+            "Notify(Ready)",
+        ];
+        assert_eq!(actions(&mut s), expected);
+    }
+
+    #[test]
+    fn ready_is_said_once_when_all_are_up() {
+        let mut s = server();
+        [0, 0, 2, 1].into_iter().for_each(|n| s.handle(0, Input::Ready(n)));
+        assert!(actions(&mut s).is_empty());
+        s.complete();
+        assert_eq!(actions(&mut s), ["INFO ready", "Notify(Ready)"]);
+        s.handle(1, Input::Ready(1));
+        assert!(actions(&mut s).is_empty());
+    }
+
+    #[test]
+    fn a_server_that_stops_does_not_get_ready() {
+        let mut s = server();
+        s.complete();
+        s.handle(0, Input::Stop);
+        actions(&mut s);
+        (0..3).for_each(|n| s.handle(0, Input::Ready(n)));
+        assert!(actions(&mut s).is_empty());
     }
 }
