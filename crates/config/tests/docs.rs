@@ -75,7 +75,11 @@ fn problems(name: &str, text: &str) -> Vec<String> {
 
 /// The code blocks of a page that are configuration files.
 fn samples(page: &str) -> Vec<String> {
-    page.split("```ini\n").skip(1).filter_map(|rest| rest.split("```").next()).map(Into::into).collect()
+    page.split("```ini\n")
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next())
+        .map(Into::into)
+        .collect()
 }
 
 #[test]

@@ -173,6 +173,18 @@ impl Handler {
         self.exchange(now);
     }
 
+    /// The service that keeps GRIP sessions answers.
+    pub fn state_reply(&mut self, now: u64, payload: &[u8]) {
+        self.hub.state_reply(now, payload);
+        self.exchange(now);
+    }
+
+    /// A call of the service that keeps GRIP sessions could not be sent.
+    pub fn state_failed(&mut self, now: u64, call: u64) {
+        self.hub.state_failed(call);
+        self.exchange(now);
+    }
+
     /// The recover action of the control API.
     pub fn recover(&mut self, now: u64) {
         self.hub.recover();

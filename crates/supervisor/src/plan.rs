@@ -184,11 +184,9 @@ impl Planner<'_> {
     fn metrics(&mut self) -> Result<(), String> {
         let key = "prometheus_port";
         let Some(port) = self.settings.nonempty("runner", key) else { return Ok(()) };
-        let spec = match port.strip_prefix("ipc://") {
-            Some(path) => format!("{path},local").parse::<MetricsSpec>(),
-            None => port.parse(),
-        };
-        let address = spec.map_err(|e| fault(self.settings, "runner", key, &e))?.address;
+        let address = MetricsSpec::of_port(&port)
+            .map_err(|e| fault(self.settings, "runner", key, &e))?
+            .address;
         let prefix = self.settings.string("runner", "prometheus_prefix").unwrap_or_default();
         if !metrics::is_prefix(&prefix) {
             let text = "only letters, digits, _ and : can begin a metric's name, no digit first";

@@ -2,8 +2,6 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use admin::{MetricsSpec, Rules, serve_metrics};
-
 use super::options::Config;
 use crate::hub::Hub;
 
@@ -22,25 +20,11 @@ impl Scrape {
     pub(super) fn bind(config: &Config) -> Result<Option<Self>, String> {
         let scrape = Self { text: Arc::default(), next: 0 };
         if let Some(port) = &config.prometheus_port {
-            scrape.listen(port, config.prometheus_prefix.clone())?;
+            let (prefix, plain) = (config.prometheus_prefix.clone(), scrape.page());
+            admin::serve_port(port, move || metrics::with_prefix(&prefix, &plain()))?;
         }
         let wanted = config.prometheus_port.is_some() || config.asked_for_metrics;
         Ok(wanted.then_some(scrape))
-    }
-
-    fn listen(&self, port: &str, prefix: String) -> Result<(), String> {
-        let failed = |error: &dyn std::fmt::Display| {
-            format!("unable to bind to prometheus port: {port}: {error}")
-        };
-        let spec = match port.strip_prefix("ipc://") {
-            Some(path) => format!("{path},local").parse::<MetricsSpec>(),
-            None => port.parse(),
-        };
-        let address = spec.map_err(|error| failed(&error))?.address;
-        let plain = self.page();
-        let page = move || metrics::with_prefix(&prefix, &plain());
-        serve_metrics(&address, Rules::PUSHPIN, page).map_err(|error| failed(&error))?;
-        Ok(())
     }
 
     /// Gives the text as it is, without a prefix.

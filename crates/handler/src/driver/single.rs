@@ -164,6 +164,8 @@ impl Single {
                 }
                 HubInput::ProxyReply(payload) => self.handler.proxy_reply(now, &payload),
                 HubInput::ProxyFailed(call) => self.handler.proxy_failed(now, call),
+                HubInput::StateReply(payload) => self.handler.state_reply(now, &payload),
+                HubInput::StateFailed(call) => self.handler.state_failed(now, call),
                 HubInput::Recover => self.handler.recover(now),
             }
         }

@@ -241,6 +241,8 @@ impl HubLoop {
                 HubInput::Command(envelope, payload) => self.hub.command(now, envelope, &payload),
                 HubInput::ProxyReply(payload) => self.hub.proxy_reply(&payload),
                 HubInput::ProxyFailed(call) => self.hub.proxy_failed(call),
+                HubInput::StateReply(payload) => self.hub.state_reply(now, &payload),
+                HubInput::StateFailed(call) => self.hub.state_failed(call),
                 HubInput::Recover => self.hub.recover(),
             }
         }
