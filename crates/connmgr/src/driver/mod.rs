@@ -8,6 +8,7 @@ mod inspect;
 mod limit;
 pub mod listen;
 mod page;
+mod queues;
 mod reqside;
 mod sockets;
 mod tls;

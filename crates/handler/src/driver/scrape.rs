@@ -20,7 +20,7 @@ impl Scrape {
     pub(super) fn bind(config: &Config) -> Result<Option<Self>, String> {
         let scrape = Self { text: Arc::default(), next: 0 };
         if let Some(port) = &config.prometheus_port {
-            let (prefix, plain) = (config.prometheus_prefix.clone(), scrape.page());
+            let (plain, prefix) = (scrape.page(), config.prometheus_prefix.clone());
             admin::serve_port(port, move || metrics::with_prefix(&prefix, &plain()))?;
         }
         let wanted = config.prometheus_port.is_some() || config.asked_for_metrics;
