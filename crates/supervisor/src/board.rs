@@ -127,7 +127,7 @@ impl Board {
         merged.add(None, &own(&state, &pages));
         for (n, member) in state.members.iter().enumerate() {
             if let Some(page) = pages.get(&n) {
-                merged.add(Some(("process", &member.name)), page);
+                merged.add(Some(("process", member.name.as_str())), page);
             }
         }
         merged.into_string()

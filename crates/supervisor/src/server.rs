@@ -82,11 +82,8 @@ impl<'a> Server<'a> {
     fn start(&mut self, plan: &ChildPlan) -> Result<(), String> {
         let (n, sender, board) = (self.children.len(), self.sender.clone(), self.board.clone());
         let said = move |word| match word {
-            Said::Ready => {
-                board.ready(n);
-                // the server may have ended
-                let _ = sender.send(Event::Ready(n));
-            }
+            // the server may have ended
+            Said::Ready => drop(sender.send(Event::Ready(n))),
             Said::Page(page) => board.page(n, page),
         };
         let running = Running::start(plan, said)?;
@@ -120,7 +117,10 @@ impl<'a> Server<'a> {
         let left = deadline.map_or(u64::MAX, |deadline| deadline.saturating_sub(self.now()));
         match self.events.recv_timeout(Duration::from_millis(left.min(3_600_000))) {
             Ok(Event::Signal(signal)) => self.signal(signal),
-            Ok(Event::Ready(n)) => self.lifecycle.handle(self.now(), Input::Ready(n)),
+            Ok(Event::Ready(n)) => {
+                self.board.ready(n);
+                self.lifecycle.handle(self.now(), Input::Ready(n));
+            }
             Err(RecvTimeoutError::Timeout) => self.lifecycle.timeout(self.now()),
             // cannot be: the server has a sender itself
             Err(RecvTimeoutError::Disconnected) => self.signal(SIGTERM),
