@@ -192,13 +192,19 @@ impl Planner<'_> {
             let text = "only letters, digits, _ and : can begin a metric's name, no digit first";
             return Err(fault(self.settings, "runner", "prometheus_prefix", text));
         }
-        if let Address::Tcp(addr) = address
+        self.claim_metrics("runner");
+        self.plan.metrics = Some((address, prefix));
+        Ok(())
+    }
+
+    fn claim_metrics(&mut self, section: &str) {
+        let key = "prometheus_port";
+        let port = self.settings.nonempty(section, key).unwrap_or_default();
+        if let Ok(MetricsSpec { address: Address::Tcp(addr), .. }) = MetricsSpec::of_port(&port)
             && addr.port() != 0
         {
             self.plan.claims.push(Claim { addr, key });
         }
-        self.plan.metrics = Some((address, prefix));
-        Ok(())
     }
 
     fn connmgr(&mut self) -> Result<(), String> {
@@ -271,6 +277,7 @@ impl Planner<'_> {
         let mut args = self.common_args("pushpin-proxy", None, "proxy");
         args.extend(self.wanted.routes.iter().map(|line| format!("--route={line}")));
         self.add("proxy", "pushpin-proxy", "pushpin-proxy", args);
+        self.claim_metrics("proxy");
     }
 
     fn handler(&mut self) {
@@ -278,6 +285,7 @@ impl Planner<'_> {
         let args = self.common_args("pushpin-handler", offset, "handler");
         self.add("handler", "pushpin-handler", "pushpin-handler", args);
         self.claim_inputs();
+        self.claim_metrics("handler");
     }
 
     fn common_args(&self, file: &str, offset: Option<i64>, service: &str) -> Vec<String> {
@@ -501,6 +509,27 @@ mod tests {
         let expected = "--zserver-stream=ipc:///w/run/pushpin-connmgr-client --deny-out-internal";
         assert!(of(with).ends_with(expected));
         assert!(!of("services=connmgr,proxy\n").contains("--zserver-stream"));
+    }
+
+    #[test]
+    fn metrics_of_all_processes_are_asked_for_and_their_ports_claimed() {
+        let text = "services=proxy\nprometheus_port=127.0.0.1:9100\nprometheus_prefix=p_\n\
+                    [proxy]\nprometheus_port=9101\n";
+        let plan = plan(text, &wanted()).unwrap();
+        let claims: Vec<_> = plan.claims.iter().map(|claim| claim.addr.to_string()).collect();
+        assert_eq!(claims, ["0.0.0.0:9101", "127.0.0.1:9100"]);
+        let (address, prefix) = plan.metrics.unwrap();
+        assert_eq!((address.to_string().as_str(), prefix.as_str()), ("127.0.0.1:9100", "p_"));
+        for (line, expected) in [
+            (
+                "prometheus_port=x",
+                "c:7: prometheus_port in [runner]: invalid TCP address or port: x",
+            ),
+            ("prometheus_port=1\nprometheus_prefix=a-", "c:8: prometheus_prefix in [runner]: only"),
+        ] {
+            let error = super::tests::plan(&format!("services=proxy\n{line}\n"), &wanted());
+            assert!(error.as_ref().unwrap_err().starts_with(expected), "{error:?}");
+        }
     }
 
     #[test]
