@@ -331,3 +331,15 @@ def test_unknown_keys_and_the_environment(started):
     ep = srv.origin.endpoint(H.R('x'))
     H.http(srv, 'GET', ep.path)
     assert ep.last().get('CDN-Loop') == 'from-env'
+
+
+def test_streams_end_in_order_over_the_drain_time(started):
+    """The others carry the handler's last words, for longer than they would have taken to stop."""
+    srv = kit.Server(conf={'handler': {'drain_time': 2}})
+    started.append(srv)
+    ep = srv.origin.endpoint(H.hold_stream('drained'))
+    with kit.Crowd() as crowd:
+        crowd.open_many(50, srv.http_port, ep.path, until=b'open\n')
+        srv.signal(signal.SIGTERM)
+        crowd.wait_text(b'\r\n0\r\n\r\n', 10, crowd.clients)
+    assert srv.wait_exit() == 0

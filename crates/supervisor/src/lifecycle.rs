@@ -77,6 +77,8 @@ struct Child {
     name: String,
     /// Whether HUP is for it.
     reloads: bool,
+    /// Whether it ends its clients' sessions over a time, while the others still carry them.
+    drains: bool,
     phase: Phase,
 }
 
@@ -90,6 +92,10 @@ pub(crate) struct Lifecycle {
     complete: bool,
     /// All of them were up.
     ready: bool,
+    /// How long the end of the sessions may take; 0: all children stop at once.
+    drain_ms: u64,
+    /// Children that drain were told to stop, the others were not.
+    draining: bool,
     stop_deadline: Option<u64>,
     stopping: bool,
     failed: bool,
@@ -104,6 +110,8 @@ impl Lifecycle {
             verbose,
             complete: false,
             ready: false,
+            drain_ms: 0,
+            draining: false,
             stop_deadline: None,
             stopping: false,
             failed: false,
@@ -114,7 +122,13 @@ impl Lifecycle {
     /// A child that has been started; the children are numbered in this order.
     pub fn started(&mut self, name: &str, reloads: bool) {
         let name = name.to_owned();
-        self.children.push(Child { name, reloads, phase: Phase::Starting });
+        let drains = name == "handler";
+        self.children.push(Child { name, reloads, drains, phase: Phase::Starting });
+    }
+
+    /// Sets over how long sessions are ended at a stop.
+    pub fn set_drain(&mut self, drain_ms: u64) {
+        self.drain_ms = drain_ms;
     }
 
     /// No more children will be started.
@@ -170,17 +184,27 @@ impl Lifecycle {
         self.log(Level::Error, text);
     }
 
+    /// Children that run and were not killed; of those that drain only, while they do.
     fn running(&self) -> Vec<usize> {
         let all = self.children.iter().enumerate();
         let lives = |child: &Child| matches!(child.phase, Phase::Starting | Phase::Running);
-        all.filter(|(_, child)| lives(child)).map(|(n, _)| n).collect()
+        let meant = |child: &Child| child.drains || !self.draining;
+        all.filter(|(_, child)| lives(child) && meant(child)).map(|(n, _)| n).collect()
     }
 
     fn stop(&mut self, now: u64) {
         self.stopping = true;
-        self.stop_deadline = Some(now + STOP_MAX_MS);
         self.log(Level::Info, "stopping...".into());
         self.actions.push_back(Action::Notify(State::Stopping));
+        // after a failure nothing is left to be drained
+        self.draining = self.drain_ms > 0 && !self.failed;
+        self.draining &= !self.running().is_empty();
+        self.stop_deadline =
+            Some(now + STOP_MAX_MS + if self.draining { self.drain_ms } else { 0 });
+        self.term();
+    }
+
+    fn term(&mut self) {
         for n in self.running() {
             if self.verbose {
                 self.log(Level::Info, format!("stopping {}", self.children[n].name));
@@ -191,6 +215,7 @@ impl Lifecycle {
 
     /// The second signal: nobody wants to wait any more.
     fn force(&mut self) {
+        self.draining = false;
         self.kill_all("running while needing to exit, forcing quit");
         self.actions.push_back(Action::Exit(u8::from(self.failed)));
     }
@@ -251,6 +276,17 @@ impl Lifecycle {
             (_, End::Code(0) | End::Signal(SIGTERM)) => {}
             (_, End::Code(code)) => self.fail(format!("{name}: Unexpected return code: {code}")),
             (_, End::Signal(_)) => self.fail(format!("{name}: Exited uncleanly")),
+        }
+        self.drained(now);
+    }
+
+    /// The others stop when those that drained have ended.
+    fn drained(&mut self, now: u64) {
+        let ended = |child: &Child| !child.drains || child.phase == Phase::Gone;
+        if self.draining && self.children.iter().all(ended) {
+            self.draining = false;
+            self.stop_deadline = Some(now + STOP_MAX_MS);
+            self.term();
         }
     }
 
@@ -368,6 +404,50 @@ mod tests {
         let expected =
             ["WARN handler running while needing to exit, forcing quit", "Kill(2)", "Exit(0)"];
         assert_eq!(actions(&mut s), expected);
+    }
+
+    #[test]
+    fn the_handler_drains_before_the_others_stop() {
+        let mut s = server();
+        s.set_drain(30_000);
+        s.handle(0, Input::Stop);
+        assert_eq!(actions(&mut s), ["INFO stopping...", "Notify(Stopping)", "Term(2)"]);
+        assert_eq!(s.next_deadline(), Some(34_000));
+        s.handle(20_000, Input::Ended(2, End::Code(0)));
+        assert_eq!(actions(&mut s), ["Term(0)", "Term(1)"]);
+        assert_eq!(s.next_deadline(), Some(24_000));
+        s.handle(20_001, Input::Ended(0, End::Code(0)));
+        s.handle(20_001, Input::Ended(1, End::Code(0)));
+        assert_eq!(actions(&mut s).last().unwrap(), "Exit(0)");
+    }
+
+    #[test]
+    fn a_drain_that_takes_too_long_is_ended_and_a_second_signal_ends_it_at_once() {
+        let mut s = server();
+        s.set_drain(1_000);
+        s.handle(0, Input::Stop);
+        actions(&mut s);
+        s.timeout(5_000);
+        let killed = ["WARN handler taking too long, forcing quit", "Kill(2)"];
+        assert_eq!(actions(&mut s), killed);
+        s.handle(5_001, Input::Ended(2, End::Signal(9)));
+        assert_eq!(actions(&mut s), ["Term(0)", "Term(1)"]);
+        let mut s = server();
+        s.set_drain(1_000);
+        s.handle(0, Input::Stop);
+        actions(&mut s);
+        s.handle(1, Input::Stop);
+        let all = actions(&mut s);
+        assert_eq!(all.iter().filter(|action| action.starts_with("Kill")).count(), 3, "{all:?}");
+        assert_eq!(all.last().unwrap(), "Exit(0)");
+    }
+
+    #[test]
+    fn after_a_failure_nothing_drains() {
+        let mut s = server();
+        s.set_drain(30_000);
+        s.handle(0, Input::Ended(0, End::Signal(9)));
+        assert!(actions(&mut s).ends_with(&["Term(1)".into(), "Term(2)".into()]));
     }
 
     #[test]

@@ -94,6 +94,8 @@ pub(crate) struct Plan {
     pub certs: Option<PathBuf>,
     /// Where metrics and health of all processes are shown, and the prefix of the names.
     pub metrics: Option<(Address, String)>,
+    /// Over how long sessions are ended at a stop, milliseconds.
+    pub drain_ms: u64,
     /// The supervisor's own log level.
     pub level: u32,
     /// `client_maxconn`, if this server takes clients.
@@ -121,6 +123,7 @@ impl Plan {
             plan: Self {
                 rundir: wanted.cwd.join(settings.rundir()),
                 logdir: (!wanted.merge_output).then(|| wanted.cwd.join(logdir)),
+                drain_ms: drain_ms(settings),
                 level: u32::from(wanted.levels.of("runner")),
                 warnings: services.warnings,
                 ..Self::default()
@@ -368,6 +371,11 @@ impl Planner<'_> {
         let addr = ip.zip(port).map(SocketAddr::from);
         self.plan.claims.extend(addr.map(|addr| Claim { addr, key }));
     }
+}
+
+/// `drain_time`, an hour at most.
+fn drain_ms(settings: &Settings) -> u64 {
+    settings.int("handler", "drain_time", 0).clamp(0, 3_600) as u64 * 1_000
 }
 
 /// The address of a `tcp://` spec, if it names one and not a name or an interface.

@@ -63,6 +63,7 @@ impl<'a> Server<'a> {
             board,
             begin: Instant::now(),
         };
+        server.lifecycle.set_drain(plan.drain_ms);
         for child in &plan.children {
             if verbose {
                 log::info!("starting {}", child.name);
@@ -184,6 +185,7 @@ impl<'a> Server<'a> {
             log::warn!("{key} has changed, which takes effect at the next start");
         }
         logging::set_level(plan.level);
+        self.lifecycle.set_drain(plan.drain_ms);
         for (child, plan) in self.children.iter().zip(&plan.children) {
             child.order(Order::Level(plan.level));
             if let Some(clients) = plan.clients {
