@@ -2,8 +2,10 @@
 //! the same seed gives the same run.
 
 pub mod backend;
+pub mod link;
 pub mod net;
 pub mod world;
 
-pub use backend::Act;
-pub use world::{Link, World};
+pub use backend::{Act, Socket};
+pub use link::{Count, Link};
+pub use world::World;
