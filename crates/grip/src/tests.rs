@@ -262,6 +262,14 @@ fn error_texts_of_items() {
             r#"{"channel":"a","no-seq":1,"http-stream":{"content":""}}"#,
             "publish item object contains 'no-seq' with wrong type",
         ),
+    ] {
+        assert_eq!(item(body).unwrap_err(), text, "{body}");
+    }
+}
+
+#[test]
+fn error_texts_of_formats() {
+    for (body, text) in [
         (r#"{"channel":"a","http-stream":[]}"#, "'http-stream' is not an object"),
         (
             r#"{"channel":"a","http-stream":{}}"#,
@@ -303,6 +311,10 @@ fn error_texts_of_items() {
     ] {
         assert_eq!(item(body).unwrap_err(), text, "{body}");
     }
+}
+
+#[test]
+fn error_texts_of_lists_of_items() {
     let items = |text: &str| parse_items(&Value::from_json(text.as_bytes()).unwrap(), true);
     assert_eq!(items("[]").unwrap_err(), "Invalid format.");
     assert_eq!(items("{}").unwrap_err(), "Invalid format: object does not contain 'items'");

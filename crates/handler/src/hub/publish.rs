@@ -131,7 +131,7 @@ impl Hub {
         ];
         let wanted = receivers.iter().any(|(_, count)| *count > 0) || !item.no_seq;
         for link in record.filter(|_| wanted).iter().flat_map(|record| &record.links) {
-            let message = ToShard::Publish { channel: link.channel, item: item.clone() };
+            let message = ToShard::Publish { channel: link.channel, item: item.clone(), at: now };
             self.to_shards.push((link.shard, message));
         }
         let total: u32 = receivers.iter().map(|(_, count)| count).sum();
