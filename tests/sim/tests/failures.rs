@@ -244,7 +244,7 @@ fn nonsense_from_the_handler_is_as_nothing() {
 const HANDSHAKE: &str = "HTTP/1.1\r\nHost: example.com\r\nUpgrade: websocket\r\n\
                          Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
                          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-const SUBSCRIBE: &str = "TEXT 28\r\nc:{\"type\": \"subscribe\", \"channel\": \"a\"}\r\n";
+const SUBSCRIBE: &str = "TEXT 27\r\nc:{\"type\": \"subscribe\", \"channel\": \"a\"}\r\n";
 
 /// A WebSocket that is asked for, and some time.
 fn socket(w: &mut World, path: &str, ms: u64) -> u32 {
@@ -419,7 +419,7 @@ fn a_handler_that_dies_ends_the_websockets_that_it_knows() {
         w.kill_handler();
         w.run(2_000);
         let open = conns.iter().filter(|conn| {
-            let text = w.clients.pipes[conn].to_client.clone();
+            let text = &w.clients.pipes[*conn].to_client;
             !w.is_closed(**conn) && text.first() != Some(&0x88)
         });
         assert_eq!(open.count(), 0, "{path}");
