@@ -11,6 +11,8 @@ use evloop::arena::Key;
 use grip::Item;
 use stats::{Counters, Mode, Route};
 
+use crate::settings::Settings;
+
 /// From the hub to a shard.
 #[derive(Clone, Debug)]
 pub enum ToShard {
@@ -32,9 +34,14 @@ pub enum ToShard {
         /// When it was published.
         at: u64,
     },
+    /// The remembered id of the channel led to a conflict elsewhere.
+    Forget {
+        /// The shard's channel.
+        channel: Key,
+    },
     /// Sessions on the channel are to ask the backend, if they can.
     Update {
-        /// The shard's channel; none means every session.
+        /// The shard's channel; none means every session, and all ids are forgotten.
         channel: Option<Key>,
     },
     /// The backends of the WebSockets on a channel are to be asked now, where that is possible.
@@ -58,6 +65,8 @@ pub enum ToShard {
     },
     /// Whether `conn` packets have a listener.
     Listening(bool),
+    /// The configuration was read again.
+    Settings(Arc<Settings>),
     /// Which of these connections are known?
     ConnCheck {
         /// Given back with the answer.

@@ -96,6 +96,22 @@ impl Hub {
         }
     }
 
+    /// Goes on with other settings, and passes them on to the shards. What is structural stays.
+    pub fn set_settings(&mut self, newer: Settings) {
+        let settings = Arc::new(newer.after(&self.settings));
+        self.seen.set_ttl(settings.id_cache_ttl_ms);
+        self.sums.set_settings(&settings);
+        for shard in 0..settings.workers.max(1) {
+            self.to_shards.push((shard, ToShard::Settings(settings.clone())));
+        }
+        self.settings = settings;
+    }
+
+    /// What it works with.
+    pub fn settings(&self) -> &Arc<Settings> {
+        &self.settings
+    }
+
     /// What was thrown away.
     pub fn drops(&self) -> HubDrops {
         self.drops
@@ -107,11 +123,7 @@ impl Hub {
             ToHub::Subscribe { channel, name } => self.subscribe(now, shard, channel, name),
             ToHub::Count { hub, mode, count } => self.set_count(now, shard, hub, mode, count),
             ToHub::Release { hub } => self.release(shard, hub),
-            ToHub::Forget { hub } => {
-                if let Some(record) = self.records.at_mut(hub) {
-                    record.last_id = None;
-                }
-            }
+            ToHub::Forget { hub } => self.forget(shard, hub),
             ToHub::Took(took) => {
                 let packet = self.sums.took(now, &took);
                 self.out.extend(packet.map(Output::Stats));

@@ -235,6 +235,14 @@ impl Shard {
         self.under_way > UNDER_WAY_MAX || waiting > WAITING_MAX
     }
 
+    /// Goes on with other settings. Limits that were there are changed in their place.
+    fn set_settings(&mut self, settings: Arc<Settings>) {
+        if self.limiter.is_none() {
+            self.limiter = settings.limits.clone().map(Limiter::new);
+        }
+        self.settings = settings;
+    }
+
     /// Takes a message of the hub.
     pub fn from_hub(&mut self, now: u64, message: ToShard) {
         match message {
@@ -242,6 +250,11 @@ impl Shard {
                 self.subscribed(now, channel, hub, last_id);
             }
             ToShard::Publish { channel, item, at } => self.publish(channel, &item, at),
+            ToShard::Forget { channel } => {
+                if let Some(channel) = self.channels.get_mut(channel) {
+                    channel.last_id = None;
+                }
+            }
             ToShard::Inspected { envelope, payload } => self.answer_call(envelope, payload),
             ToShard::Update { channel } => self.update(now, channel),
             ToShard::Refresh { channel } => self.refresh_channel(channel),
@@ -250,6 +263,7 @@ impl Shard {
                 self.to_hub.push(ToHub::Refreshed { call, found });
             }
             ToShard::Listening(listening) => self.listening = listening,
+            ToShard::Settings(settings) => self.set_settings(settings),
             ToShard::ConnCheck { call, ids } => {
                 let found = ids.iter().filter(|id| self.knows(id)).cloned().collect();
                 self.to_hub.push(ToHub::ConnFound { call, ids: found });
