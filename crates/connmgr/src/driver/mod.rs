@@ -11,6 +11,7 @@ mod page;
 mod reqside;
 mod sockets;
 mod tls;
+mod tlscount;
 mod tlsport;
 mod trace;
 mod waiting;
@@ -64,12 +65,19 @@ pub fn main(words: &Words) -> u8 {
     u8::from(result.is_err())
 }
 
+/// What a connection of each kind has as long as it lives; buffers come and go beside it
+/// (`spec/connmgr.md §1`).
 fn print_sizes() {
-    println!("server_req_connection_task: 0 bytes");
-    println!("server_stream_connection_task: {} bytes", crate::CONNECTION_SIZE);
-    println!("client_req_connection_task: 0 bytes");
-    println!("client_stream_connection_task: 0 bytes");
-    println!("deflate_codec_state: 0 bytes");
+    let sizes = [
+        ("server_req_connection_task", crate::CONNECTION_SIZE),
+        ("server_stream_connection_task", crate::CONNECTION_SIZE),
+        ("client_req_connection_task", crate::client::SESSION_SIZE),
+        ("client_stream_connection_task", crate::client::SESSION_SIZE),
+        ("deflate_codec_state", websocket::WINDOW_STATE_SIZE),
+    ];
+    for (name, bytes) in sizes {
+        println!("{name}: {bytes} bytes");
+    }
 }
 
 fn run(options: &Options) -> Result<(), String> {
@@ -122,8 +130,11 @@ fn operators(
     let specs = options.listen.iter().zip(listeners);
     let names: Vec<String> = specs.map(|(spec, (listener, _))| listener.describe(spec)).collect();
     if let Some(spec) = &options.prometheus {
-        let (inspector, prefix) = (inspector.clone(), spec.prefix.clone());
-        let page = move || page::page(&prefix, &inspector.ask(), &names);
+        let tls = listeners.iter().find_map(|(listener, _)| listener.tls());
+        let handshakes = tls.map(|port| port.handshakes().clone());
+        let fixed = page::Fixed { prefix: spec.prefix.clone(), listeners: names, handshakes };
+        let inspector = inspector.clone();
+        let page = move || page::page(&fixed, &inspector.ask());
         let address = admin::serve_metrics(&spec.address, admin::Rules::CONNMGR, page)
             .map_err(|e| format!("prometheus listener: failed to bind {}: {e}", spec.address))?;
         log::info!("metrics on {address}");
