@@ -335,4 +335,4 @@ def test_sizes():
         'server_req_connection_task', 'server_stream_connection_task', 'client_req_connection_task',
         'client_stream_connection_task', 'deflate_codec_state']
     assert 0 < sizes['server_stream_connection_task'] <= 256 and sizes['client_stream_connection_task'] > 0
-    assert 32_768 < sizes['deflate_codec_state'] <= 45_056
+    assert 0 < sizes['deflate_codec_state'] <= 104

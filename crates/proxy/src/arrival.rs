@@ -266,6 +266,7 @@ fn new_session(bytes: &[u8], packet: &Packet<'_>, peer: u32, internal: bool, now
         ws: None,
         counters: request_counters(packet),
         counted: false,
+        minute_ms: now,
         announced_ms: now,
     }
 }

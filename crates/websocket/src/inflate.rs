@@ -7,12 +7,6 @@ use crate::Error;
 /// What a sender leaves off the end of a message (RFC 7692 §7.2.1).
 pub(crate) const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
 
-/// Bytes that a peer costs which was allowed to keep its compression window between messages.
-pub const WINDOW_STATE_SIZE: usize = size_of::<miniz_oxide::inflate::stream::InflateState>();
-
-// What the documentation says.
-const _: () = assert!(WINDOW_STATE_SIZE > 32 * 1024 && WINDOW_STATE_SIZE <= 44 * 1024);
-
 /// The state of one direction: about 43 KB, a window of 32 KB in it.
 #[derive(Debug)]
 pub(crate) struct Inflater(Decompress);

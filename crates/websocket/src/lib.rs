@@ -45,7 +45,6 @@ pub use encode::{Frame, close, control, frame, frame_head};
 pub use error::Error;
 pub use extension::{BadExtensions, Deflate, OFFER, accepted, negotiate};
 pub use handshake::{accept, key};
-pub use inflate::WINDOW_STATE_SIZE;
 pub use mask::apply as apply_mask;
 
 /// Most payload bytes of a ping, pong or close (RFC 6455 §5.5).

@@ -8,6 +8,7 @@ mod inspect;
 mod limit;
 pub mod listen;
 mod page;
+mod queues;
 mod reqside;
 mod sockets;
 mod tls;
@@ -22,6 +23,7 @@ use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use evloop::parent::Order;
 use evloop::signals::Signal;
 use evloop::zsock;
 use mio::{Events, Poll, Waker};
@@ -65,15 +67,15 @@ pub fn main(words: &Words) -> u8 {
     u8::from(result.is_err())
 }
 
-/// What a connection of each kind has as long as it lives; buffers come and go beside it
-/// (`spec/connmgr.md §1`).
+/// What a connection of each kind has as long as it lives, and a WebSocket's codec between
+/// messages; buffers come and go beside it (`spec/connmgr.md §1`).
 fn print_sizes() {
     let sizes = [
         ("server_req_connection_task", crate::CONNECTION_SIZE),
         ("server_stream_connection_task", crate::CONNECTION_SIZE),
         ("client_req_connection_task", crate::client::SESSION_SIZE),
         ("client_stream_connection_task", crate::client::SESSION_SIZE),
-        ("deflate_codec_state", websocket::WINDOW_STATE_SIZE),
+        ("deflate_codec_state", size_of::<websocket::Decoder>()),
     ];
     for (name, bytes) in sizes {
         println!("{name}: {bytes} bytes");
@@ -91,7 +93,6 @@ fn run(options: &Options) -> Result<(), String> {
     let poll = Poll::new().map_err(loop_error)?;
     let waker = Arc::new(Waker::new(poll.registry(), WAKE).map_err(loop_error)?);
     let signals = evloop::signals::watch(waker.clone()).map_err(loop_error)?;
-    evloop::parent::watch_parent().map_err(loop_error)?;
     let stops = move || {
         let stop = signals.try_iter().any(|signal| signal == Signal::Stop);
         if stop {
@@ -102,6 +103,7 @@ fn run(options: &Options) -> Result<(), String> {
     let blocks = Blocks::new(options.spare_blocks);
     let inspector = Inspector::new(blocks.clone());
     operators(options, &listeners, &inspector)?;
+    obey(options, &listeners, &limits, &inspector).map_err(loop_error)?;
     let result = match zmq {
         None => idle(poll, stops),
         Some(zmq) => {
@@ -127,12 +129,8 @@ fn operators(
     listeners: &[(Listener, bool)],
     inspector: &Arc<Inspector>,
 ) -> Result<(), String> {
-    let specs = options.listen.iter().zip(listeners);
-    let names: Vec<String> = specs.map(|(spec, (listener, _))| listener.describe(spec)).collect();
     if let Some(spec) = &options.prometheus {
-        let tls = listeners.iter().find_map(|(listener, _)| listener.tls());
-        let handshakes = tls.map(|port| port.handshakes().clone());
-        let fixed = page::Fixed { prefix: spec.prefix.clone(), listeners: names, handshakes };
+        let fixed = page_parts(&spec.prefix, options, listeners);
         let inspector = inspector.clone();
         let page = move || page::page(&fixed, &inspector.ask());
         let address = admin::serve_metrics(&spec.address, admin::Rules::CONNMGR, page)
@@ -147,6 +145,39 @@ fn operators(
     let inspector = inspector.clone();
     let dump = move || dump::lines(&inspector.ask()).iter().for_each(|line| log::info!("{line}"));
     evloop::signals::on_dump(dump).map_err(loop_error)
+}
+
+/// Tells the supervisor that all sockets are bound, and does what it says from then on.
+fn obey(
+    options: &Options,
+    listeners: &[(Listener, bool)],
+    limits: &Limits,
+    inspector: &Arc<Inspector>,
+) -> io::Result<()> {
+    let fixed = page_parts("", options, listeners);
+    let (limits, inspector) = (limits.clone(), inspector.clone());
+    evloop::parent::ready(move |order| match order {
+        Order::Level(level) => {
+            logging::set_level(level);
+            None
+        }
+        Order::Clients(count) => {
+            limits.stream.set_max(count);
+            None
+        }
+        Order::Page => Some(page::page(&fixed, &inspector.ask())),
+    })
+}
+
+/// What of the metrics page stays the same.
+fn page_parts(prefix: &str, options: &Options, listeners: &[(Listener, bool)]) -> page::Fixed {
+    let specs = options.listen.iter().zip(listeners);
+    let tls = listeners.iter().find_map(|(listener, _)| listener.tls());
+    page::Fixed {
+        prefix: prefix.to_string(),
+        listeners: specs.map(|(spec, (listener, _))| listener.describe(spec)).collect(),
+        handshakes: tls.map(|port| port.handshakes().clone()),
+    }
 }
 
 /// What the threads are made of.
