@@ -603,3 +603,21 @@ fn metrics_tell_of_what_is_held_delivered_and_dropped() {
         assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
     }
 }
+
+#[test]
+fn other_settings_count_for_what_comes_after_them() {
+    let mut b = Bench::with(|settings| settings.workers = 2);
+    b.handler.stats_subscription(b.now, b"\x01sub ");
+    let mut settings = b.handler.settings().clone();
+    let id = settings.instance_id.clone();
+    settings.stats_subscription_ttl_s = 7;
+    settings.workers = 1;
+    settings.instance_id = "other".into();
+    b.handler.set_settings(b.now, settings);
+    b.accept_at(1, hold("stream").session("1"));
+    let packets = b.stats();
+    let packet = stats::Packet::parse(&packets[0]).unwrap();
+    assert_eq!((packet.from, packets.len()), (id.as_str(), 1));
+    assert!(matches!(packet.body, stats::Body::Sub { ttl: 7, .. }), "{packet:?}");
+    assert_eq!(b.handler.settings().workers, 2);
+}
