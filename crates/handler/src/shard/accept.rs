@@ -398,7 +398,7 @@ fn filtered_body(instruct: &Instruct) -> Result<Vec<u8>, Refusal> {
     if !filters.any(|filter| filter == "build-id") {
         return Ok(instruct.reply.body.clone());
     }
-    let context = grip::filter::Context { meta: &instruct.meta, channels: &[], prev_ids: &[] };
+    let context = grip::filter::Context { meta: &instruct.meta, channels: &[], prev_ids: None };
     grip::filter::build_id(&instruct.reply.body, &context)
         .map_err(|error| ("bad-format", format!("filter error: build-id: {error}")))
 }
