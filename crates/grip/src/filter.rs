@@ -174,7 +174,12 @@ pub fn build_id(content: &[u8], context: &Context<'_>) -> Result<Vec<u8>, String
         let id = match (directive.argument, &default) {
             (Some(text), _) => text,
             (None, Some(id)) => id.clone(),
-            (None, None) => return Err("No ID specified and no default ID in context".to_owned()),
+            (None, None) => {
+                let position = directive.position;
+                return Err(format!(
+                    "No ID specified and no default ID in context at position {position}"
+                ));
+            }
         };
         Ok(if encoding.is_some() { hex(&id) } else { id })
     })

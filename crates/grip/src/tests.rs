@@ -444,7 +444,7 @@ fn error_texts_of_marks() {
     let rendered = run("build-id", "%I", Some(&[]));
     let text = "build-id: failed to render ID: No such variable 'no' at position 6";
     assert_eq!(rendered, text);
-    let text = "build-id: No ID specified and no default ID in context";
+    let text = "build-id: No ID specified and no default ID in context at position 1";
     assert_eq!(run("build-id", "%I", None), text);
 }
 
