@@ -16,7 +16,6 @@ use crate::shard::{KEPT_MESSAGES, Shard};
 /// [`Handler::work`] is to be called, a slice at a time, until it says that nothing is left.
 #[derive(Debug)]
 pub struct Handler {
-    settings: Arc<Settings>,
     hub: Hub,
     shards: Vec<Shard>,
     outputs: VecDeque<Output>,
@@ -31,15 +30,20 @@ impl Handler {
         Self {
             shards: shards.collect(),
             hub: Hub::new(now, settings.clone()),
-            settings,
             outputs: VecDeque::new(),
             news: Vec::new(),
         }
     }
 
-    /// What it was made with.
+    /// What it works with.
     pub fn settings(&self) -> &Settings {
-        &self.settings
+        self.hub.settings()
+    }
+
+    /// Goes on with other settings; what is structural stays.
+    pub fn set_settings(&mut self, now: u64, settings: Settings) {
+        self.hub.set_settings(settings);
+        self.exchange(now);
     }
 
     /// The hub, to look at.

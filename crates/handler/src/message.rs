@@ -11,6 +11,8 @@ use evloop::arena::Key;
 use grip::Item;
 use stats::{Counters, Mode, Route};
 
+use crate::settings::Settings;
+
 /// From the hub to a shard.
 #[derive(Clone, Debug)]
 pub enum ToShard {
@@ -63,6 +65,8 @@ pub enum ToShard {
     },
     /// Whether `conn` packets have a listener.
     Listening(bool),
+    /// The configuration was read again.
+    Settings(Arc<Settings>),
     /// Which of these connections are known?
     ConnCheck {
         /// Given back with the answer.

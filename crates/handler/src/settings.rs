@@ -83,6 +83,30 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// These settings where `old` ones were in force: what is structural stays as it was, limits
+    /// are changed for all that have them.
+    #[must_use]
+    pub fn after(self, old: &Self) -> Self {
+        let limits = match &old.limits {
+            Some(limits) => {
+                limits.change(self.limits.as_deref());
+                Some(limits.clone())
+            }
+            None => self.limits,
+        };
+        Self {
+            instance_id: old.instance_id.clone(),
+            workers: old.workers,
+            limits,
+            stats_format: old.stats_format,
+            stats_connection_send: old.stats_connection_send,
+            stats_report_interval_ms: old.stats_report_interval_ms,
+            seed: old.seed,
+            uris: old.uris.clone(),
+            ..self
+        }
+    }
+
     /// The ZHTTP instance id of a shard.
     pub fn shard_id(&self, shard: usize) -> String {
         match self.workers {

@@ -99,6 +99,20 @@ impl Proxy {
         self.routes = routes;
     }
 
+    /// Goes on with other settings; what is structural, or known to others already, stays.
+    pub fn set_settings(&mut self, newer: Settings) {
+        let old = &self.settings;
+        self.settings = Settings {
+            instance_id: old.instance_id.clone(),
+            epoch_s: old.epoch_s,
+            seed: old.seed,
+            connection_send: old.connection_send,
+            connections_max_ttl_s: old.connections_max_ttl_s,
+            report_interval_ms: old.report_interval_ms,
+            ..newer
+        };
+    }
+
     /// Whether a new request may be taken; else it waits in ZeroMQ.
     pub fn wants_requests(&self) -> bool {
         self.sessions.len() < self.settings.sessions_max

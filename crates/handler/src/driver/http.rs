@@ -72,6 +72,11 @@ impl HttpServer {
         Ok(Self { listener, connections: Slab::new(), rules, acceptable: false, accepted: 0 })
     }
 
+    /// Other rules for requests that come from now on.
+    pub(super) fn set_rules(&mut self, rules: Rules) {
+        self.rules = rules;
+    }
+
     pub(super) fn register(&mut self, registry: &Registry) -> io::Result<()> {
         registry.register(&mut self.listener, LISTENER, Interest::READABLE)
     }

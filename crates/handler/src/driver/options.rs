@@ -9,6 +9,7 @@ use clap::Parser;
 use config::specs::HandlerSpecs;
 use config::{Overrides, Settings as File};
 
+use crate::control::{Limits as Sizes, Rules};
 use crate::limiter::Limits;
 use crate::settings::Settings;
 
@@ -61,6 +62,8 @@ pub(super) struct Config {
     pub(super) http_token: Option<String>,
     pub(super) prometheus_port: Option<String>,
     pub(super) prometheus_prefix: String,
+    /// The supervisor shows this process's metrics.
+    pub(super) asked_for_metrics: bool,
 }
 
 /// Where the configuration is looked for without `--config`.
@@ -76,6 +79,16 @@ impl Config {
         let config = Self::resolve(&file)?;
         file.problems().iter().for_each(|problem| log::warn!("{problem}"));
         Ok(config)
+    }
+
+    /// What HTTP publishers have to keep to.
+    pub(super) fn rules(&self) -> Rules {
+        let limits = Sizes { head: self.http_head_max, body: self.http_body_max };
+        Rules {
+            limits,
+            token: self.http_token.clone(),
+            tells_receivers: self.settings.tells_receivers,
+        }
     }
 
     fn resolve(file: &File) -> Result<Self, String> {
@@ -106,6 +119,7 @@ impl Config {
             http_body_max: size("push_in_http_max_body_size", 1_000_000),
             prometheus_port: file.nonempty("handler", "prometheus_port"),
             prometheus_prefix: file.nonempty("handler", "prometheus_prefix").unwrap_or_default(),
+            asked_for_metrics: file.nonempty("runner", "prometheus_port").is_some(),
             http_token: file.nonempty("handler", "auth_token"),
         })
     }

@@ -96,6 +96,22 @@ impl Hub {
         }
     }
 
+    /// Goes on with other settings, and passes them on to the shards. What is structural stays.
+    pub fn set_settings(&mut self, newer: Settings) {
+        let settings = Arc::new(newer.after(&self.settings));
+        self.seen.set_ttl(settings.id_cache_ttl_ms);
+        self.sums.set_settings(&settings);
+        for shard in 0..settings.workers.max(1) {
+            self.to_shards.push((shard, ToShard::Settings(settings.clone())));
+        }
+        self.settings = settings;
+    }
+
+    /// What it works with.
+    pub fn settings(&self) -> &Arc<Settings> {
+        &self.settings
+    }
+
     /// What was thrown away.
     pub fn drops(&self) -> HubDrops {
         self.drops

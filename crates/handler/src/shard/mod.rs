@@ -235,6 +235,14 @@ impl Shard {
         self.under_way > UNDER_WAY_MAX || waiting > WAITING_MAX
     }
 
+    /// Goes on with other settings. Limits that were there are changed in their place.
+    fn set_settings(&mut self, settings: Arc<Settings>) {
+        if self.limiter.is_none() {
+            self.limiter = settings.limits.clone().map(Limiter::new);
+        }
+        self.settings = settings;
+    }
+
     /// Takes a message of the hub.
     pub fn from_hub(&mut self, now: u64, message: ToShard) {
         match message {
@@ -255,6 +263,7 @@ impl Shard {
                 self.to_hub.push(ToHub::Refreshed { call, found });
             }
             ToShard::Listening(listening) => self.listening = listening,
+            ToShard::Settings(settings) => self.set_settings(settings),
             ToShard::ConnCheck { call, ids } => {
                 let found = ids.iter().filter(|id| self.knows(id)).cloned().collect();
                 self.to_hub.push(ToHub::ConnFound { call, ids: found });

@@ -211,6 +211,7 @@ impl Loop {
                                 self.targets.update(&routes, &self.engine);
                                 self.engine.set_routes(routes);
                             }
+                            Order::Settings(settings) => self.engine.set_settings(*settings),
                             Order::Stop => return true,
                         }
                     }
