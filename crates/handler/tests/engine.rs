@@ -549,6 +549,32 @@ fn a_stop_ends_everybody_in_order_and_in_parts() {
     assert_eq!((b.handler.sessions(), b.handler.sockets()), (0, 0));
 }
 
+/// A long poll that continues after `id`.
+fn poll_after(session: &str, id: &str) -> bench::Call {
+    hold("response").session(session).channel(&format!("c; prev-id={id}"))
+}
+
+#[test]
+fn an_id_that_led_to_a_conflict_is_forgotten_by_all_shards() {
+    for recover in [false, true] {
+        let mut b = Bench::with(|settings| settings.workers = 2);
+        b.accept(hold("stream").session("1"));
+        b.accept_at(1, hold("stream").session("2"));
+        b.publish(&bench::sequenced("c", "b", ""));
+        if recover {
+            b.handler.recover(b.now);
+            b.settle();
+        } else {
+            b.accept(poll_after("3", "a"));
+            assert_eq!(b.retries().len(), 1);
+        }
+        b.accept_at(1, poll_after("4", "a"));
+        b.accept(poll_after("5", "a"));
+        assert!(b.retries().is_empty(), "recover: {recover}");
+        assert_eq!(b.handler.sessions(), 4);
+    }
+}
+
 #[test]
 fn metrics_tell_of_what_is_held_delivered_and_dropped() {
     let mut b = Bench::with(|settings| settings.workers = 2);
@@ -576,4 +602,22 @@ fn metrics_tell_of_what_is_held_delivered_and_dropped() {
     ] {
         assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
     }
+}
+
+#[test]
+fn other_settings_count_for_what_comes_after_them() {
+    let mut b = Bench::with(|settings| settings.workers = 2);
+    b.handler.stats_subscription(b.now, b"\x01sub ");
+    let mut settings = b.handler.settings().clone();
+    let id = settings.instance_id.clone();
+    settings.stats_subscription_ttl_s = 7;
+    settings.workers = 1;
+    settings.instance_id = "other".into();
+    b.handler.set_settings(b.now, settings);
+    b.accept_at(1, hold("stream").session("1"));
+    let packets = b.stats();
+    let packet = stats::Packet::parse(&packets[0]).unwrap();
+    assert_eq!((packet.from, packets.len()), (id.as_str(), 1));
+    assert!(matches!(packet.body, stats::Body::Sub { ttl: 7, .. }), "{packet:?}");
+    assert_eq!(b.handler.settings().workers, 2);
 }

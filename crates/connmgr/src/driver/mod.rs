@@ -146,8 +146,7 @@ fn obey(
     limits: &Limits,
     inspector: &Arc<Inspector>,
 ) -> io::Result<()> {
-    let (names, limits, inspector) =
-        (names(options, listeners), limits.clone(), inspector.clone());
+    let (names, limits, inspector) = (names(options, listeners), limits.clone(), inspector.clone());
     evloop::parent::ready(move |order| match order {
         Order::Level(level) => {
             logging::set_level(level);
