@@ -2,6 +2,7 @@
 
 mod calls;
 pub(crate) mod load;
+mod neighbours;
 mod routes_file;
 mod sockets;
 mod targets;
@@ -19,6 +20,7 @@ use evloop::signals::{self, Signal};
 use mio::{Events, Poll, Token, Waker};
 
 use crate::Routes;
+use neighbours::Neighbours;
 pub(crate) use routes_file::RoutesFile;
 
 /// The command line (spec/programs.md §3).
@@ -100,7 +102,9 @@ fn start_workers(
     let context = zmq::Context::new();
     let clock = Clock::new();
     let mut workers = Vec::new();
-    for n in 0..count {
+    let (neighbours, handed) = Neighbours::new(count);
+    let neighbours = Arc::new(neighbours);
+    for (n, handed) in handed.into_iter().enumerate() {
         let plan = worker::Plan {
             context: context.clone(),
             clock,
@@ -109,6 +113,9 @@ fn start_workers(
             settings: load::settings(config, n, count),
             routes: Arc::clone(routes),
             main: Arc::clone(main),
+            number: n,
+            neighbours: Arc::clone(&neighbours),
+            handed,
         };
         workers.push(start_worker(n, plan)?);
     }

@@ -15,6 +15,7 @@ use origin::{Client, Limits};
 
 use super::Order;
 use super::calls::{Calls, FirstWords};
+use super::neighbours::Neighbours;
 use super::sockets::{COUNT, FIRST, Sockets, Watched};
 use super::targets::{self, Targets};
 use crate::{Output, Proxy, Routes, Settings};
@@ -45,6 +46,10 @@ pub(crate) struct Plan {
     pub settings: Settings,
     pub routes: Arc<Routes>,
     pub main: Arc<Waker>,
+    pub number: usize,
+    pub neighbours: Arc<Neighbours>,
+    /// Requests that other workers give.
+    pub handed: Receiver<Vec<u8>>,
 }
 
 /// One worker.
@@ -54,6 +59,9 @@ pub(crate) struct Loop {
     main: Arc<Waker>,
     clock: Clock,
     orders: Receiver<Order>,
+    neighbours: Arc<Neighbours>,
+    handed: Receiver<Vec<u8>>,
+    handed_check: bool,
     engine: Proxy,
     client: Client,
     sockets: Sockets,
@@ -86,6 +94,7 @@ impl Loop {
         let text = |cause: io::Error| format!("unable to set up the event loop: {cause}");
         let poll = Poll::new().map_err(text)?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKE).map_err(text)?);
+        plan.neighbours.arrived(plan.number, Arc::clone(&waker));
         let id = plan.settings.instance_id.clone();
         let sockets =
             Sockets::new(&plan.context, poll.registry(), &plan.specs, &id, plan.ipc_file_mode)?;
@@ -101,6 +110,9 @@ impl Loop {
             main: plan.main,
             clock: plan.clock,
             orders,
+            neighbours: plan.neighbours,
+            handed: plan.handed,
+            handed_check: true,
             engine,
             targets,
             client,
@@ -155,7 +167,11 @@ impl Loop {
 
     /// How long nothing needs to be done.
     fn timeout(&mut self) -> Option<Duration> {
-        if self.sockets.any_check(self.engine.wants_requests()) || self.targets.any_check() {
+        let handed = self.handed_check && self.engine.wants_requests();
+        if handed
+            || self.sockets.any_check(self.engine.wants_requests())
+            || self.targets.any_check()
+        {
             return Some(Duration::ZERO);
         }
         let now = self.clock.now_ms();
@@ -182,6 +198,7 @@ impl Loop {
         for event in events {
             match event.token() {
                 WAKE => {
+                    self.handed_check = true;
                     while let Ok(order) = self.orders.try_recv() {
                         match order {
                             Order::Routes(routes) => {
@@ -224,8 +241,22 @@ impl Loop {
         }
     }
 
+    /// Takes requests of other workers.
+    fn take_handed(&mut self, now: u64) {
+        for _ in 0..BUDGET {
+            if !(self.handed_check && self.engine.wants_requests()) {
+                return;
+            }
+            match self.handed.try_recv() {
+                Ok(request) => self.engine.handed_request(now, &request),
+                Err(_) => self.handed_check = false,
+            }
+        }
+    }
+
     /// Takes what came, each socket within its budget.
     fn drain(&mut self, now: u64) {
+        self.take_handed(now);
         let Self { engine, sockets, targets, frames, topics, .. } = self;
         targets.drain(now, frames, engine);
         if sockets.requests.check && engine.wants_requests() {
@@ -311,6 +342,11 @@ impl Loop {
                 Output::Client { peer, internal, router, message } => {
                     self.send_to_client(now, &peer, internal, router, message);
                 }
+                Output::Elsewhere { worker, message } => {
+                    if let Err(message) = self.neighbours.give(worker, message) {
+                        self.engine.not_handed(now, &message);
+                    }
+                }
                 Output::Accept { key, payload } => {
                     self.accepts.send(now, &mut self.sockets.accept, key, payload);
                 }
@@ -362,6 +398,7 @@ impl Loop {
             }
             Output::Grant { key, bytes } => client.grant(now, key, bytes, sink),
             Output::Client { .. }
+            | Output::Elsewhere { .. }
             | Output::Accept { .. }
             | Output::Inspect { .. }
             | Output::Control { .. }
