@@ -32,6 +32,8 @@ pub(crate) struct ZmqBack {
     spec: Arc<str>,
     /// One packet each way.
     req: bool,
+    /// Which of the proxy's workers asks.
+    asker: usize,
     /// Tells this request from earlier ones of the session.
     number: u32,
     /// The worker, once it has spoken.
@@ -62,7 +64,7 @@ pub(crate) struct Ask<'a> {
 
 impl ZmqBack {
     fn id(&self, key: Key) -> String {
-        format!("{:x}-{:x}-{:x}", key.index, key.generation, self.number)
+        format!("{:x}-{:x}-{:x}-{:x}", self.asker, key.index, key.generation, self.number)
     }
 
     /// Whether nothing was heard for too long.
@@ -71,10 +73,24 @@ impl ZmqBack {
     }
 }
 
-fn parse_id(id: &[u8]) -> Option<(Key, u32)> {
-    let mut parts = std::str::from_utf8(id).ok()?.splitn(3, '-');
+/// The worker of the proxy that a request is from, its session there, and its number.
+fn parse_id(id: &[u8]) -> Option<(usize, Key, u32)> {
+    let mut parts = std::str::from_utf8(id).ok()?.splitn(4, '-');
     let mut number = || u32::from_str_radix(parts.next()?, 16).ok();
-    Some((Key { index: number()?, generation: number()? }, number()?))
+    let asker = number()? as usize;
+    Some((asker, Key { index: number()?, generation: number()? }, number()?))
+}
+
+/// Which of the proxy's workers a message of a ZHTTP worker is for, each once.
+pub(crate) fn askers(message: &[u8]) -> Vec<usize> {
+    let packets = zhttp::split(message).filter_map(|bytes| Packet::parse(bytes).ok());
+    let mut found: Vec<usize> = packets
+        .flat_map(|packet| packet.ids.iter().filter_map(|id| parse_id(id.id)).collect::<Vec<_>>())
+        .map(|(asker, _, _)| asker)
+        .collect();
+    found.sort_unstable();
+    found.dedup();
+    found
 }
 
 pub(crate) fn error_of(condition: &str) -> Error {
@@ -111,6 +127,7 @@ impl Proxy {
         let back = ZmqBack {
             spec: spec.into(),
             req,
+            asker: self.settings.worker,
             number: self.zmq_requests,
             peer: None,
             in_seq: 0,
@@ -127,7 +144,7 @@ impl Proxy {
         };
         let id = back.id(key);
         let ids = [Id { id: id.as_bytes(), seq: (!req).then_some(0) }];
-        let from = if req { &b""[..] } else { self.settings.instance_id.as_bytes() };
+        let from = if req { &b""[..] } else { self.settings.target_id.as_bytes() };
         let head = Head { from, ids: &ids, ext: Ext { multi: !req, batch: false, quiet: false } };
         let host = crate::forward::host(place, target);
         let uri = uri(session, target, host);
@@ -160,7 +177,7 @@ impl Proxy {
         let ids = [Id { id: id.as_bytes(), seq: Some(back.out_seq) }];
         back.out_seq = back.out_seq.wrapping_add(1);
         let (spec, req) = (Arc::clone(&back.spec), back.req);
-        let from = self.settings.instance_id.as_bytes();
+        let from = self.settings.target_id.as_bytes();
         let mut message = Vec::new();
         let ext = Ext { multi: true, batch: false, quiet: false };
         zhttp::write(&mut message, &Head { from, ids: &ids, ext }, fill);
@@ -210,7 +227,8 @@ impl Proxy {
                 }
             };
             for id in packet.ids.iter() {
-                if let Some((key, number)) = parse_id(id.id) {
+                let known = parse_id(id.id).filter(|(asker, ..)| *asker == self.settings.worker);
+                if let Some((_, key, number)) = known {
                     self.worker_said(key, number, id.seq, &packet);
                 }
             }
@@ -300,11 +318,6 @@ impl Proxy {
             return self.answer_error(key, 502, ORIGIN_ERROR, UNREACHABLE);
         }
         self.origin_event(now, key, Event::Failed(Error::Closed));
-    }
-
-    /// Whether a running request uses the sockets of that address.
-    pub fn uses_worker(&self, spec: &str) -> bool {
-        self.sessions.iter().any(|(_, s)| s.zmq.as_ref().is_some_and(|back| &*back.spec == spec))
     }
 
     /// A running stream lives.

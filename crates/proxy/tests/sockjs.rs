@@ -84,7 +84,10 @@ fn what_needs_no_session() {
 fn a_session_opens_by_its_first_poll() {
     let w = opened();
     let head = String::from_utf8_lossy(&w.starts[0].2.bytes).into_owned();
-    assert!(head.starts_with("POST /app?q HTTP/1.1\r\n") && head.contains("\r\nX-C: 1\r\n"), "{head}");
+    assert!(
+        head.starts_with("POST /app?q HTTP/1.1\r\n") && head.contains("\r\nX-C: 1\r\n"),
+        "{head}"
+    );
     let here = control::Packet::parse(&w.controls[0]).unwrap();
     assert_eq!(here.items[0].uri, "ws://h/app?q");
 }
@@ -285,7 +288,8 @@ fn a_framed_websocket() {
 #[test]
 fn a_request_goes_to_the_worker_that_has_the_session() {
     let make = |worker| {
-        let settings = Settings { instance_id: "px".into(), worker, workers: 2, ..Settings::default() };
+        let settings =
+            Settings { instance_id: "px".into(), worker, workers: 2, ..Settings::default() };
         world_with(ROUTE, settings)
     };
     let (mut a, mut b) = (make(0), make(1));
@@ -302,9 +306,12 @@ fn a_request_goes_to_the_worker_that_has_the_session() {
     b.pull();
     // The same id came to both workers in this test; a new one is taken.
     assert_eq!(b.starts.len(), before);
-    b.engine.not_handed(0, &from_client("9-9-9", 0, |f| {
-        f.method("POST").uri("http://h/sj/0/s/xhr").credits(100).flag("router-resp", true);
-    }));
+    b.engine.not_handed(
+        0,
+        &from_client("9-9-9", 0, |f| {
+            f.method("POST").uri("http://h/sj/0/s/xhr").credits(100).flag("router-resp", true);
+        }),
+    );
     b.pull();
     assert_eq!(last(&b), "0 503 Service Unavailable|");
 }

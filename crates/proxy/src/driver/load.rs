@@ -36,6 +36,7 @@ pub(crate) fn settings(config: &config::Settings, n: usize, count: usize) -> Set
         cdn_loop: text("cdn_loop"),
         log_from: truth("log_from"),
         log_user_agent: truth("log_user_agent"),
+        target_id: format!("proxy_{pid}"),
         worker: n,
         workers: count,
         sockjs_page: sockjs::Page::new(&text("sockjs_url")),

@@ -1,15 +1,31 @@
-//! How workers give each other requests that belong to a SockJS session of another one.
+//! What workers of the proxy give each other: requests for SockJS sessions, and packets from and
+//! to the sockets of ZHTTP targets, which the first one has.
 
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, OnceLock};
 
+use evloop::arena::Key;
 use mio::Waker;
 
-/// Requests that may wait for a worker.
-const WAITING_MAX: usize = 1_000;
+use super::targets::Ask;
+
+/// Things that may wait for a worker.
+const WAITING_MAX: usize = 10_000;
+
+/// One of them.
+pub(crate) enum Handed {
+    /// A request for a SockJS session.
+    Request(Vec<u8>),
+    /// A packet for a ZHTTP worker.
+    ToTarget(Ask),
+    /// A message of a ZHTTP worker.
+    FromTarget(Vec<u8>),
+    /// No ZHTTP worker takes what this session asks.
+    NoTarget(Key),
+}
 
 struct Neighbour {
-    requests: SyncSender<Vec<u8>>,
+    things: SyncSender<Handed>,
     waker: OnceLock<Arc<Waker>>,
 }
 
@@ -19,12 +35,12 @@ pub(crate) struct Neighbours {
 }
 
 impl Neighbours {
-    /// So many workers, and what each of them takes requests from.
-    pub fn new(count: usize) -> (Self, Vec<Receiver<Vec<u8>>>) {
+    /// So many workers, and what each of them takes things from.
+    pub fn new(count: usize) -> (Self, Vec<Receiver<Handed>>) {
         let (mut list, mut ends) = (Vec::new(), Vec::new());
         for _ in 0..count {
-            let (requests, end) = sync_channel(WAITING_MAX);
-            list.push(Neighbour { requests, waker: OnceLock::new() });
+            let (things, end) = sync_channel(WAITING_MAX);
+            list.push(Neighbour { things, waker: OnceLock::new() });
             ends.push(end);
         }
         (Self { list }, ends)
@@ -37,12 +53,11 @@ impl Neighbours {
         }
     }
 
-    /// Gives a request to a worker; gives it back if that one has too many waiting.
-    pub fn give(&self, number: usize, request: Vec<u8>) -> Result<(), Vec<u8>> {
-        let Some(neighbour) = self.list.get(number) else { return Err(request) };
-        neighbour.requests.try_send(request).map_err(|cause| match cause {
-            std::sync::mpsc::TrySendError::Full(request)
-            | std::sync::mpsc::TrySendError::Disconnected(request) => request,
+    /// Gives a worker something; gives it back if too much waits there.
+    pub fn give(&self, number: usize, thing: Handed) -> Result<(), Handed> {
+        let Some(neighbour) = self.list.get(number) else { return Err(thing) };
+        neighbour.things.try_send(thing).map_err(|cause| match cause {
+            TrySendError::Full(thing) | TrySendError::Disconnected(thing) => thing,
         })?;
         if let Some(Err(cause)) = neighbour.waker.get().map(|waker| waker.wake()) {
             log::debug!("waking a worker: {cause}");
@@ -56,11 +71,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn requests_reach_their_worker_or_come_back() {
+    fn things_reach_their_worker_or_come_back() {
         let (neighbours, ends) = Neighbours::new(2);
-        assert!((0..WAITING_MAX).all(|_| neighbours.give(1, b"x".to_vec()).is_ok()));
-        assert_eq!(neighbours.give(1, b"y".to_vec()), Err(b"y".to_vec()));
-        assert_eq!(neighbours.give(2, b"z".to_vec()), Err(b"z".to_vec()));
-        assert!(ends[0].try_recv().is_err() && ends[1].try_recv() == Ok(b"x".to_vec()));
+        let give = |number| neighbours.give(number, Handed::Request(b"x".to_vec())).is_ok();
+        assert!((0..WAITING_MAX).all(|_| give(1)) && !give(1) && !give(2));
+        assert!(ends[0].try_recv().is_err());
+        assert!(matches!(ends[1].try_recv(), Ok(Handed::Request(request)) if request == b"x"));
     }
 }

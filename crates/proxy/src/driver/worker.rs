@@ -1,5 +1,7 @@
 //! The loop of one worker: sockets and backends on one side, the engine on the other.
 
+mod handed;
+
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
@@ -15,9 +17,9 @@ use origin::{Client, Limits};
 
 use super::Order;
 use super::calls::{Calls, FirstWords};
-use super::neighbours::Neighbours;
+use super::neighbours::{Handed, Neighbours};
 use super::sockets::{COUNT, FIRST, Sockets, Watched};
-use super::targets::{self, Targets};
+use super::targets::{self, Ask, Targets};
 use crate::{Output, Proxy, Routes, Settings};
 
 /// Messages per socket and turn, so that none holds up the others.
@@ -48,8 +50,8 @@ pub(crate) struct Plan {
     pub main: Arc<Waker>,
     pub number: usize,
     pub neighbours: Arc<Neighbours>,
-    /// Requests that other workers give.
-    pub handed: Receiver<Vec<u8>>,
+    /// What other workers give.
+    pub handed: Receiver<Handed>,
 }
 
 /// One worker.
@@ -59,13 +61,17 @@ pub(crate) struct Loop {
     main: Arc<Waker>,
     clock: Clock,
     orders: Receiver<Order>,
+    number: usize,
     neighbours: Arc<Neighbours>,
-    handed: Receiver<Vec<u8>>,
+    handed: Receiver<Handed>,
     handed_check: bool,
+    /// Requests of other workers that wait until one may be taken.
+    requests: VecDeque<Vec<u8>>,
     engine: Proxy,
     client: Client,
     sockets: Sockets,
-    targets: Targets,
+    /// The first worker's.
+    targets: Option<Targets>,
     accepts: Calls,
     inspects: Calls,
     first_words: FirstWords,
@@ -100,16 +106,22 @@ impl Loop {
             Sockets::new(&plan.context, poll.registry(), &plan.specs, &id, plan.ipc_file_mode)?;
         let registry = poll.registry().try_clone().map_err(text)?;
         let client = Client::new(registry, FIRST_ORIGIN, Arc::clone(&waker), Limits::default());
+        let target_id = plan.settings.target_id.clone();
         let engine = Proxy::new(plan.settings, Arc::clone(&plan.routes));
         let registry = poll.registry().try_clone().map_err(text)?;
-        let mut targets = Targets::new(plan.context, registry, &id, FIRST_TARGET);
-        targets.update(&plan.routes, &engine);
+        let mut targets = (plan.number == 0)
+            .then(|| Targets::new(plan.context, registry, &target_id, FIRST_TARGET));
+        if let Some(targets) = &mut targets {
+            targets.update(plan.clock.now_ms(), &plan.routes);
+        }
         Ok(Self {
             poll,
             waker,
             main: plan.main,
             clock: plan.clock,
             orders,
+            number: plan.number,
+            requests: VecDeque::new(),
             neighbours: plan.neighbours,
             handed: plan.handed,
             handed_check: true,
@@ -167,10 +179,11 @@ impl Loop {
 
     /// How long nothing needs to be done.
     fn timeout(&mut self) -> Option<Duration> {
-        let handed = self.handed_check && self.engine.wants_requests();
+        let requests = !self.requests.is_empty() && self.engine.wants_requests();
+        let handed = self.handed_check || requests;
         if handed
             || self.sockets.any_check(self.engine.wants_requests())
-            || self.targets.any_check()
+            || self.targets.as_ref().is_some_and(Targets::any_check)
         {
             return Some(Duration::ZERO);
         }
@@ -179,7 +192,7 @@ impl Loop {
             || self.sockets.int_stream.has_parked()
             || self.sockets.ws_stream.has_parked()
             || self.first_words.is_waiting()
-            || self.targets.is_waiting()
+            || self.targets.as_ref().is_some_and(Targets::is_waiting)
             || self.accepts.is_waiting()
             || self.inspects.is_waiting();
         let next = [
@@ -202,7 +215,9 @@ impl Loop {
                     while let Ok(order) = self.orders.try_recv() {
                         match order {
                             Order::Routes(routes) => {
-                                self.targets.update(&routes, &self.engine);
+                                if let Some(targets) = &mut self.targets {
+                                    targets.update(now, &routes);
+                                }
                                 self.engine.set_routes(routes);
                             }
                             Order::Stop => return true,
@@ -214,7 +229,11 @@ impl Loop {
                     self.client
                         .handle(now, event, &mut |key, event| engine.origin_event(now, key, event));
                 }
-                token if token.0 >= FIRST_TARGET => self.targets.event(token),
+                token if token.0 >= FIRST_TARGET => {
+                    if let Some(targets) = &mut self.targets {
+                        targets.event(token);
+                    }
+                }
                 token => self.sockets.event(token),
             }
         }
@@ -241,24 +260,11 @@ impl Loop {
         }
     }
 
-    /// Takes requests of other workers.
-    fn take_handed(&mut self, now: u64) {
-        for _ in 0..BUDGET {
-            if !(self.handed_check && self.engine.wants_requests()) {
-                return;
-            }
-            match self.handed.try_recv() {
-                Ok(request) => self.engine.handed_request(now, &request),
-                Err(_) => self.handed_check = false,
-            }
-        }
-    }
-
     /// Takes what came, each socket within its budget.
     fn drain(&mut self, now: u64) {
         self.take_handed(now);
-        let Self { engine, sockets, targets, frames, topics, .. } = self;
-        targets.drain(now, frames, engine);
+        self.take_targets(now);
+        let Self { engine, sockets, frames, topics, .. } = self;
         if sockets.requests.check && engine.wants_requests() {
             drain(&mut sockets.requests, frames, |frames| match frames {
                 [packet] => engine.request(now, packet),
@@ -322,8 +328,8 @@ impl Loop {
     /// Calls that wait for the handler.
     fn retry_calls(&mut self, now: u64) {
         self.first_words.retry(&self.sockets.ws_init);
-        if self.targets.is_waiting() {
-            self.targets.retry(now, &mut self.engine);
+        if let Some(targets) = self.targets.as_mut().filter(|targets| targets.is_waiting()) {
+            targets.retry(now);
         }
         if self.accepts.is_waiting() {
             let late = self.accepts.retry(now, &mut self.sockets.accept);
@@ -343,7 +349,8 @@ impl Loop {
                     self.send_to_client(now, &peer, internal, router, message);
                 }
                 Output::Elsewhere { worker, message } => {
-                    if let Err(message) = self.neighbours.give(worker, message) {
+                    let given = self.neighbours.give(worker, Handed::Request(message));
+                    if let Err(Handed::Request(message)) = given {
                         self.engine.not_handed(now, &message);
                     }
                 }
@@ -360,8 +367,8 @@ impl Loop {
                     self.first_words.push(&self.sockets.ws_init, payload);
                 }
                 Output::Worker { spec, req, key, to, message } => {
-                    let which = (spec, req, key);
-                    self.targets.send(now, &mut self.engine, which, to.as_deref(), message);
+                    let asker = (self.number, key);
+                    self.ask_target(now, Ask { asker, spec, req, to, message });
                 }
                 Output::Stats(packet) => {
                     self.sockets.stats.check = true;

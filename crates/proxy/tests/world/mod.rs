@@ -65,7 +65,8 @@ pub fn world_with(lines: &str, settings: Settings) -> World {
 }
 
 pub fn world(lines: &str) -> World {
-    world_with(lines, Settings { instance_id: "px".into(), ..Settings::default() })
+    let (instance_id, target_id) = ("px".into(), "px".into());
+    world_with(lines, Settings { instance_id, target_id, ..Settings::default() })
 }
 
 impl World {
