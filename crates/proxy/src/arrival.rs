@@ -104,7 +104,7 @@ impl Proxy {
         };
         if let Some(entry) = session.entry.clone().filter(|_| !internal) {
             session.debug = self.settings.debug || entry.route.debug;
-            if crate::sockjs::path_start(&entry.route, uri.path).is_some() {
+            if crate::sockjs::path_start(&entry.route.sockjs, uri.path).is_some() {
                 return self.sockjs_arrived(session, bytes, packet, &uri, &entry);
             }
             session.cross.on = self.settings.auto_cross_origin || entry.route.auto_cross_origin;

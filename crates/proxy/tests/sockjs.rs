@@ -120,7 +120,7 @@ fn published_messages_reach_a_client_that_polls() {
     let mut w = opened();
     let here = w.controls[0].clone();
     let cid = control::Packet::parse(&here).unwrap().items[0].cid.to_vec();
-    let mut say = |w: &mut World, item: &Item<'_>| {
+    let say = |w: &mut World, item: &Item<'_>| {
         let mut list = Vec::new();
         control::write_item(&mut list, item);
         let payload = control::write_packet(b"handler_1", &list);

@@ -135,6 +135,15 @@ impl Proxy {
         self.send_credit(key, data.len() as u32);
     }
 
+    /// Answers a ping of the backend, of which a SockJS client knows nothing.
+    pub(crate) fn answer_ping(&mut self, key: Key, data: &[u8]) {
+        self.client_sent(key, Kind::Pong, data, false);
+        // The client did not send this, so nothing is owed for it.
+        if let Some(session) = self.sessions.get_mut(key) {
+            session.owed_credits = session.owed_credits.saturating_sub(data.len() as u32);
+        }
+    }
+
     /// A piece of a frame of the client. Credits go back for everything that is no message.
     pub(crate) fn framed_piece(&mut self, key: Key, data: &[u8], more: bool) {
         let Some(ws) = self.sessions.get_mut(key).and_then(|s| s.ws.as_mut()) else { return };

@@ -20,6 +20,10 @@ struct Said {
     query: String,
 }
 
+fn is_too_large(session: &Session) -> bool {
+    session.body_dropped || session.body.len() > sockjs::BODY_MAX
+}
+
 impl Proxy {
     /// Takes a request; it is answered once its body is there.
     pub(super) fn sockjs_request(&mut self, session: Session, more: bool) {
@@ -33,7 +37,7 @@ impl Proxy {
 
     /// More of a request's body came.
     pub(crate) fn sockjs_body(&mut self, key: Key, size: u32, more: bool) {
-        match more && !self.sessions.get(key).is_some_and(|session| session.body_dropped) {
+        match more && !self.sessions.get(key).is_some_and(is_too_large) {
             true => self.send_credit(key, size),
             false => self.sockjs_whole(key),
         }
@@ -46,11 +50,10 @@ impl Proxy {
         let (Some(packet), Some(ask)) = (session.packet(), &session.sockjs) else { return };
         let Some(uri) = Uri::parse(packet.uri) else { return };
         let path = uri.path.get(ask.path_start..).unwrap_or_default();
-        let too_large = session.body_dropped || session.body.len() > sockjs::BODY_MAX;
         let request = sockjs::request(packet.method, path);
         let answer = match request {
             Request::Preflight => Answer::preflight(),
-            _ if too_large => Answer::bad_request("Request too large."),
+            _ if is_too_large(session) => Answer::bad_request("Request too large."),
             Request::Info => Answer::info(entropy),
             Request::Iframe => self.settings.sockjs_page.answer(packet.headers),
             Request::Unknown => Answer::not_found(),

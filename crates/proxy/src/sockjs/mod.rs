@@ -54,8 +54,7 @@ impl Ask {
 
 /// Where the path goes on behind the prefix; nothing if the request is none of SockJS. A slash at
 /// the end of the prefix belongs to what follows.
-pub(crate) fn path_start(route: &Route, path: &str) -> Option<usize> {
-    let prefix = route.sockjs.as_str();
+pub(crate) fn path_start(prefix: &str, path: &str) -> Option<usize> {
     let under = !prefix.is_empty() && path.starts_with(prefix);
     under.then(|| prefix.len() - usize::from(prefix.ends_with('/')))
 }
@@ -100,7 +99,7 @@ impl Proxy {
         uri: &Uri<'_>,
         entry: &Entry,
     ) {
-        let start = path_start(&entry.route, uri.path).unwrap_or_default();
+        let start = path_start(&entry.route.sockjs, uri.path).unwrap_or_default();
         let rest = uri.path.get(start..).unwrap_or_default();
         if uri.proto == Proto::Ws {
             return match sockjs::socket(rest) {
@@ -183,8 +182,7 @@ mod tests {
     #[test]
     fn prefixes() {
         let start = |prefix: &str, path: &str| {
-            let route = Route { sockjs: prefix.into(), ..Route::default() };
-            path_start(&route, path).map(|start| path[start..].to_owned())
+            path_start(prefix, path).map(|start| path[start..].to_owned())
         };
         assert_eq!(start("/sj", "/sj/info").as_deref(), Some("/info"));
         assert_eq!(start("/sj", "/sj").as_deref(), Some(""));

@@ -121,7 +121,7 @@ impl Proxy {
             }
             // The client of SockJS knows no pings: the proxy is its answer.
             Verdict::Forward(data) if kind == Kind::Ping => {
-                self.client_sent(key, Kind::Pong, &data, false);
+                self.answer_ping(key, &data);
             }
             Verdict::Forward(_) => {}
         }
