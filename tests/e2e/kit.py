@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -207,6 +208,82 @@ class Php:
         self.proc.terminate()
         self.proc.wait(5)
         self.log.close()
+        H.release_port(self.port)
+
+
+class Silent:
+    """A backend that reads requests and never answers; one thread for all of them."""
+
+    def __init__(self):
+        self.count = 0
+        self.sock = socket.create_server((HOST, 0), backlog=4096)
+        self.port = self.sock.getsockname()[1]
+        self.selector = selectors.DefaultSelector()
+        self.selector.register(self.sock, selectors.EVENT_READ, None)
+        self.stopping = False
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+
+    def run(self):
+        while not self.stopping:
+            for key, _ in self.selector.select(0.1):
+                if key.data is None:
+                    conn, _ = self.sock.accept()
+                    self.selector.register(conn, selectors.EVENT_READ, bytearray())
+                else:
+                    self.read(key.fileobj, key.data)
+
+    def read(self, conn, seen):
+        try:
+            piece = conn.recv(65536)
+        except OSError:
+            piece = b''
+        seen += piece
+        if not piece:
+            self.selector.unregister(conn)
+            conn.close()
+        elif b'\r\n\r\n' in seen:
+            self.count += 1
+            seen.clear()
+
+    def requests(self):
+        """Requests that came."""
+        return self.count
+
+    def stop(self):
+        self.stopping = True
+        self.thread.join(5)
+        for key in list(self.selector.get_map().values()):
+            key.fileobj.close()
+        self.selector.close()
+
+
+NODE_MODULES = os.path.join(os.path.dirname(BUILD), 'node', 'node_modules')
+
+
+class App:
+    """A backend of tests/e2e/apps, under Node with npm's packages or under Python. It gets its
+    port, then `args`."""
+
+    def __init__(self, dir, name, *args):
+        self.port = H.free_port()
+        path = os.path.join(ROOT, 'tests', 'e2e', 'apps', name)
+        command = [sys.executable, path]
+        if name.endswith('.mjs'):
+            assert os.path.isdir(NODE_MODULES), '%s is missing: tests/run installs it' % NODE_MODULES
+            # Node looks for packages beside the script.
+            os.symlink(NODE_MODULES, os.path.join(dir, 'node_modules'))
+            command = ['node', shutil.copy(path, dir)]
+        self.log_file = os.path.join(dir, name + '.log')
+        with open(self.log_file, 'wb') as log:
+            self.proc = subprocess.Popen([*command, str(self.port), *map(str, args)], cwd=dir,
+                                         stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+        H.eventually(lambda: self.proc.poll() is not None or listens(self.port), 20)
+        assert self.proc.poll() is None, open(self.log_file).read()
+
+    def stop(self):
+        self.proc.terminate()
+        self.proc.wait(5)
         H.release_port(self.port)
 
 

@@ -152,6 +152,38 @@ def test_kill_the_proxy_alone(parts, crowd):
     crowd.wait_text(b'and now\n', 15, held)
 
 
+@pytest.mark.parametrize('supervised', [False, True], ids=['alone', 'supervised'])
+def test_kill_the_proxy_with_1000_requests_in_flight(supervised, started, tmp_path, crowd):
+    """Each of them is answered or closed in time. Alone the proxy takes nothing with it: held
+    streams stay and get their publish. Under the supervisor all end with it, as for any child."""
+    backend = kit.Backend(str(tmp_path))
+    started.append(backend)
+    slow = kit.Silent()
+    started.append(slow)
+    lines = '*,path_beg=/late %s:%d\n' % (H.HOST, slow.port) + routes(backend)
+    conf = {'runner': {'client_maxconn': 3000}}
+    srv = kit.Server(routes=lines, conf=conf) if supervised else kit.Parts(routes=lines)
+    started.append(srv)
+    held = hold(crowd, srv, 500)
+    waiting = [crowd.add(srv.http_port, '/late/%d' % n) for n in range(1000)]
+    H.eventually(lambda: [crowd.pump(), slow.requests() >= 1000][1], 30, 0)
+    if supervised:
+        at = time.monotonic()
+        os.kill(kit.child(srv, 'pushpin-proxy'), signal.SIGKILL)
+    else:
+        at = srv.kill_part('proxy')
+    check_in_time(crowd, waiting, at, settled, '1,000 requests in flight')
+    if supervised:
+        check_in_time(crowd, held, at, lambda c: not c.open, 'held streams')
+        return
+    crowd.mark()
+    srv.publish(*[H.stream_item('c%d' % i, 'still here\n') for i in range(10)])
+    crowd.wait_text(b'still here\n', 15, held)
+    assert all(c.open for c in held)
+    srv.start_part('proxy')
+    works_again(srv, crowd)
+
+
 def test_requests_while_there_is_no_proxy(parts, crowd):
     parts.kill_part('proxy')
     at = time.monotonic()

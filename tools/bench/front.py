@@ -4,19 +4,18 @@ responder (`loadgen zresponder`), so that proxy and handler do not count.
 Every measure takes the name of a peer and gives a dictionary that goes into the results."""
 
 import contextlib
-import json
 import os
 import subprocess
 import time
 import urllib.request
 
-from machine import BUILD, LOADGEN, Hold, Proc, cpu_seconds, free_ports, memory_kb, wait_port
-from measures import brief_opening, minus, opening_cpu
+from machine import BUILD, LOADGEN, Hold, Proc, cpu_seconds, free_ports, memory_kb, minus, wait_port
+from measures import brief_opening, opening_cpu
 from peers import Peer, running
+from proxying import bulk, plain_load
 
 STREAMS, SOCKETS, TLS_STREAMS = 10_000, 10_000, 5_000
 FIRST = 500  # held before the memory of the others is counted
-BULK = 1 << 30
 
 
 class Front(Peer):
@@ -102,15 +101,9 @@ def started(name, with_tls=False):
 def measure_requests(name, note):
     """Plain requests, answered by the responder at once."""
     with started(name) as peer:
-        def load(seconds):
-            out = subprocess.run([LOADGEN, "proxyload", "--target", peer.target(), "-c", "64", "-d", str(seconds)],
-                                 capture_output=True, text=True, timeout=40)
-            if out.returncode:
-                raise RuntimeError(out.stderr)
-            return json.loads(out.stdout)
-        load(1)
+        plain_load(peer, 1)
         cpu0, backend0 = cpu_seconds(peer.pids()), cpu_seconds(peer.backend.pids())
-        r = load(5)
+        r = plain_load(peer, 5)
         used, backend = (minus(cpu_seconds(p.pids()), c) for p, c in ((peer, cpu0), (peer.backend, backend0)))
         per = lambda cpu: round(sum(cpu.values()) / max(r["requests"], 1) * 1e6, 2)  # noqa: E731
         return {"per_second": r["per_second"], "p50_ms": r["latency"]["p50_ms"], "p99_ms": r["latency"]["p99_ms"],
@@ -160,39 +153,9 @@ def measure_tls(name, note):
     return held(name, TLS_STREAMS, with_tls=True, more=["--tls"])
 
 
-def peak_kb(pid, reset=False):
-    """Highest resident memory since the last reset."""
-    if reset:
-        with open(f"/proc/{pid}/clear_refs", "w") as f:
-            f.write("5")
-    with open(f"/proc/{pid}/status") as f:
-        return next(int(line.split()[1]) for line in f if line.startswith("VmHWM:"))
-
-
 def measure_bulk(name, note):
-    """1 GB down and 1 GB up, one after the other: speed, and how much the peak memory grows."""
     with started(name) as peer:
-        pid = peer.server.p.pid
-        with open(peer.path("big"), "wb") as f:
-            f.truncate(BULK)  # takes no room on the disk
-        url = f"http://{peer.target()}"
-        out = {}
-        for what, args in (("download", [f"{url}/download?bytes={BULK}"]),
-                           ("upload", ["-T", peer.path("big"), "-H", "Expect:", f"{url}/upload"])):
-            small = peak_kb(pid, reset=True)
-            cpu0 = cpu_seconds(peer.pids())
-            r = subprocess.run(["curl", "-s", "-o", peer.path("answer"), "-m", "50", "-w",
-                                "%{http_code} %{size_download} %{size_upload} %{time_total}", *args],
-                               capture_output=True, text=True)
-            code, down, up, seconds = r.stdout.split()
-            if code != "200" or int(down if what == "download" else up) != BULK:
-                raise RuntimeError(f"{what}: curl gave {r.returncode}, {r.stdout!r}")
-            out[f"{what}_mb_per_s"] = round(BULK / 1e6 / float(seconds))
-            out[f"{what}_cpu_s"] = round(sum(minus(cpu_seconds(peer.pids()), cpu0).values()), 2)
-            out[f"{what}_growth_kb"] = peak_kb(pid) - small
-            with contextlib.suppress(OSError):
-                os.truncate(peer.path("answer"), 0)
-        return out
+        return bulk(peer)
 
 
 MEASURES = {

@@ -127,6 +127,10 @@ def machine_busy():
     return (sum(f) - f[3] - f[4]) / TICKS
 
 
+def minus(a, b):
+    return {k: round(a[k] - b.get(k, 0), 4) for k in a}
+
+
 @contextlib.contextmanager
 def section(name):
     """Holds the lock, and notes how much CPU others used meanwhile."""

@@ -1,4 +1,4 @@
-"""What is measured of whole servers: opening, memory, fan-out, channels, plain requests, idling.
+"""What is measured of whole servers that hold: opening, memory, fan-out, channels, idling.
 
 Every measure takes the name of a peer and gives a dictionary that goes into the results."""
 
@@ -7,7 +7,7 @@ import statistics
 import subprocess
 import time
 
-from machine import LOADGEN, Hold, cpu_seconds, kernel_kb, log, memory_kb
+from machine import LOADGEN, Hold, cpu_seconds, kernel_kb, log, memory_kb, minus
 from peers import running
 
 FANOUT_N = 10_000
@@ -15,10 +15,6 @@ WS_N = 5_000
 CHANNELS, PER_CHANNEL = 1000, 15
 LOSS = 0.06  # of the expected deliveries, above which a step counts as failed
 SECTION_S = 52.0  # stop starting new steps of a section after this (--section-seconds)
-
-
-def minus(a, b):
-    return {k: round(a[k] - b.get(k, 0), 4) for k in a}
 
 
 def brief_opening(o):
@@ -217,25 +213,6 @@ def measure_channels(name, note):
             hold.close()
 
 
-def measure_proxy(name, note):
-    with running(name) as peer:
-        def load(seconds):
-            out = subprocess.run([LOADGEN, "proxyload", "--target", peer.target(), "-c", "64", "-d", str(seconds)],
-                                 capture_output=True, text=True, timeout=40)
-            if out.returncode:
-                raise RuntimeError(out.stderr)
-            return json.loads(out.stdout)
-        load(1)
-        pids = peer.backend.pids() if name == "direct" else peer.pids()
-        cpu0 = cpu_seconds(pids)
-        r = load(6)
-        used = minus(cpu_seconds(pids), cpu0)
-        return {"per_second": r["per_second"], "p50_ms": r["latency"]["p50_ms"], "p99_ms": r["latency"]["p99_ms"],
-                "max_ms": r["latency"]["max_ms"], "failed": r["failed"], "reconnects": r["reconnects"],
-                "cpu_us_per_request": round(sum(used.values()) / max(r["requests"], 1) * 1e6, 1),
-                "cpu_by_process": used}
-
-
 def measure_idle(name, note):
     """CPU while 15,000 streams are held with a keep-alive every 5 s."""
     with running(name, keep_alive=5) as peer:
@@ -260,7 +237,7 @@ def measure_idle(name, note):
 
 MEASURES = {
     "open2k": measure_open2k, "open15k": measure_open15k, "fanout": measure_fanout,
-    "channels": measure_channels, "proxy": measure_proxy, "ws": measure_ws, "idle": measure_idle,
+    "channels": measure_channels, "ws": measure_ws, "idle": measure_idle,
 }
 # `ours` joins ws with its first release of WebSockets; until then `run ws ours` says so.
 PLAN = {
@@ -268,7 +245,6 @@ PLAN = {
     "open15k": ["ours", "floor", "nchan", "pushpin136"],
     "fanout": ["ours", "floor", "nchan", "pushpin136", "pushpin136-raised"],
     "channels": ["ours", "floor", "nchan", "pushpin136", "pushpin136-raised", "pushpin136-zmq"],
-    "proxy": ["ours", "direct", "nginx", "pushpin136"],
     "ws": ["floor", "nchan", "pushpin136"],
     "idle": ["ours", "floor", "nchan", "pushpin136"],
 }

@@ -27,13 +27,16 @@ class Peer:
 
     def start(self):
         self.backend_port, self.client, self.control = free_ports(3)
-        self.backend = Proc([LOADGEN, "backend", "--listen", f"127.0.0.1:{self.backend_port}"],
-                            os.path.join(self.dir, "backend.log"))
-        wait_port(self.backend_port, self.backend)
+        self.start_backend()
         self.server = Proc(self.command(), os.path.join(self.dir, "server.log"))
         wait_port(self.client, self.server)
         wait_port(self.control, self.server)
         self.warm_up()
+
+    def start_backend(self):
+        self.backend = Proc([LOADGEN, "backend", "--listen", f"127.0.0.1:{self.backend_port}"],
+                            os.path.join(self.dir, "backend.log"))
+        wait_port(self.backend_port, self.backend)
 
     def warm_up(self):
         pass
@@ -160,6 +163,7 @@ class Nginx(Peer):
     """nginx: nchan for held connections, proxy_pass for plain requests."""
 
     workers = 2
+    access_log = "off"
     stream_path = "/sub?topic={topic}"
     ws_path = "/subws?topic={topic}"
 
@@ -177,7 +181,8 @@ pid {self.dir}/nginx.pid;
 error_log {self.dir}/error.log warn;
 events {{ worker_connections 19500; }}
 http {{
-  access_log off;
+  access_log {self.access_log.format(dir=self.dir)};
+  client_max_body_size 0;
   client_body_temp_path {self.dir}/t1; proxy_temp_path {self.dir}/t2; fastcgi_temp_path {self.dir}/t3;
   uwsgi_temp_path {self.dir}/t4; scgi_temp_path {self.dir}/t5;
   nchan_shared_memory_size 256M;
@@ -203,7 +208,10 @@ http {{
       internal; proxy_pass http://backend/plain; proxy_http_version 1.1;
       proxy_set_header Connection ""; proxy_pass_request_body off; proxy_set_header Content-Length "";
     }}
-    location / {{ proxy_pass http://backend; proxy_http_version 1.1; proxy_set_header Connection ""; }}
+    location / {{
+      proxy_pass http://backend; proxy_http_version 1.1; proxy_set_header Connection "";
+      proxy_request_buffering off; proxy_max_temp_file_size 0;
+    }}
   }}
 }}
 """)
@@ -215,6 +223,12 @@ http {{
 
 class Nginx1(Nginx):
     workers = 1
+
+
+class NginxProxy(Nginx):
+    """nginx for plain requests: it writes a line per request, as the other proxies do."""
+
+    access_log = "{dir}/access.log combined buffer=64k flush=1s"
 
 
 class Direct(Peer):
@@ -237,7 +251,7 @@ def peers():
         "pushpin136-zmq": lambda *a: DebianZmq("/usr/bin/pushpin", *a),
         "nchan": Nginx,
         "nchan-1worker": Nginx1,
-        "nginx": Nginx,
+        "nginx": NginxProxy,
         "direct": Direct,
     }
     for pair in filter(None, os.environ.get("PEERS", "").split(";")):

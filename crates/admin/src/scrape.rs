@@ -1,6 +1,7 @@
 //! The metrics listener (`spec/connmgr.md §11`, `spec/stats.md §7`): any method, any path, one
 //! answer per connection. A scrape that stalls is dropped; nothing of it reaches the program.
 
+use std::fmt;
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -9,8 +10,8 @@ use http1::write::Response;
 use http1::{BodyKind, HeaderSlots, Version, parse_request};
 use mio::{Events, Poll, Token};
 
-use crate::Address;
 use crate::listen::{Listener, Stream};
+use crate::{Address, MetricsSpec};
 
 /// From accept to the last byte.
 const TIME_MAX: Duration = Duration::from_secs(10);
@@ -65,6 +66,23 @@ pub fn serve_metrics(
         }
     })?;
     Ok(described)
+}
+
+/// Serves at the value of `prometheus_port` (spec/stats.md §7.1): `[address:]port`, or `ipc://` and
+/// a path. `page` as above.
+///
+/// # Errors
+/// A text for the log: the port, and what is wrong with it.
+pub fn serve_port(port: &str, page: impl FnMut() -> String + Send + 'static) -> Result<(), String> {
+    let failed =
+        |cause: &dyn fmt::Display| format!("unable to bind to prometheus port: {port}: {cause}");
+    let spec = match port.strip_prefix("ipc://") {
+        Some(path) => format!("{path},local").parse::<MetricsSpec>(),
+        None => port.parse(),
+    };
+    let address = spec.map_err(|cause| failed(&cause))?.address;
+    serve_metrics(&address, Rules::PUSHPIN, page).map_err(|cause| failed(&cause))?;
+    Ok(())
 }
 
 struct Server<P> {

@@ -10,7 +10,7 @@ use std::str::Chars;
 pub struct Problem {
     /// The file as it was named.
     pub file: String,
-    /// Line, from 1.
+    /// Line, from 1; 0 for what is in no file.
     pub line: usize,
     /// What is wrong, with the key where there is one.
     pub text: String,
@@ -18,7 +18,10 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: {}", self.file, self.line, self.text)
+        match self.line {
+            0 => write!(f, "{}: {}", self.file, self.text),
+            line => write!(f, "{}:{line}: {}", self.file, self.text),
+        }
     }
 }
 
@@ -27,7 +30,7 @@ impl fmt::Display for Problem {
 pub(crate) struct Entry {
     /// The items between unquoted commas.
     pub(crate) items: Vec<String>,
-    /// The line of its key.
+    /// The line of its key; 0 if a variable of the environment says it.
     pub(crate) line: usize,
 }
 
@@ -73,9 +76,15 @@ impl File {
         self.get(section, key).is_some()
     }
 
-    /// Section and key of every entry, in no order.
-    pub fn keys(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.entries.keys().map(|(section, key)| (section.as_str(), key.as_str()))
+    /// Sets a key to what stands after its `=`.
+    pub(crate) fn set(&mut self, section: &str, key: &str, text: &str) {
+        let (items, _) = Scanner { chars: text.chars().peekable(), line: 1 }.value();
+        self.entries.insert((section.to_owned(), key.to_owned()), Entry { items, line: 0 });
+    }
+
+    /// Every entry with its section and key, in no order.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (&(String, String), &Entry)> {
+        self.entries.iter()
     }
 }
 

@@ -4,7 +4,9 @@
 //! Nothing is refused that old files rely on. What is certainly a mistake is kept as a
 //! [`Problem`] with file, line and key; the program that reads the value decides.
 
+mod check;
 mod ini;
+pub mod keys;
 pub mod services;
 mod settings;
 pub mod specs;

@@ -5,6 +5,10 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::ini::{Entry, File, Problem};
+use crate::keys;
+
+/// What a problem with a variable names in the place of a file.
+const ENVIRONMENT: &str = "environment";
 
 /// Where the package keeps `internal.conf`.
 const LIBDIR: &str = match option_env!("LIBDIR") {
@@ -52,7 +56,8 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Reads the main file and what it includes. A missing include acts as an empty one.
+    /// Reads the main file, what it includes, and the environment, whose variables
+    /// `PUSHPIN_<SECTION>_<KEY>` win over both. A missing include acts as an empty one.
     ///
     /// # Errors
     /// If the main file cannot be read.
@@ -60,36 +65,64 @@ impl Settings {
         let text = read(path).map_err(|cause| Error { path: path.to_owned(), cause })?;
         let main = File::parse(&path.display().to_string(), &text);
         let dir = path.parent().unwrap_or(Path::new("")).to_owned();
-        let mut settings = Self::from_main(main, dir, overrides);
+        let variables = std::env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        });
+        let mut settings = Self::with_environment(main, dir, overrides, variables);
         let include = settings.include_path();
         if let Some(include) = include
             && let Ok(text) = read(&include)
         {
             settings.include = File::parse(&include.display().to_string(), &text);
         }
-        let problems = [&settings.main.problems[..], &settings.include.problems].concat();
-        settings.problems = RefCell::new(problems);
+        settings.problems.borrow_mut().extend_from_slice(&settings.include.problems);
         Ok(settings)
     }
 
     /// The settings of a main file alone; `dir` is where relative paths start.
     pub fn from_main(main: File, dir: PathBuf, overrides: &Overrides) -> Self {
-        let plain = |section, key| main.get(section, key).map(single).unwrap_or_default();
-        let libdir = Some(plain("global", "libdir")).filter(|dir| !dir.is_empty());
-        let rundir = Some(plain("global", "rundir")).filter(|dir| !dir.is_empty());
-        let prefix = overrides.ipc_prefix.clone().filter(|prefix| !prefix.is_empty());
-        let configured = main.get("global", "ipc_prefix").map(single);
-        let offset = main.get("global", "port_offset").map(|entry| number(&single(entry)));
-        Self {
-            libdir: libdir.unwrap_or_else(|| default_libdir(&dir)),
-            rundir: rundir.unwrap_or_else(|| plain("runner", "rundir")),
-            ipc_prefix: prefix.or(configured).unwrap_or_else(|| "pushpin-".to_owned()),
-            port_offset: overrides.port_offset.or(offset).unwrap_or(0),
+        Self::with_environment(main, dir, overrides, std::iter::empty())
+    }
+
+    /// The same, with variables of the environment over it.
+    pub(crate) fn with_environment(
+        main: File,
+        dir: PathBuf,
+        overrides: &Overrides,
+        variables: impl Iterator<Item = (String, String)>,
+    ) -> Self {
+        let mut settings = Self {
+            libdir: String::new(),
+            rundir: String::new(),
+            ipc_prefix: String::new(),
+            port_offset: 0,
             include: File::default(),
             problems: RefCell::new(main.problems.clone()),
             main,
             dir,
-        }
+        };
+        settings.override_from(variables);
+        settings.resolve(overrides);
+        settings
+    }
+
+    /// What values are expanded with.
+    fn resolve(&mut self, overrides: &Overrides) {
+        let filled = |section, key| self.plain(section, key).filter(|text| !text.is_empty());
+        let libdir = filled("global", "libdir");
+        let rundir = filled("global", "rundir").or_else(|| self.plain("runner", "rundir"));
+        let prefix = overrides.ipc_prefix.clone().filter(|prefix| !prefix.is_empty());
+        let prefix = prefix.or_else(|| self.plain("global", "ipc_prefix"));
+        let offset = self.plain("global", "port_offset").map(|text| number(&text));
+        self.libdir = libdir.unwrap_or_else(|| default_libdir(&self.dir));
+        self.rundir = rundir.unwrap_or_default();
+        self.ipc_prefix = prefix.unwrap_or_else(|| "pushpin-".to_owned());
+        self.port_offset = overrides.port_offset.or(offset).unwrap_or(0);
+    }
+
+    /// Sets a key of the main file as the environment says it.
+    pub(crate) fn set(&mut self, section: &str, key: &str, text: &str) {
+        self.main.set(section, key, text);
     }
 
     fn include_path(&self) -> Option<PathBuf> {
@@ -136,10 +169,19 @@ impl Settings {
         self.problems.borrow().clone()
     }
 
-    fn entry(&self, section: &str, key: &str) -> Option<(&File, &Entry)> {
+    pub(crate) fn entry(&self, section: &str, key: &str) -> Option<(&File, &Entry)> {
         [&self.main, &self.include]
             .into_iter()
             .find_map(|file| file.get(section, key).map(|entry| (file, entry)))
+    }
+
+    /// The key as a program asks for it.
+    fn asked(&self, section: &str, key: &str) -> Option<(&File, &Entry)> {
+        debug_assert!(
+            !keys::is_section(section) || keys::find(section, key).is_some(),
+            "{key} of [{section}] is missing in crates/config/src/keys.rs"
+        );
+        self.entry(section, key)
     }
 
     /// Whether either file has the key.
@@ -149,7 +191,7 @@ impl Settings {
 
     /// A text, expanded; none if absent. A value with an unquoted comma reads as empty.
     pub fn string(&self, section: &str, key: &str) -> Option<String> {
-        self.entry(section, key).map(|(_, entry)| self.expand(&single(entry)))
+        self.asked(section, key).map(|(_, entry)| self.expand(&single(entry)))
     }
 
     /// A text that is not empty.
@@ -159,12 +201,12 @@ impl Settings {
 
     /// A list, each item expanded; empty items are dropped. Empty if absent.
     pub fn list(&self, section: &str, key: &str) -> Vec<String> {
-        let items = self.entry(section, key).map(|(_, entry)| entry.items.as_slice());
+        let items = self.asked(section, key).map(|(_, entry)| entry.items.as_slice());
         items.unwrap_or_default().iter().filter(|i| !i.is_empty()).map(|i| self.expand(i)).collect()
     }
 
     /// Truth: empty, `0`, `false` are false, `no` and `off` too, with a problem noted, since old
-    /// programs take them for true.
+    /// programs take them for true. So is one for other words, which are true.
     pub fn bool(&self, section: &str, key: &str, default: bool) -> bool {
         let Some(text) = self.string(section, key) else { return default };
         match text.to_ascii_lowercase().as_str() {
@@ -173,7 +215,15 @@ impl Settings {
                 self.note(section, key, &format!("'{text}' is taken for false; write false"));
                 false
             }
-            _ => true,
+            "1" | "true" | "yes" | "on" => true,
+            _ => {
+                self.note(
+                    section,
+                    key,
+                    &format!("'{text}' is taken for true; write true or false"),
+                );
+                true
+            }
         }
     }
 
@@ -182,7 +232,7 @@ impl Settings {
         let Some(text) = self.string(section, key) else { return default };
         text.parse().unwrap_or_else(|_| {
             if !text.is_empty() {
-                self.note(section, key, &format!("'{text}' is not a number"));
+                self.note(section, key, &format!("'{text}' is not a number and counts as 0"));
             }
             0
         })
@@ -195,7 +245,7 @@ impl Settings {
             return None;
         }
         Some(u32::from_str_radix(&text, 8).unwrap_or_else(|_| {
-            self.note(section, key, &format!("'{text}' is not an octal number"));
+            self.note(section, key, &format!("'{text}' is not an octal number and counts as 0"));
             0
         }))
     }
@@ -209,7 +259,17 @@ impl Settings {
     pub fn note(&self, section: &str, key: &str, text: &str) {
         let Some((file, entry)) = self.entry(section, key) else { return };
         let text = format!("{key} in [{section}]: {text}");
-        let problem = Problem { file: file.name.clone(), line: entry.line, text };
+        let file = if entry.line == 0 { ENVIRONMENT.to_owned() } else { file.name.clone() };
+        self.add(Problem { file, line: entry.line, text });
+    }
+
+    /// Notes a problem with a variable of the environment.
+    pub(crate) fn note_environment(&self, variable: &str, text: &str) {
+        let text = format!("{variable}: {text}");
+        self.add(Problem { file: ENVIRONMENT.to_owned(), line: 0, text });
+    }
+
+    fn add(&self, problem: Problem) {
         let mut problems = self.problems.borrow_mut();
         if !problems.contains(&problem) {
             problems.push(problem);
@@ -253,7 +313,7 @@ fn read(path: &Path) -> std::io::Result<String> {
 }
 
 /// A value read as one text.
-fn single(entry: &Entry) -> String {
+pub(crate) fn single(entry: &Entry) -> String {
     match entry.items.as_slice() {
         [one] => one.clone(),
         _ => String::new(),

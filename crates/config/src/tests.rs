@@ -78,8 +78,8 @@ fn types() {
         said,
         [
             "f.conf:6: off in [s]: 'off' is taken for false; write false",
-            "f.conf:8: bad in [s]: 'abc' is not a number",
-            "f.conf:10: ob in [s]: '9' is not an octal number",
+            "f.conf:8: bad in [s]: 'abc' is not a number and counts as 0",
+            "f.conf:10: ob in [s]: '9' is not an octal number and counts as 0",
         ]
     );
 }
@@ -194,7 +194,8 @@ proptest! {
     fn no_text_panics(text in any::<String>(), lines in "([\\[\\]a-c=;#\",\\\\ \n]|\\\\x4){0,80}") {
         for text in [text, lines] {
             let s = settings(&text);
-            for (section, key) in s.main().keys().map(|(s, k)| (s.to_owned(), k.to_owned())).collect::<Vec<_>>() {
+            let names: Vec<_> = s.main().entries().map(|(name, _)| name.clone()).collect();
+            for (section, key) in names {
                 s.string(&section, &key);
                 s.list(&section, &key);
                 s.int(&section, &key, 0);
@@ -210,4 +211,114 @@ proptest! {
         let s = settings(&format!("[s]\nk=\"{quoted}\"\n"));
         prop_assert_eq!(s.string("s", "k").unwrap(), value.replace("{libdir}", "/usr/lib/pushpin"));
     }
+}
+
+/// What is said about a file.
+fn said(text: &str) -> Vec<String> {
+    let s = settings(text);
+    s.check();
+    s.problems().iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn what_nobody_reads_is_said_with_what_was_meant() {
+    let text = "[global]\nrundir=run\nstats_format=json\n[runner]\nhtpp_port=1\nzurl_bin=x\n\
+                [hander]\na=1\nb=2\n[proxy]\nquite_other=1\n";
+    let expected = [
+        "f.conf:3: stats_format in [global]: there is no such key; did you mean stats_format in \
+         [handler]?",
+        "f.conf:5: htpp_port in [runner]: there is no such key; did you mean http_port?",
+        "f.conf:8: a in [hander]: there is no such section; did you mean [handler]?",
+        "f.conf:11: quite_other in [proxy]: there is no such key",
+    ];
+    assert_eq!(said(text), expected);
+}
+
+#[test]
+fn values_of_the_wrong_type_are_said() {
+    let text = "[handler]\nmessage_rate=fast\nmessage_block_size=\npush_in_sub_connect=maybe\n\
+                ipc_file_mode=rw\npush_in_spec=a,b\nshare_all=off\nid_cache_ttl=-1\n";
+    let expected = [
+        "f.conf:2: message_rate in [handler]: 'fast' is not a number and counts as 0",
+        "f.conf:4: push_in_sub_connect in [handler]: 'maybe' is taken for true; write true or false",
+        "f.conf:5: ipc_file_mode in [handler]: 'rw' is not an octal number and counts as 0",
+        "f.conf:6: push_in_spec in [handler]: counts as empty, for it has a comma outside of quotes",
+        "f.conf:7: share_all in [handler]: 'off' is taken for false; write false",
+    ];
+    assert_eq!(said(text), expected);
+}
+
+#[test]
+fn earlier_names_are_said_once() {
+    let text = "[runner]\nrundir=run\n[handler]\npush_in_sub_spec=tcp://*:5562\n\
+                proxy_stats_spec=ipc://x\n";
+    let expected = [
+        "f.conf:2: rundir in [runner]: is called rundir in [global] now",
+        "f.conf:4: push_in_sub_spec in [handler]: is called push_in_sub_specs now",
+        "f.conf:5: proxy_stats_spec in [handler]: is called proxy_stats_specs now",
+    ];
+    assert_eq!(said(text), expected);
+}
+
+/// Files of the field say nothing new: their keys are all known.
+#[test]
+fn files_of_earlier_releases_are_known() {
+    let million = "[global]\ninclude={libdir}/internal.conf\nrundir=run\nipc_prefix=pushpin-\n\
+        port_offset=0\nstats_connection_ttl=120\n[runner]\n\
+        services=condure,zurl,pushpin-proxy,pushpin-handler\n\
+        http_port=8000,8001,8002,8003,8004,8005,8006,8007\nlogdir=log\nlog_level=2\n\
+        client_buffer_size=4096\nclient_maxconn=1010000\ncondure_bin=condure\n\
+        mongrel2_bin=mongrel2\nm2sh_bin=m2sh\nzurl_bin=zurl\n[proxy]\nroutesfile=routes\n\
+        debug=false\nauto_cross_origin=false\naccept_x_forwarded_protocol=false\n\
+        set_x_forwarded_protocol=proto-only\nx_forwarded_for=\nx_forwarded_for_trusted=\n\
+        orig_headers_need_mark=\nlog_from=false\nlog_user_agent=false\nsig_iss=pushpin\n\
+        sig_key=changeme\nupstream_key=\nsockjs_url=http://x/sockjs.min.js\n\
+        updates_check=report\norganization_name=\n[handler]\npush_in_spec=tcp://127.0.0.1:5560\n\
+        message_rate=2500\nmessage_block_size=\nstats_format=tnetstring\n";
+    assert_eq!(said(million), [""; 0]);
+}
+
+/// With variables of the environment.
+fn with_env(text: &str, variables: &[(&str, &str)]) -> Settings {
+    let variables = variables.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+    Settings::with_environment(
+        File::parse("f.conf", text),
+        "/dir".into(),
+        &Overrides::default(),
+        variables,
+    )
+}
+
+#[test]
+fn the_environment_wins() {
+    let text = "[global]\nrundir=a\n[runner]\nhttp_port=1\n";
+    let variables = [
+        ("PUSHPIN_GLOBAL_RUNDIR", "/b"),
+        ("PUSHPIN_RUNNER_HTTP_PORT", "2, 3"),
+        ("PUSHPIN_HANDLER_STATS_SPEC", "ipc://{rundir}/x"),
+        ("PUSHPIN_PROXY_DEBUG", "maybe"),
+        ("PUSHPIN_PROXY_DEBUGG", "true"),
+        ("PUSHPIN_PROXY_PORT_7999_TCP", "tcp://10.0.0.1:7999"),
+        ("PUSHPIN_SUPERVISED", "1"),
+        ("PATH", "/bin"),
+    ];
+    let s = with_env(text, &variables);
+    assert_eq!(s.rundir(), "/b");
+    assert_eq!(s.list("runner", "http_port"), ["2", "3"]);
+    assert_eq!(s.string("handler", "stats_spec").unwrap(), "ipc:///b/x");
+    s.check();
+    let said: Vec<String> = s.problems().iter().map(ToString::to_string).collect();
+    let expected = [
+        "environment: PUSHPIN_PROXY_DEBUGG: no key is called so; did you mean PUSHPIN_PROXY_DEBUG?",
+        "environment: debug in [proxy]: 'maybe' is taken for true; write true or false",
+    ];
+    assert_eq!(said, expected);
+}
+
+#[test]
+fn what_needs_a_restart() {
+    let old = settings("[runner]\nhttp_port=1\nlog_level=2\nzurl_bin=a\n");
+    let new = settings("[runner]\nhttp_port=2\nlog_level=3\nlogdir=x\nzurl_bin=b\n");
+    assert_eq!(old.needs_restart(&new), ["http_port in [runner]", "logdir in [runner]"]);
+    assert_eq!(old.needs_restart(&old), [""; 0]);
 }

@@ -32,7 +32,7 @@ mod ws;
 mod ws_in;
 mod ws_out;
 
-pub use client::{ClientConfig, ClientCounters, Order, Outgo, Outgoing};
+pub use client::{ClientConfig, ClientCounters, Message, Order, Outgo, Outgoing};
 pub use config::{Blocks, Config};
 pub use counters::Counters;
 pub use net::Net;

@@ -39,6 +39,14 @@ pub struct Drops {
     pub gone: u64,
 }
 
+impl Drops {
+    /// Adds those of another router.
+    pub fn add(&mut self, other: Self) {
+        self.overflow += other.overflow;
+        self.gone += other.gone;
+    }
+}
+
 #[derive(Debug, Default)]
 struct Peer {
     reached: bool,

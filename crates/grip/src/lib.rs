@@ -14,6 +14,7 @@ mod json_instruct;
 pub mod jsonpatch;
 mod links;
 mod merge;
+mod sessions;
 mod status;
 mod value;
 
@@ -23,6 +24,7 @@ pub use instruct::{
 };
 pub use item::{Action, Body, Item, ResponseFormat, StreamFormat, WsFormat, WsType, parse_items};
 pub use merge::merge_headers;
+pub use sessions::{DetectRule, SessionInfo};
 pub use status::reason;
 pub use value::Value;
 

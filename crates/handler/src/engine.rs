@@ -16,7 +16,6 @@ use crate::shard::{KEPT_MESSAGES, Shard};
 /// [`Handler::work`] is to be called, a slice at a time, until it says that nothing is left.
 #[derive(Debug)]
 pub struct Handler {
-    settings: Arc<Settings>,
     hub: Hub,
     shards: Vec<Shard>,
     outputs: VecDeque<Output>,
@@ -31,15 +30,20 @@ impl Handler {
         Self {
             shards: shards.collect(),
             hub: Hub::new(now, settings.clone()),
-            settings,
             outputs: VecDeque::new(),
             news: Vec::new(),
         }
     }
 
-    /// What it was made with.
+    /// What it works with.
     pub fn settings(&self) -> &Settings {
-        &self.settings
+        self.hub.settings()
+    }
+
+    /// Goes on with other settings; what is structural stays.
+    pub fn set_settings(&mut self, now: u64, settings: Settings) {
+        self.hub.set_settings(settings);
+        self.exchange(now);
     }
 
     /// The hub, to look at.
@@ -133,10 +137,11 @@ impl Handler {
         self.shards.iter().any(Shard::congested)
     }
 
-    /// Publishes items in order.
-    pub fn publish(&mut self, now: u64, items: Vec<Item>) {
-        self.hub.publish(now, items);
+    /// Publishes items in order; gives how many sessions they go to now.
+    pub fn publish(&mut self, now: u64, items: Vec<Item>) -> u64 {
+        let receivers = self.hub.publish(now, items);
         self.exchange(now);
+        receivers
     }
 
     /// A stats message of a proxy.
@@ -166,6 +171,18 @@ impl Handler {
     /// A call of the hub could not be sent to the proxy.
     pub fn proxy_failed(&mut self, now: u64, call: u64) {
         self.hub.proxy_failed(call);
+        self.exchange(now);
+    }
+
+    /// The service that keeps GRIP sessions answers.
+    pub fn state_reply(&mut self, now: u64, payload: &[u8]) {
+        self.hub.state_reply(now, payload);
+        self.exchange(now);
+    }
+
+    /// A call of the service that keeps GRIP sessions could not be sent.
+    pub fn state_failed(&mut self, now: u64, call: u64) {
+        self.hub.state_failed(call);
         self.exchange(now);
     }
 

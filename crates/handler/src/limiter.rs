@@ -15,13 +15,13 @@ const BATCH_MS: u64 = 25;
 const BATCHED_RATE: u64 = 40;
 
 /// What all shards share.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Limits {
     /// Units in a batch; 0: as many as there are.
-    batch: u64,
-    interval_ms: u64,
+    batch: AtomicU64,
+    interval_ms: AtomicU64,
     /// Most units that wait in one bucket; 0: no limit.
-    hwm: u64,
+    hwm: AtomicU64,
     next_ms: AtomicU64,
     /// Number of the current batch, and units left in it.
     number: AtomicU64,
@@ -41,23 +41,32 @@ impl Limits {
             rate if rate >= BATCHED_RATE => ((rate * BATCH_MS).div_ceil(1000), BATCH_MS),
             rate => (1, 1000 / rate),
         };
-        (rate > 0 || hwm > 0).then(|| {
-            Arc::new(Self {
-                batch,
-                interval_ms,
-                hwm,
-                next_ms: AtomicU64::new(0),
-                number: AtomicU64::new(0),
-                left: AtomicU64::new(0),
-                demand: AtomicU64::new(0),
-                waiting: Mutex::default(),
-            })
-        })
+        let limits = Self {
+            batch: batch.into(),
+            interval_ms: interval_ms.into(),
+            hwm: hwm.into(),
+            ..Self::default()
+        };
+        (rate > 0 || hwm > 0).then(|| Arc::new(limits))
+    }
+
+    /// Takes other limits, or none; what waits goes on under these.
+    pub(crate) fn change(&self, newer: Option<&Self>) {
+        let of = |get: fn(&Self) -> &AtomicU64| {
+            newer.map_or(0, |limits| get(limits).load(Ordering::Relaxed))
+        };
+        self.batch.store(of(|limits| &limits.batch), Ordering::Relaxed);
+        self.interval_ms.store(of(|limits| &limits.interval_ms), Ordering::Relaxed);
+        self.hwm.store(of(|limits| &limits.hwm), Ordering::Relaxed);
+    }
+
+    fn batch(&self) -> u64 {
+        self.batch.load(Ordering::Relaxed)
     }
 
     /// The most that may wait.
     pub(crate) fn hwm(&self) -> u64 {
-        self.hwm
+        self.hwm.load(Ordering::Relaxed)
     }
 
     fn counter(&self, route: &Route) -> Arc<AtomicU64> {
@@ -67,10 +76,10 @@ impl Limits {
 
     fn refill(&self, now: u64) {
         let next = self.next_ms.load(Ordering::Relaxed);
-        let after = now + self.interval_ms;
+        let after = now + self.interval_ms.load(Ordering::Relaxed);
         let order = Ordering::Relaxed;
         if now >= next && self.next_ms.compare_exchange(next, after, order, order).is_ok() {
-            self.left.store(self.batch, Ordering::Relaxed);
+            self.left.store(self.batch(), Ordering::Relaxed);
             self.number.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -134,7 +143,7 @@ impl<T> Limiter<T> {
 
     /// Whether everything may go at once.
     pub(crate) fn is_unlimited(&self) -> bool {
-        self.limits.batch == 0
+        self.limits.batch() == 0
     }
 
     /// Lets a delivery of so many units wait, unless too many do.
@@ -146,7 +155,8 @@ impl<T> Limiter<T> {
             waiting: limits.counter(route),
             dropped: 0,
         });
-        if limits.hwm > 0 && bucket.waiting.load(Ordering::Relaxed) + units > limits.hwm {
+        let hwm = limits.hwm();
+        if hwm > 0 && bucket.waiting.load(Ordering::Relaxed) + units > hwm {
             bucket.dropped += 1;
             return if bucket.dropped == 1 { Pushed::FirstDropped } else { Pushed::Dropped };
         }
@@ -169,7 +179,9 @@ impl<T> Limiter<T> {
         out: &mut Vec<T>,
     ) {
         let limits = self.limits.clone();
-        let mut units = self.units(now, &limits);
+        // read once: it may change under a reload
+        let batch = limits.batch();
+        let mut units = self.units(now, &limits, batch);
         while units > 0 && out.len() < most {
             let Some(route) = self.next_bucket() else { break };
             let Some(bucket) = self.buckets.get_mut(&route) else { break };
@@ -192,15 +204,15 @@ impl<T> Limiter<T> {
                 out.push(delivery);
             }
         }
-        if limits.batch > 0 {
+        if batch > 0 {
             limits.left.fetch_add(units, Ordering::Relaxed);
             self.taken = self.taken.saturating_sub(units);
         }
     }
 
     /// The units that this shard may use: a fair part of the batch.
-    fn units(&mut self, now: u64, limits: &Limits) -> u64 {
-        if limits.batch == 0 {
+    fn units(&mut self, now: u64, limits: &Limits, batch: u64) -> u64 {
+        if batch == 0 {
             return u64::MAX;
         }
         limits.refill(now);
@@ -208,7 +220,7 @@ impl<T> Limiter<T> {
         if number != self.batch {
             (self.batch, self.taken) = (number, 0);
         }
-        let part = limits.batch.div_ceil(limits.demand.load(Ordering::Relaxed).max(1));
+        let part = batch.div_ceil(limits.demand.load(Ordering::Relaxed).max(1));
         let units = limits.take(part.saturating_sub(self.taken));
         self.taken += units;
         units
@@ -261,6 +273,19 @@ mod tests {
 
     fn route(name: &str) -> Route {
         Some(Arc::from(name))
+    }
+
+    #[test]
+    fn other_limits_count_for_what_waits() {
+        let mut limiter = limiter(40, 3);
+        for n in 0..5 {
+            limiter.push(&None, 1, n);
+        }
+        assert_eq!((take(&mut limiter, 0), limiter.len()), (vec![0], 2));
+        limiter.limits.change(Limits::new(0, 9).as_deref());
+        assert_eq!((take(&mut limiter, 1), limiter.limits.hwm()), (vec![1, 2], 9));
+        limiter.limits.change(None);
+        assert!(limiter.is_unlimited() && limiter.limits.hwm() == 0);
     }
 
     #[test]

@@ -11,6 +11,8 @@ use evloop::arena::Key;
 use grip::Item;
 use stats::{Counters, Mode, Route};
 
+use crate::settings::Settings;
+
 /// From the hub to a shard.
 #[derive(Clone, Debug)]
 pub enum ToShard {
@@ -29,10 +31,17 @@ pub enum ToShard {
         channel: Key,
         /// Parsed once, shared by all.
         item: Arc<Item>,
+        /// When it was published.
+        at: u64,
+    },
+    /// The remembered id of the channel led to a conflict elsewhere.
+    Forget {
+        /// The shard's channel.
+        channel: Key,
     },
     /// Sessions on the channel are to ask the backend, if they can.
     Update {
-        /// The shard's channel; none means every session.
+        /// The shard's channel; none means every session, and all ids are forgotten.
         channel: Option<Key>,
     },
     /// The backends of the WebSockets on a channel are to be asked now, where that is possible.
@@ -47,8 +56,17 @@ pub enum ToShard {
         /// Its connection id.
         cid: Arc<[u8]>,
     },
+    /// What to answer to an `inspect` call.
+    Inspected {
+        /// As the call brought it.
+        envelope: Envelope,
+        /// Payload.
+        payload: Vec<u8>,
+    },
     /// Whether `conn` packets have a listener.
     Listening(bool),
+    /// The configuration was read again.
+    Settings(Arc<Settings>),
     /// Which of these connections are known?
     ConnCheck {
         /// Given back with the answer.
@@ -113,6 +131,14 @@ pub enum ToHub {
         /// Life of the figure, seconds.
         ttl_s: u64,
     },
+    /// Which GRIP session does this request belong to? Answered by [`ToShard::Inspected`].
+    FindSession(Box<Question>),
+    /// What a response says of its GRIP session.
+    StoreSession(Box<Stored>),
+    /// GRIP sessions have seen an item.
+    SessionIds(Box<SessionIds>),
+    /// Times from publishing to handing over, since the last message.
+    HandedOver(Box<metrics::Histogram>),
     /// What the shard holds and threw away, if that changed.
     Figures(Box<crate::shard::Figures>),
     /// Answer to [`ToShard::RefreshOne`].
@@ -146,6 +172,41 @@ pub struct Took {
     pub ssl: bool,
     /// Whether the proxy keeps the minutes, and no minute is to be counted now.
     pub minute_counted: bool,
+}
+
+/// An `inspect` call that asks for the GRIP session of a request.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// As the call brought it.
+    pub envelope: Envelope,
+    /// Id of the call.
+    pub id: Option<Vec<u8>>,
+    /// For the answer.
+    pub sharing_key: Option<Vec<u8>>,
+    /// Host of the request.
+    pub domain: String,
+    /// Path of the request.
+    pub path: String,
+    /// The first part of its body.
+    pub body: Vec<u8>,
+}
+
+/// What a response says of its GRIP session.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// Host of the request.
+    pub domain: String,
+    /// Id, rules and last ids.
+    pub info: grip::SessionInfo,
+}
+
+/// GRIP sessions that have seen an item.
+#[derive(Clone, Debug)]
+pub struct SessionIds {
+    /// Of the item.
+    pub id: String,
+    /// Sessions, and the channel as their backend names it.
+    pub seen: Vec<(Arc<str>, Box<str>)>,
 }
 
 /// What a shard counted for one route.
@@ -230,6 +291,13 @@ pub enum Output {
     /// Ask the proxy for what a command needs.
     ProxyCommand {
         /// Given back if it cannot be asked.
+        call: u64,
+        /// Payload.
+        payload: Vec<u8>,
+    },
+    /// Call the service that keeps GRIP sessions.
+    StateCall {
+        /// Given back if it cannot be called.
         call: u64,
         /// Payload.
         payload: Vec<u8>,

@@ -29,6 +29,10 @@ pub struct Settings {
     pub message_block_size: u64,
     /// Whether a fresh channel's sessions ask the backend once after a second.
     pub update_on_first_subscription: bool,
+    /// Answers to publishes tell how many sessions they reach.
+    pub tells_receivers: bool,
+    /// A service keeps GRIP sessions.
+    pub sessions: bool,
     /// Let all requests share one backend request.
     pub share_all: bool,
     /// Encoding of the stats socket.
@@ -63,6 +67,8 @@ impl Default for Settings {
             close_slow: false,
             message_block_size: 0,
             update_on_first_subscription: true,
+            tells_receivers: false,
+            sessions: false,
             share_all: false,
             stats_format: stats::Format::Tnetstring,
             stats_connection_send: true,
@@ -77,6 +83,30 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// These settings where `old` ones were in force: what is structural stays as it was, limits
+    /// are changed for all that have them.
+    #[must_use]
+    pub fn after(self, old: &Self) -> Self {
+        let limits = match &old.limits {
+            Some(limits) => {
+                limits.change(self.limits.as_deref());
+                Some(limits.clone())
+            }
+            None => self.limits,
+        };
+        Self {
+            instance_id: old.instance_id.clone(),
+            workers: old.workers,
+            limits,
+            stats_format: old.stats_format,
+            stats_connection_send: old.stats_connection_send,
+            stats_report_interval_ms: old.stats_report_interval_ms,
+            seed: old.seed,
+            uris: old.uris.clone(),
+            ..self
+        }
+    }
+
     /// The ZHTTP instance id of a shard.
     pub fn shard_id(&self, shard: usize) -> String {
         match self.workers {

@@ -183,6 +183,22 @@ fn requests_to_one_backend_wait_for_each_other() {
 }
 
 #[test]
+fn a_stream_whose_channels_all_sent_something_skips_its_next_link_once() {
+    let mut b = Bench::new();
+    let link = "</next>; rel=next; timeout=10";
+    b.accept(hold("stream").session("1").channel("c, d").header("Grip-Link", link));
+    b.run_to(8_000);
+    b.publish_stream("c", "x");
+    b.publish_stream("d", "y");
+    b.run_to(10_500);
+    assert!(b.requests().is_empty());
+    // One of two is not enough.
+    b.publish_stream("c", "x");
+    b.run_to(20_500);
+    assert_eq!(b.requests().len(), 1);
+}
+
+#[test]
 fn a_response_that_has_begun_is_not_joined() {
     let mut b = Bench::new();
     b.accept(linked(1));

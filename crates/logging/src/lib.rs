@@ -12,6 +12,7 @@ use std::fmt::Write as _;
 use std::io;
 use std::path::PathBuf;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use chrono::{DateTime, Local};
 use env_logger::{Builder, Target, WriteStyle};
@@ -22,6 +23,7 @@ use writer::Writer;
 
 static WRITER: OnceLock<Writer> = OnceLock::new();
 static TAP: OnceLock<Tap> = OnceLock::new();
+static LEVEL: AtomicU32 = AtomicU32::new(2);
 
 /// How a program logs.
 #[derive(Clone, Debug, Default)]
@@ -45,7 +47,8 @@ pub fn init(options: Options) -> io::Result<()> {
     }
     let module_tag = options.module_tag;
     let inner = Builder::new()
-        .filter_level(level(options.level))
+        // The level is looked at before, for it may change.
+        .filter_level(LevelFilter::Trace)
         // Of its own loop the library would say more than everything else together.
         .filter_module("mio", LevelFilter::Info)
         // What goes wrong with one TLS client is said by the program, with the client's address.
@@ -54,8 +57,22 @@ pub fn init(options: Options) -> io::Result<()> {
         .target(Target::Pipe(Box::new(writer)))
         .format(move |out, record| format(out, record, module_tag))
         .build();
-    log::set_max_level(inner.filter());
+    set_level(options.level);
     log::set_boxed_logger(Box::new(Logger { inner, module_tag })).map_err(io::Error::other)
+}
+
+/// Changes the level: 0 error, 1 warning, 2 info, 3 debug, 4 and above trace.
+pub fn set_level(number: u32) {
+    LEVEL.store(number, Ordering::Relaxed);
+    // A listener of the tap wants all records.
+    if !TAP.get().is_some_and(Tap::is_on) {
+        log::set_max_level(usual_level());
+    }
+}
+
+/// What goes into the usual output.
+fn usual_level() -> LevelFilter {
+    level(LEVEL.load(Ordering::Relaxed))
 }
 
 /// Lets all records, at all levels, also come to the caller: at most `lines_max` wait for it, and
@@ -64,7 +81,7 @@ pub fn init(options: Options) -> io::Result<()> {
 /// # Errors
 /// If there is such a caller already.
 pub fn tap(lines_max: usize, wake: impl Fn() + Send + Sync + 'static) -> io::Result<Tap> {
-    let tap = Tap::new(lines_max, log::max_level(), wake);
+    let tap = Tap::new(lines_max, wake);
     TAP.set(tap.clone()).map_err(|_| io::Error::other("the log has a second listener already"))?;
     Ok(tap)
 }
@@ -77,11 +94,13 @@ struct Logger {
 
 impl Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        self.inner.enabled(metadata) || is_tapped(metadata).is_some()
+        self.is_usual(metadata) || is_tapped(metadata).is_some()
     }
 
     fn log(&self, record: &Record<'_>) {
-        self.inner.log(record);
+        if self.is_usual(record.metadata()) {
+            self.inner.log(record);
+        }
         if let Some(tap) = is_tapped(record.metadata()) {
             let mut line = Vec::with_capacity(128);
             // Writing to a vector does not fail.
@@ -92,6 +111,12 @@ impl Log for Logger {
 
     fn flush(&self) {
         self.inner.flush();
+    }
+}
+
+impl Logger {
+    fn is_usual(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.level() <= usual_level() && self.inner.enabled(metadata)
     }
 }
 

@@ -18,8 +18,6 @@ struct Shared {
     lines: Mutex<Lines>,
     lines_max: usize,
     wake: Box<dyn Fn() + Send + Sync>,
-    /// What [`log::max_level`] is while nobody listens.
-    level: LevelFilter,
 }
 
 /// The listener's end; clones share the lines.
@@ -27,13 +25,9 @@ struct Shared {
 pub struct Tap(Arc<Shared>);
 
 impl Tap {
-    pub(crate) fn new(
-        lines_max: usize,
-        level: LevelFilter,
-        wake: impl Fn() + Send + Sync + 'static,
-    ) -> Self {
+    pub(crate) fn new(lines_max: usize, wake: impl Fn() + Send + Sync + 'static) -> Self {
         let (on, lines) = (AtomicBool::new(false), Mutex::default());
-        Self(Arc::new(Shared { on, lines, lines_max, wake: Box::new(wake), level }))
+        Self(Arc::new(Shared { on, lines, lines_max, wake: Box::new(wake) }))
     }
 
     /// Whether somebody listens.
@@ -44,7 +38,7 @@ impl Tap {
     /// Starts or stops the flow of records.
     pub fn listen(&self, on: bool) {
         self.0.on.store(on, Ordering::Relaxed);
-        log::set_max_level(if on { LevelFilter::Trace } else { self.0.level });
+        log::set_max_level(if on { LevelFilter::Trace } else { crate::usual_level() });
         if !on {
             self.take();
         }
@@ -81,7 +75,7 @@ mod tests {
         let woken = Arc::new(AtomicBool::new(false));
         let flag = woken.clone();
         let wake = move || flag.store(true, Ordering::Relaxed);
-        let tap = Tap::new(2, LevelFilter::Info, wake);
+        let tap = Tap::new(2, wake);
         for line in ["a", "b", "c"] {
             tap.push(line.into());
         }

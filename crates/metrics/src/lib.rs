@@ -5,7 +5,9 @@
 //! these is written out when somebody asks.
 
 mod histogram;
+mod merged;
 mod text;
 
 pub use histogram::Histogram;
+pub use merged::{Merged, with_prefix};
 pub use text::{Family, Kind, Text, Value, is_prefix};

@@ -58,6 +58,33 @@ impl Default for Limits {
     }
 }
 
+/// What a client holds, and has done since its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Connections, those that are being made included.
+    pub open: u64,
+    /// Of them those without a request.
+    pub idle: u64,
+    /// Requests that wait for a name or a connection.
+    pub waiting: u64,
+    /// Connections made or tried.
+    pub opened: u64,
+    /// Requests that went to a kept connection.
+    pub reused: u64,
+}
+
+impl Counts {
+    /// Adds those of another client.
+    pub fn add(&mut self, other: &Self) {
+        let Self { open, idle, waiting, opened, reused } = other;
+        self.open += open;
+        self.idle += idle;
+        self.waiting += waiting;
+        self.opened += opened;
+        self.reused += reused;
+    }
+}
+
 /// A request under way.
 struct Job {
     key: Key,
@@ -100,6 +127,8 @@ pub struct Client {
     deflater: Deflater,
     buffer: Box<[u8]>,
     next_sweep_ms: u64,
+    opened: u64,
+    reused: u64,
 }
 
 impl Client {
@@ -121,12 +150,26 @@ impl Client {
             deflater: Deflater::default(),
             buffer: vec![0; READ_BYTES].into(),
             next_sweep_ms: 0,
+            opened: 0,
+            reused: 0,
         }
     }
 
     /// Idle connections.
     pub fn idle(&self) -> usize {
         self.pool.idle()
+    }
+
+    /// Connections, and what waits for one.
+    pub fn counts(&self) -> Counts {
+        let naming: usize = self.naming.values().map(Vec::len).sum();
+        Counts {
+            open: self.conns.len() as u64,
+            idle: self.pool.idle() as u64,
+            waiting: (naming + self.pool.waiting().count()) as u64,
+            opened: self.opened,
+            reused: self.reused,
+        }
     }
 
     /// Starts a request under `key`, whose index no other request has.
@@ -270,6 +313,7 @@ impl Client {
             if let Some(job) = self.job(key) {
                 job.conn = Some(index);
             }
+            self.reused += 1;
             return self.pump(now_ms, index, sink);
         }
         if !self.pool.reserve(&endpoint, self.limits.open_per_endpoint_max) {

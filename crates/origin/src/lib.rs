@@ -33,7 +33,7 @@ mod tls;
 use std::fmt;
 use std::sync::Arc;
 
-pub use client::{Client, Limits};
+pub use client::{Client, Counts, Limits};
 pub use evloop::arena::Key;
 pub use exchange::Exchange;
 use http1::{BodyKind, ChunkHead};

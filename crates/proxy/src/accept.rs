@@ -116,6 +116,7 @@ impl Proxy {
     fn accepted(&mut self, key: Key) {
         let Some(mut session) = self.remove(key) else { return };
         self.count_end(&mut session, true);
+        self.totals.ended(&session, log_line::Outcome::Accept);
         log_line::write(&self.settings, &session, log_line::Outcome::Accept);
     }
 

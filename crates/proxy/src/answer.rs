@@ -173,6 +173,7 @@ impl Proxy {
             0 => log_line::Outcome::Error,
             code => log_line::Outcome::Code(code, session.out.sent_bytes),
         };
+        self.totals.ended(&session, result);
         log_line::write(&self.settings, &session, result);
     }
 

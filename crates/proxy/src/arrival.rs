@@ -280,6 +280,7 @@ pub(crate) fn new_session(
         ws: None,
         counters: request_counters(packet),
         counted: false,
+        minute_ms: now,
         announced_ms: now,
     }
 }

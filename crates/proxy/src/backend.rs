@@ -133,6 +133,9 @@ impl Proxy {
         let Some(session) = self.sessions.get(key).filter(|session| session.backend) else {
             return;
         };
+        if let Event::Failed(error) = &event {
+            self.totals.backend_failed(*error);
+        }
         if let Some(ws) = &session.ws {
             return match ws.back {
                 Back::Socket => self.socket_event(key, event),

@@ -7,6 +7,7 @@ use evloop::arena::{Arena, Key};
 use hashbrown::HashMap;
 use zhttp::{Ext, Fields, Head, Id, Kind};
 
+use crate::figures::Totals;
 use crate::peers::Peers;
 use crate::random::Random;
 use crate::session::{Session, SessionId};
@@ -35,6 +36,20 @@ pub struct Drops {
     pub unanswered: u64,
 }
 
+impl Drops {
+    /// Adds those of another worker.
+    pub(crate) fn add(&mut self, other: &Self) {
+        let Self { malformed, refused, bad_seq, no_prefix, ws_full, ws_closed, unanswered } = other;
+        self.malformed += malformed;
+        self.refused += refused;
+        self.bad_seq += bad_seq;
+        self.no_prefix += no_prefix;
+        self.ws_full += ws_full;
+        self.ws_closed += ws_closed;
+        self.unanswered += unanswered;
+    }
+}
+
 /// The engine of one worker.
 #[derive(Debug)]
 pub struct Proxy {
@@ -50,6 +65,7 @@ pub struct Proxy {
     pub(crate) timers: Timers,
     pub(crate) sums: Sums,
     pub(crate) drops: Drops,
+    pub(crate) totals: Totals,
     pub(crate) cids: HashMap<Cid, Key, foldhash::fast::RandomState>,
     pub(crate) outbox: Outbox,
     pub(crate) polls: Polls,
@@ -77,12 +93,27 @@ impl Proxy {
             now: 0,
             timers: Timers::default(),
             drops: Drops::default(),
+            totals: Totals::default(),
         }
     }
 
     /// New requests use these routes; running ones keep theirs.
     pub fn set_routes(&mut self, routes: Arc<Routes>) {
         self.routes = routes;
+    }
+
+    /// Goes on with other settings; what is structural, or known to others already, stays.
+    pub fn set_settings(&mut self, newer: Settings) {
+        let old = &self.settings;
+        self.settings = Settings {
+            instance_id: old.instance_id.clone(),
+            epoch_s: old.epoch_s,
+            seed: old.seed,
+            connection_send: old.connection_send,
+            connections_max_ttl_s: old.connections_max_ttl_s,
+            report_interval_ms: old.report_interval_ms,
+            ..newer
+        };
     }
 
     /// Whether a new request may be taken; else it waits in ZeroMQ.

@@ -14,6 +14,7 @@ mod cross;
 pub mod driver;
 mod engine;
 pub mod explain;
+mod figures;
 mod forward;
 mod json;
 mod log_line;

@@ -214,6 +214,7 @@ fn session_of(
         ws: None,
         counters: stats::Counters::default(),
         counted: false,
+        minute_ms: now,
         announced_ms: now,
     }
 }

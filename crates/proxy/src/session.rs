@@ -160,6 +160,8 @@ pub(crate) struct Session {
     pub counters: Counters,
     /// It is counted in the connections.
     pub counted: bool,
+    /// Up to when its minutes are counted.
+    pub minute_ms: u64,
     /// When `conn` was last announced.
     pub announced_ms: u64,
 }

@@ -12,6 +12,9 @@ use stats::{AGGREGATE_MS, Activity, Body, ConnKind, Counters, Format, Packet, Re
 use crate::session::Session;
 use crate::{Output, Proxy, Settings, forward};
 
+/// A minute of a connection.
+const MINUTE_MS: u64 = 60_000;
+
 /// Connections of one route.
 #[derive(Debug, Default)]
 struct Connections {
@@ -54,6 +57,11 @@ impl Sums {
     /// Something happened on a connection that counts as activity.
     pub fn add_activity(&mut self, now: u64, route: &Route) {
         self.activity.add(now, route, 1);
+    }
+
+    /// Connections of all routes.
+    pub fn connected(&self) -> u64 {
+        self.connections.values().map(|of_route| of_route.now).sum()
     }
 
     /// When something is due.
@@ -129,6 +137,8 @@ impl Proxy {
         if received {
             self.sums.activity.add_requests(now, 1);
             self.sums.reports.count(now, &route, |report| report.minutes += 1);
+            self.totals.requests += 1;
+            self.totals.minutes += 1;
         }
         self.sums.connections(now, &route, 1);
         self.announce(key);
@@ -141,6 +151,11 @@ impl Proxy {
         }
         let (now, route) = (self.now, Self::stats_route(session));
         let counters = std::mem::take(&mut session.counters);
+        let minutes = take_minutes(session, now);
+        if minutes > 0 {
+            self.totals.minutes += minutes;
+            self.sums.reports.count(now, &route, |report| report.minutes += minutes);
+        }
         let id = (self.sums.conn_wanted && !handed_over).then(|| self.connection_id(session));
         self.note_end(now, &route, &counters, id.as_deref(), handed_over);
     }
@@ -148,15 +163,15 @@ impl Proxy {
     /// As [`Proxy::count_end`], for a WebSocket that goes on without its client.
     pub(crate) fn count_ws_end(&mut self, key: Key) {
         let now = self.now;
+        self.report_so_far(key);
         let Some(session) = self.sessions.get_mut(key).filter(|session| session.counted) else {
             return;
         };
         session.counted = false;
-        let counters = std::mem::take(&mut session.counters);
         let Some(session) = self.sessions.get(key) else { return };
         let route = Self::stats_route(session);
         let id = self.sums.conn_wanted.then(|| self.connection_id(session));
-        self.note_end(now, &route, &counters, id.as_deref(), false);
+        self.note_end(now, &route, &Counters::default(), id.as_deref(), false);
     }
 
     /// Adds what a long-lived session has counted so far to the reports.
@@ -166,9 +181,14 @@ impl Proxy {
             return;
         };
         let counters = std::mem::take(&mut session.counters);
-        if counters != Counters::default() {
+        let minutes = take_minutes(session, now);
+        if minutes > 0 || counters != Counters::default() {
             let route = Self::stats_route(session);
-            self.sums.reports.count(now, &route, |report| report.counters.add(&counters));
+            self.totals.minutes += minutes;
+            self.sums.reports.count(now, &route, |report| {
+                report.minutes += minutes;
+                report.counters.add(&counters);
+            });
         }
     }
 
@@ -283,6 +303,13 @@ impl Proxy {
             self.publish(&route, Body::Report(report));
         }
     }
+}
+
+/// The full minutes of a connection that are not counted yet (spec/stats.md §5).
+fn take_minutes(session: &mut Session, now: u64) -> u64 {
+    let minutes = now.saturating_sub(session.minute_ms) / MINUTE_MS;
+    session.minute_ms += minutes * MINUTE_MS;
+    minutes
 }
 
 #[cfg(test)]

@@ -190,12 +190,9 @@ impl Proxy {
                 continue;
             }
             let expired = silent >= SESSION_EXPIRY_MS && session.acknowledged();
-            if session.ws.is_some()
-                && let Some(key) = self.sessions.key_at(index)
-            {
-                self.report_so_far(key);
-            }
-            if let Some(key) = self.sessions.key_at(index).filter(|_| expired) {
+            let Some(key) = self.sessions.key_at(index) else { continue };
+            self.report_so_far(key);
+            if expired {
                 log::debug!("a client session was silent for too long, ending it");
                 self.drop_session(key);
             }

@@ -117,9 +117,15 @@ impl Running {
         let _ = fs::remove_file(&self.pid_file);
     }
 
-    /// Opens the log file again, if it is written by the supervisor.
+    /// Opens the log file again, if it is written by the supervisor. It is made at once: the next
+    /// line may be long in coming, and who rotates logs may look for the new file.
     pub fn reopen_log(&self) {
         self.reopen.store(true, Ordering::Relaxed);
+        if let (Some(log), Some(_)) = (&self.log, &self.reader)
+            && let Err(text) = append(&log.path)
+        {
+            log::error!("{text}");
+        }
     }
 
     /// The message that this child wrote last, if it is an error: why it died.

@@ -93,7 +93,7 @@ fn parse_length(input: &[u8]) -> Result<(usize, usize), Error> {
 fn decode(kind: u8, payload: &[u8]) -> Result<Value<'_>, Error> {
     Ok(match kind {
         b',' => Value::Bytes(payload),
-        b'#' => Value::Int(parse_text(payload)?),
+        b'#' => Value::Int(parse_int(payload)?),
         b'^' => Value::Float(parse_text(payload)?),
         b'!' if payload == b"true" => Value::Bool(true),
         b'!' if payload == b"false" => Value::Bool(false),
@@ -102,6 +102,17 @@ fn decode(kind: u8, payload: &[u8]) -> Result<Value<'_>, Error> {
         b'}' => Value::Map(Map(payload)),
         _ => return Err(Error::InvalidData),
     })
+}
+
+/// Digits that fit an i64 whatever they are.
+const SHORT_INT_MAX: usize = 18;
+
+fn parse_int(payload: &[u8]) -> Result<i64, Error> {
+    // Nearly all integers are sequence numbers and credits: a few digits.
+    if (1..=SHORT_INT_MAX).contains(&payload.len()) && payload.iter().all(u8::is_ascii_digit) {
+        return Ok(payload.iter().fold(0, |n, digit| n * 10 + i64::from(digit - b'0')));
+    }
+    parse_text(payload)
 }
 
 fn parse_text<T: std::str::FromStr>(payload: &[u8]) -> Result<T, Error> {

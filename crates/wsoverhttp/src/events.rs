@@ -39,9 +39,11 @@ pub struct Event<'a> {
 }
 
 impl<'a> Event<'a> {
-    /// Code and reason of a close.
+    /// Code and reason of a close. The code 0 is none: the libraries of backends write it where
+    /// they were given no code.
     pub fn close(&self) -> (Option<u16>, &'a [u8]) {
         match self.content {
+            [0, 0, reason @ ..] => (None, reason),
             [high, low, reason @ ..] => (Some(u16::from_be_bytes([*high, *low])), reason),
             _ => (None, b""),
         }
@@ -132,5 +134,6 @@ mod tests {
         assert!(parse(b"TEXT ffffffffffffffff\r\nab").is_ok());
         assert_eq!(event(Kind::Close, b"\x03\xe8bye").close(), (Some(1000), &b"bye"[..]));
         assert_eq!(event(Kind::Close, b"\x03").close(), (None, &b""[..]));
+        assert_eq!(event(Kind::Close, b"\0\0").close(), (None, &b""[..]));
     }
 }

@@ -1,6 +1,6 @@
 //! The `id` field: one session, or up to [`MAX_IDS`] with a sequence number each.
 
-use tnetstring::{List, ListIter, Value};
+use tnetstring::{List, ListIter, Map, Value};
 
 use crate::packet::Error;
 use crate::{MAX_ID_BYTES, MAX_IDS};
@@ -104,6 +104,22 @@ impl<'a> Iterator for IdsIter<'a> {
 /// One `{id, seq}` map.
 fn parse_entry(entry: Value<'_>) -> Result<Id<'_>, Error> {
     let map = entry.as_map().ok_or(Error::Type("id", "map"))?;
+    match parse_usual(map) {
+        Some(id) => Ok(id),
+        None => parse_any(map),
+    }
+}
+
+/// The form that writers use, ours among them: `id`, then `seq`, nothing else. A fan-out packet has
+/// 128 of these, each read twice.
+fn parse_usual(map: Map<'_>) -> Option<Id<'_>> {
+    let (id, rest) = tnetstring::parse(map.raw().strip_prefix(b"2:id,")?).ok()?;
+    let (seq, rest) = tnetstring::parse(rest.strip_prefix(b"3:seq,")?).ok()?;
+    let id = id.as_bytes().filter(|id| rest.is_empty() && id.len() <= MAX_ID_BYTES)?;
+    Some(Id { id, seq: Some(u32::try_from(seq.as_int()?).ok()?) })
+}
+
+fn parse_any(map: Map<'_>) -> Result<Id<'_>, Error> {
     let mut found = Id { id: b"", seq: None };
     for field in map.iter() {
         match field? {
@@ -116,4 +132,40 @@ fn parse_entry(entry: Value<'_>) -> Result<Id<'_>, Error> {
         return Err(Error::IdTooLong);
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Both ways of reading an entry agree, or the quick one leaves it to the other.
+    #[test]
+    fn the_usual_form_reads_as_any_other() {
+        let usual =
+            [&b"2:id,5:0-1-a,3:seq,1:7#"[..], b"2:id,0:,3:seq,2:00#", b"2:id,1:x,3:seq,2:+1#"];
+        let others = [
+            &b"2:id,1:x,"[..],
+            b"3:seq,1:7#2:id,1:x,",
+            b"2:id,1:x,3:seq,1:7#2:id,1:y,",
+            b"2:id,1:x,3:seq,2:-1#",
+            b"2:id,1:x,3:seq,10:4294967296#",
+            b"2:id,1:7#3:seq,1:7#",
+            b"2:id,1:x,3:seq,1:7,",
+            b"2:id,1:x,3:seq,1:7",
+            b"",
+        ];
+        for (payloads, is_usual) in [(&usual[..], true), (&others[..], false)] {
+            for payload in payloads {
+                let frame = [payload.len().to_string().as_bytes(), b":", payload, b"}"].concat();
+                let map = tnetstring::parse_all(&frame).unwrap().as_map().unwrap();
+                let quick = parse_usual(map);
+                assert_eq!(quick.is_some(), is_usual, "{}", payload.escape_ascii());
+                assert!(
+                    quick.is_none_or(|id| parse_any(map) == Ok(id)),
+                    "{}",
+                    payload.escape_ascii()
+                );
+            }
+        }
+    }
 }

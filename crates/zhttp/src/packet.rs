@@ -253,7 +253,9 @@ pub enum Error {
     TooManyHeaders,
     /// A header has not two parts.
     HeaderSize,
-    /// An instance or session id of more than 64 bytes.
+    /// An instance id of more than 64 bytes.
+    FromTooLong,
+    /// A session id of more than 64 bytes.
     IdTooLong,
 }
 
@@ -270,7 +272,8 @@ impl fmt::Display for Error {
             Self::TooManyIds => f.write_str("too many ids"),
             Self::TooManyHeaders => f.write_str("too many headers"),
             Self::HeaderSize => f.write_str("header item must have size 2"),
-            Self::IdTooLong => f.write_str("from or id is longer than 64 bytes"),
+            Self::FromTooLong => f.write_str("from address too long"),
+            Self::IdTooLong => f.write_str("request id too long"),
         }
     }
 }
@@ -349,7 +352,7 @@ impl<'a> Packet<'a> {
             "from" => {
                 self.from = bytes("from", value)?;
                 if self.from.len() > MAX_ID_BYTES {
-                    return Err(Error::IdTooLong);
+                    return Err(Error::FromTooLong);
                 }
             }
             "type" => self.kind = Kind::parse(bytes("type", value)?),

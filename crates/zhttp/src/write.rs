@@ -10,7 +10,8 @@ use crate::{MAX_IDS, ids::Id};
 pub struct Head<'a> {
     /// The sender's instance id.
     pub from: &'a [u8],
-    /// One to [`MAX_IDS`] sessions, none of them twice.
+    /// One to [`MAX_IDS`] sessions, none of them twice; none at all only in an answer of req mode
+    /// to a request without an id.
     pub ids: &'a [Id<'a>],
     /// What the sender understands.
     pub ext: Ext,
@@ -26,7 +27,7 @@ pub struct Fields<'w> {
 ///
 /// The ids go in single form if there is exactly one (spec/zhttp.md §4.2).
 pub fn write(out: &mut Vec<u8>, head: &Head<'_>, fill: impl FnOnce(&mut Fields<'_>)) {
-    debug_assert!((1..=MAX_IDS).contains(&head.ids.len()));
+    debug_assert!(head.ids.len() <= MAX_IDS);
     out.push(b'T');
     let mut w = Writer::append_to(std::mem::take(out));
     w.map(|w| {
@@ -42,6 +43,9 @@ pub fn write(out: &mut Vec<u8>, head: &Head<'_>, fill: impl FnOnce(&mut Fields<'
 }
 
 fn write_ids(w: &mut Writer, ids: &[Id<'_>]) {
+    if ids.is_empty() {
+        return;
+    }
     w.str("id");
     match ids {
         [id] => {

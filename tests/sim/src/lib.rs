@@ -2,8 +2,10 @@
 //! the same seed gives the same run.
 
 pub mod backend;
+pub mod faults;
 pub mod net;
 pub mod world;
 
 pub use backend::Act;
+pub use faults::{Dice, Faults};
 pub use world::{Link, World};

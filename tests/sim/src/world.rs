@@ -12,6 +12,7 @@ use proxy::{Key, Proxy, Request, Routes, Signing};
 use zhttp::Packet;
 
 use crate::backend::{Act, Script, target};
+use crate::faults::{Fate, Faults};
 use crate::net::{Clients, Pipe};
 
 /// How long a message is on the way, milliseconds.
@@ -72,6 +73,8 @@ pub struct World {
     pub handler: Option<Handler>,
     /// The clients' sockets.
     pub clients: Clients,
+    /// Sockets that are over and whose number is another's by now.
+    pub replaced: Vec<(u32, Pipe)>,
     /// What went over each link.
     pub counts: BTreeMap<Link, Count>,
     /// Requests that the backend got.
@@ -80,6 +83,10 @@ pub struct World {
     on_the_way: BTreeMap<(u64, u64), Arrival>,
     sent: u64,
     lose: HashMap<Link, Vec<usize>>,
+    /// What else happens to messages.
+    pub faults: Faults,
+    /// When the last message of a way arrives: none overtakes another.
+    ways: HashMap<(Link, usize), u64>,
 }
 
 impl World {
@@ -91,12 +98,15 @@ impl World {
             proxy: Some(new_proxy()),
             handler: Some(new_handler(workers)),
             clients: Clients::default(),
+            replaced: Vec::new(),
             counts: BTreeMap::new(),
             requests: Vec::new(),
             backend: Box::new(backend),
             on_the_way: BTreeMap::new(),
             sent: 0,
             lose: HashMap::new(),
+            faults: Faults::new(0),
+            ways: HashMap::new(),
         }
     }
 
@@ -120,7 +130,9 @@ impl World {
     pub fn connect(&mut self) -> u32 {
         let address = "192.0.2.1:1000".parse().ok();
         let conn = self.connmgr.as_mut().expect("alive").accept(self.now, address);
-        self.clients.pipes.insert(conn, Pipe { room: usize::MAX, ..Pipe::default() });
+        let pipe = Pipe { room: usize::MAX, ..Pipe::default() };
+        let old = self.clients.pipes.insert(conn, pipe);
+        self.replaced.extend(old.map(|old| (conn, old)));
         conn
     }
 
@@ -397,8 +409,20 @@ impl World {
                 count.bodies += usize::from(!packet.body.is_empty());
             }
         }
-        if !self.lose.get(&link).is_some_and(|lost| lost.contains(&number)) {
-            self.deliver(LATENCY_MS, Arrival::Message(link, shard, bytes));
+        if self.lose.get(&link).is_some_and(|lost| lost.contains(&number)) {
+            return;
+        }
+        let (times, late) = match self.faults.fate() {
+            Fate::Lost => return,
+            Fate::Twice => (2, 0),
+            Fate::Late(ms) => (1, ms),
+            Fate::Arrives => (1, 0),
+        };
+        let way = self.ways.entry((link, shard)).or_default();
+        *way = (*way).max(self.now + LATENCY_MS + late);
+        let delay = *way - self.now;
+        for _ in 0..times {
+            self.deliver(delay, Arrival::Message(link, shard, bytes.clone()));
         }
     }
 

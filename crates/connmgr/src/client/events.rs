@@ -6,7 +6,7 @@ use origin::{Error, Event, WebSocketEvent};
 use zhttp::Kind;
 
 use super::session::Mode;
-use super::{Order, Outgoing, name};
+use super::{Order, Outgoing};
 
 /// The error condition of a failure (`spec/zhttp.md §5.1`).
 fn condition(error: Error) -> &'static str {
@@ -47,7 +47,7 @@ impl Outgoing {
     }
 
     fn head(&mut self, key: Key, code: u16, reason: &str, headers: &[Header<'_>]) {
-        log::debug!("client-conn {}: response: {code} {reason}", name(key));
+        log::debug!("client-conn {}: response: {code} {reason}", self.name(key));
         if self.is_followed(key, code, headers) {
             return;
         }

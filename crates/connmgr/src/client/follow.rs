@@ -6,7 +6,7 @@ use origin::{REDIRECTS_MAX, Target, becomes_get};
 use zhttp::HeaderBuf;
 
 use super::session::Ask;
-use super::{Order, Outgoing, name};
+use super::{Order, Outgoing};
 
 /// Headers that are for one origin only.
 const PRIVATE: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
@@ -54,7 +54,7 @@ impl Outgoing {
             self.fail(key, "too-many-redirects");
             return true;
         }
-        log::debug!("client-conn {}: redirecting to {next}", name(key));
+        log::debug!("client-conn {}: redirecting to {next}", self.name(key));
         self.go_on(key, *ask, next);
         true
     }

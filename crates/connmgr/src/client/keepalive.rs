@@ -6,7 +6,7 @@ use evloop::arena::Key;
 use zhttp::{Ext, Head, Id, Kind};
 
 use super::session::Mode;
-use super::{Order, Outgo, Outgoing};
+use super::{Message, Order, Outgo, Outgoing};
 
 /// Between two looks at all sessions.
 const SWEEP_MS: u64 = 1_000;
@@ -17,7 +17,8 @@ type Way = (Arc<[u8]>, bool, bool);
 impl Outgoing {
     /// When [`Outgoing::timeout`] is to be called next, in milliseconds.
     pub fn next_deadline(&self) -> Option<u64> {
-        (!self.sessions.is_empty()).then_some(self.next_sweep)
+        let idle = self.sessions.is_empty() && self.early.is_empty();
+        (!idle).then_some(self.next_sweep)
     }
 
     /// Ends what is over time and sends the keep-alives that are due.
@@ -27,6 +28,7 @@ impl Outgoing {
             return;
         }
         self.next_sweep = now + SWEEP_MS;
+        self.counters.unknown += self.early.expire(now);
         let late = |mode: &Mode| matches!(mode, Mode::Req { end_at, .. } if *end_at <= now);
         let (mut expired, mut late_keys, mut due) = (Vec::new(), Vec::new(), Vec::new());
         for (key, session) in self.sessions.iter() {
@@ -58,7 +60,7 @@ impl Outgoing {
         let mut seen: Vec<Arc<[u8]>> = Vec::new();
         let mut one_each = Vec::new();
         for (key, session) in self.sessions.iter() {
-            if let Mode::Stream { peer, router: true, .. } = &session.mode
+            if let Mode::Stream { name: (peer, _), router: true, .. } = &session.mode
                 && !session.adrift
                 && !seen.contains(peer)
             {
@@ -84,7 +86,7 @@ impl Outgoing {
         let mut sessions: Vec<(Way, Key)> = keys
             .into_iter()
             .filter_map(|key| match &self.sessions.get(key)?.mode {
-                Mode::Stream { peer, router, multi, .. } => {
+                Mode::Stream { name: (peer, _), router, multi } => {
                     Some(((peer.clone(), *router, *multi), key))
                 }
                 Mode::Req { .. } => None,
@@ -94,26 +96,28 @@ impl Outgoing {
         for group in sessions.chunk_by(|a, b| a.0 == b.0) {
             let (peer, router, multi) = group[0].0.clone();
             for part in group.chunks(if multi { zhttp::MAX_IDS } else { 1 }) {
-                let message = self.message(part.iter().map(|(_, key)| *key), kind);
-                self.outputs.push_back(Outgo::Packet { peer: peer.clone(), router, message });
+                let packet = self.shared(part.iter().map(|(_, key)| *key), kind);
+                let message = Message::Packet { peer: peer.clone(), router, packet };
+                self.outputs.push_back(Outgo::Message(message));
             }
         }
     }
 
-    fn message(&mut self, keys: impl Iterator<Item = Key>, kind: Kind) -> Vec<u8> {
+    /// One packet for several sessions.
+    fn shared(&mut self, keys: impl Iterator<Item = Key>, kind: Kind) -> Vec<u8> {
         let mut named: Vec<(Vec<u8>, u32)> = Vec::new();
         for key in keys {
             let Some(session) = self.sessions.get_mut(key) else { continue };
-            let Mode::Stream { id, .. } = &session.mode else { continue };
+            let Mode::Stream { name: (_, id), .. } = &session.mode else { continue };
             named.push((id.clone(), session.out_seq));
             session.out_seq = session.out_seq.wrapping_add(1);
         }
         let ids: Vec<Id<'_>> = named.iter().map(|(id, seq)| Id { id, seq: Some(*seq) }).collect();
         let head = Head { from: &self.config.instance, ids: &ids, ext: Ext::OURS };
-        let mut message = Vec::new();
-        zhttp::write(&mut message, &head, |f| {
+        let mut packet = Vec::new();
+        zhttp::write(&mut packet, &head, |f| {
             f.kind(kind);
         });
-        message
+        packet
     }
 }

@@ -4,9 +4,11 @@
 //! gives packets to send and orders for that client. The driver owns both ends. Life of a session:
 //! asked (first packet, acknowledged at once) → answered (response head, or WebSocket open) → over.
 
+mod early;
 mod events;
 mod follow;
 mod keepalive;
+mod names;
 mod packets;
 mod session;
 mod start;
@@ -15,10 +17,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use evloop::arena::{Arena, Key};
-use hashbrown::HashMap;
 use origin::{Endpoint, Opening, Request};
 use zhttp::{Ext, Fields, Head, Id, Kind};
 
+use early::Early;
+use names::Names;
+pub(crate) use names::worker_of;
 use session::{Mode, Session};
 
 /// Settings of the client side; times in milliseconds, sizes in bytes.
@@ -26,14 +30,13 @@ use session::{Mode, Session};
 pub struct ClientConfig {
     /// Instance id: `from` of every packet.
     pub instance: Vec<u8>,
+    /// Which of the workers this is, and how many there are: sessions whose ids are another
+    /// one's are not for this one.
+    pub worker: (u16, u16),
     /// Most body of one packet; credits of a request's body; most body of a refused WebSocket.
     pub buffer_size: usize,
     /// Most body of a request and of a response in req mode.
     pub body_buffer_size: usize,
-    /// Sessions of stream mode at the same time.
-    pub stream_max: usize,
-    /// Requests of req mode at the same time.
-    pub req_max: usize,
     /// How long a request of req mode may take, redirects included.
     pub req_timeout_ms: u64,
     /// Internal addresses are refused, unless a request says otherwise.
@@ -45,24 +48,31 @@ pub struct ClientConfig {
 /// What the driver is to do.
 #[derive(Debug)]
 pub enum Outgo {
-    /// A packet for a requester of stream mode.
+    /// To be sent to whoever asked.
+    Message(Message),
+    /// An order for the backends' client, about the request under this key.
+    Origin(Key, Order),
+}
+
+/// A packet for whoever asked, and its way.
+#[derive(Debug)]
+pub enum Message {
+    /// For a requester of stream mode.
     Packet {
         /// Its instance id.
         peer: Arc<[u8]>,
         /// By the ROUTER socket; else by PUB.
         router: bool,
         /// The packet.
-        message: Vec<u8>,
+        packet: Vec<u8>,
     },
     /// The answer to a request of req mode.
     Reply {
         /// The parts before the packet, the empty one included.
         envelope: Vec<Vec<u8>>,
         /// The packet.
-        message: Vec<u8>,
+        packet: Vec<u8>,
     },
-    /// An order for the backends' client, about the request under this key.
-    Origin(Key, Order),
 }
 
 /// Orders for [`origin::Client`], in the arguments of its verbs.
@@ -99,8 +109,10 @@ pub struct ClientCounters {
     pub malformed: u64,
     /// First packets that could not begin a session.
     pub bad_first: u64,
-    /// Packets for sessions that are not known.
+    /// Packets for sessions that are not known, nor were soon after.
     pub unknown: u64,
+    /// Packets that came before the first one of their session, and waited for it.
+    pub early: u64,
     /// Sessions that a gap in the sequence ended.
     pub bad_seq: u64,
     /// Sessions whose requester sent more than it was granted.
@@ -116,8 +128,8 @@ pub struct ClientCounters {
 pub struct Outgoing {
     config: ClientConfig,
     sessions: Arena<Session>,
-    /// By the requester's instance id and session id.
-    names: HashMap<(Arc<[u8]>, Vec<u8>), Key>,
+    names: Names,
+    early: Early,
     outputs: VecDeque<Outgo>,
     counters: ClientCounters,
     req_count: usize,
@@ -131,7 +143,8 @@ impl Outgoing {
         Self {
             config,
             sessions: Arena::new(),
-            names: HashMap::new(),
+            names: Names::default(),
+            early: Early::default(),
             outputs: VecDeque::new(),
             counters: ClientCounters::default(),
             req_count: 0,
@@ -140,24 +153,19 @@ impl Outgoing {
         }
     }
 
-    /// Sessions of both modes.
-    pub fn len(&self) -> usize {
-        self.sessions.len()
-    }
-
-    /// Whether there is none.
+    /// Whether there is no session.
     pub fn is_empty(&self) -> bool {
         self.sessions.is_empty()
     }
 
-    /// Whether first packets of stream mode may come; else they stay in ZeroMQ.
-    pub fn wants_stream(&self) -> bool {
-        self.sessions.len() - self.req_count < self.config.stream_max
+    /// Sessions of stream mode.
+    pub fn stream_len(&self) -> usize {
+        self.sessions.len() - self.req_count
     }
 
-    /// Whether requests of req mode may come.
-    pub fn wants_req(&self) -> bool {
-        self.req_count < self.config.req_max
+    /// Requests of req mode that have no answer yet.
+    pub fn req_len(&self) -> usize {
+        self.req_count
     }
 
     /// What was counted so far.
@@ -178,23 +186,42 @@ impl Outgoing {
     fn send(&mut self, key: Key, fill: impl FnOnce(&mut Fields<'_>)) {
         let instance = &self.config.instance;
         let Some(session) = self.sessions.get_mut(key) else { return };
-        let Mode::Stream { peer, id, router, .. } = &session.mode else { return };
+        let Mode::Stream { name: (peer, id), router, .. } = &session.mode else { return };
         let seq = session.out_seq;
         session.out_seq = seq.wrapping_add(1);
         let ids = [Id { id, seq: Some(seq) }];
-        let mut message = Vec::new();
-        zhttp::write(&mut message, &Head { from: instance, ids: &ids, ext: Ext::OURS }, fill);
-        self.outputs.push_back(Outgo::Packet { peer: peer.clone(), router: *router, message });
+        let mut packet = Vec::new();
+        zhttp::write(&mut packet, &Head { from: instance, ids: &ids, ext: Ext::OURS }, fill);
+        if session.adrift {
+            return session.held.push(packet);
+        }
+        let message = Message::Packet { peer: peer.clone(), router: *router, packet };
+        self.outputs.push_back(Outgo::Message(message));
+    }
+
+    /// Sends what was held back while it was open who gets it.
+    fn release(&mut self, key: Key) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let Mode::Stream { name: (peer, _), router, .. } = &session.mode else { return };
+        for packet in session.held.drain(..) {
+            let message = Message::Packet { peer: peer.clone(), router: *router, packet };
+            self.outputs.push_back(Outgo::Message(message));
+        }
+        if session.over {
+            self.forget(key);
+        }
     }
 
     /// Answers a request of req mode.
     fn reply(&mut self, key: Key, fill: impl FnOnce(&mut Fields<'_>)) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         let Mode::Req { envelope, id, .. } = &mut session.mode else { return };
-        let mut message = Vec::new();
-        let ids = [Id { id, seq: None }];
-        zhttp::write(&mut message, &Head { from: b"", ids: &ids, ext: Ext::default() }, fill);
-        self.outputs.push_back(Outgo::Reply { envelope: std::mem::take(envelope), message });
+        let mut packet = Vec::new();
+        let id = id.as_ref().map(|id| Id { id, seq: None });
+        let head = Head { from: b"", ids: id.as_slice(), ext: Ext::default() };
+        zhttp::write(&mut packet, &head, fill);
+        let message = Message::Reply { envelope: std::mem::take(envelope), packet };
+        self.outputs.push_back(Outgo::Message(message));
     }
 
     /// The session is over for reasons of ours or the backend's: an error while nothing was
@@ -202,7 +229,7 @@ impl Outgoing {
     fn fail(&mut self, key: Key, condition: &str) {
         let Some(session) = self.sessions.get(key) else { return };
         self.counters.failed += 1;
-        log::debug!("client-conn {}: error: {condition}", name(key));
+        log::debug!("client-conn {}: error: {condition}", self.name(key));
         if session.is_req() {
             self.reply(key, |f| {
                 f.kind(Kind::Error).condition(condition);
@@ -223,24 +250,31 @@ impl Outgoing {
     fn drop_session(&mut self, key: Key) {
         if self.sessions.get(key).is_some() {
             self.order(key, Order::Cancel);
-            self.forget(key);
+            self.remove(key);
         }
     }
 
-    /// Forgets a session whose request has ended.
+    /// Forgets a session whose request has ended, unless somebody is still to be told so.
     fn forget(&mut self, key: Key) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        if session.adrift && !session.held.is_empty() {
+            session.over = true;
+            return;
+        }
+        self.remove(key);
+    }
+
+    fn remove(&mut self, key: Key) {
         let Some(session) = self.sessions.remove(key) else { return };
         match session.mode {
-            Mode::Stream { peer, id, .. } => {
-                self.names.remove(&(peer, id));
-            }
+            Mode::Stream { name, .. } => self.names.remove(&name, key),
             Mode::Req { .. } => self.req_count -= 1,
         }
-        log::debug!("client-conn {}: finished", name(key));
+        log::debug!("client-conn {}: finished", self.name(key));
     }
-}
 
-/// A session's name in the log.
-fn name(key: Key) -> String {
-    format!("0-{}-{:x}", key.index, key.generation)
+    /// A session's name in the log.
+    fn name(&self, key: Key) -> String {
+        format!("{}-{}-{:x}", self.config.worker.0, key.index, key.generation)
+    }
 }

@@ -1,40 +1,51 @@
 //! Later packets of requesters: credits, body, messages, the end (`spec/zhttp.md §4` to §6).
 
-use std::sync::Arc;
-
 use evloop::arena::Key;
 use zhttp::{Id, Kind, Packet};
 
+use super::names::NameRef;
 use super::session::Mode;
-use super::{Order, Outgoing, name};
+use super::{Order, Outgoing};
 
 impl Outgoing {
     /// A ZeroMQ message from the ROUTER socket: a packet, or several.
     pub fn packet(&mut self, now: u64, message: &[u8]) {
         self.now = now;
         for bytes in zhttp::split(message) {
-            match Packet::parse(bytes) {
-                Ok(packet) => packet.ids.iter().for_each(|id| self.deliver(id, &packet)),
-                Err(error) => {
-                    self.counters.malformed += 1;
-                    log::warn!("client-worker 0: zhttp parse error: {error}");
+            let Some(packet) = self.parse(bytes) else { continue };
+            for id in packet.ids.iter() {
+                match self.find(id, packet.from) {
+                    Some(key) => self.deliver(key, id, &packet),
+                    None => self.hold(id, packet.from, bytes),
                 }
             }
         }
     }
 
-    /// Applies a packet to one of the sessions that it names.
-    fn deliver(&mut self, id: Id<'_>, packet: &Packet<'_>) {
-        let Some(key) = self.find(id.id, packet.from) else {
-            self.counters.unknown += 1;
-            return;
+    /// Reads a packet; one that cannot be read is counted.
+    pub(super) fn parse<'p>(&mut self, bytes: &'p [u8]) -> Option<Packet<'p>> {
+        let worker = self.config.worker.0;
+        let error = match Packet::parse(bytes) {
+            Ok(packet) => return Some(packet),
+            Err(error) => error,
         };
+        self.counters.malformed += 1;
+        if matches!(error, zhttp::Error::FromTooLong | zhttp::Error::IdTooLong) {
+            log::warn!("client-worker {worker}: {error}, skipping");
+        } else {
+            log::warn!("client-worker {worker}: zhttp parse error: {error}");
+        }
+        None
+    }
+
+    /// Applies a packet to one of the sessions that it names.
+    fn deliver(&mut self, key: Key, id: Id<'_>, packet: &Packet<'_>) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         if let Some(seq) = id.seq {
             let expected = session.in_seq;
             if seq != expected {
                 self.counters.bad_seq += 1;
-                let name = name(key);
+                let name = self.name(key);
                 log::warn!(
                     "client-conn {name}: bad seq (expected {expected}, got {seq}), skipping"
                 );
@@ -42,35 +53,64 @@ impl Outgoing {
             }
             session.in_seq = seq.wrapping_add(1);
         }
-        session.adrift = false;
         session.expires_at = self.now + zhttp::SESSION_EXPIRY_MS;
         if let Mode::Stream { multi, .. } = &mut session.mode {
             *multi |= packet.ext.multi;
         }
-        session.response_window += packet.credits as usize;
-        if packet.credits > 0 {
-            self.order(key, Order::Grant(packet.credits as usize));
+        let granted = packet.credits as usize;
+        session.response_window = session.response_window.saturating_add(granted);
+        if std::mem::take(&mut session.adrift) {
+            self.names.set_fast(id.id, key);
+            self.release(key);
+        }
+        if granted > 0 {
+            self.order(key, Order::Grant(granted));
         }
         self.act(key, packet);
     }
 
-    /// The session of that name; one whose requester passes its role on takes the next one.
-    fn find(&mut self, id: &[u8], from: &[u8]) -> Option<Key> {
-        let from: Arc<[u8]> = from.into();
-        if let Some(key) = self.names.get(&(from.clone(), id.to_vec())) {
-            return Some(*key);
+    /// The session of that name; one whose requester passes its role on takes whoever goes on
+    /// with the right number.
+    fn find(&mut self, id: Id<'_>, from: &[u8]) -> Option<Key> {
+        if let Some(key) = self.names.get(NameRef(from, id.id)) {
+            return Some(key);
         }
-        let adrift = self.sessions.iter().find(|(_, session)| {
-            let same = matches!(&session.mode, Mode::Stream { id: own, .. } if own == id);
-            same && session.adrift
-        });
-        let key = adrift?.0;
-        if let Mode::Stream { peer, .. } = &mut self.sessions.get_mut(key)?.mode {
-            let old = std::mem::replace(peer, from.clone());
-            self.names.remove(&(old, id.to_vec()));
-            self.names.insert((from, id.to_vec()), key);
+        let goes_on = |key: &&Key| {
+            let next = self.sessions.get(**key).map(|session| session.in_seq);
+            id.seq.is_none() || id.seq == next
+        };
+        let key = *self.names.adrift(id.id).iter().find(goes_on)?;
+        if let Mode::Stream { name, .. } = &mut self.sessions.get_mut(key)?.mode {
+            let old = std::mem::replace(name, NameRef(from, id.id).to_name());
+            self.names.remove(&old, key);
+            self.names.insert(name.clone(), key);
         }
         Some(key)
+    }
+
+    /// A packet of a session that is not known: perhaps it is here before the first one.
+    fn hold(&mut self, id: Id<'_>, from: &[u8], bytes: &[u8]) {
+        let (own, workers) = self.config.worker;
+        if super::worker_of(id.id, workers) != own {
+            return;
+        }
+        self.counters.unknown += match id.seq {
+            Some(seq) => self.early.hold(self.now, NameRef(from, id.id), seq, bytes),
+            None => 1,
+        };
+    }
+
+    /// Applies the packets that were here before the first one of this session.
+    pub(super) fn catch_up(&mut self, from: &[u8], id: &[u8]) {
+        let name = NameRef(from, id);
+        for (seq, bytes) in (1..).zip(self.early.take(name)) {
+            let (Some(key), Some(packet)) = (self.names.get(name), self.parse(&bytes)) else {
+                self.counters.unknown += 1;
+                continue;
+            };
+            self.counters.early += 1;
+            self.deliver(key, Id { id, seq: Some(seq) }, &packet);
+        }
     }
 
     fn act(&mut self, key: Key, packet: &Packet<'_>) {
@@ -84,8 +124,10 @@ impl Outgoing {
                 self.send(key, |f| {
                     f.kind(Kind::HandoffProceed);
                 });
-                if let Some(session) = self.sessions.get_mut(key) {
+                let Some(session) = self.sessions.get_mut(key) else { return };
+                if let Mode::Stream { name, .. } = &session.mode {
                     session.adrift = true;
+                    self.names.set_adrift(&name.1, key);
                 }
             }
             Kind::Ping | Kind::Pong if websocket && packet.body.len() <= websocket::CONTROL_MAX => {
@@ -145,7 +187,8 @@ impl Outgoing {
             return true;
         }
         self.counters.overruns += 1;
-        let (name, credits) = (name(key), session.window);
+        let credits = session.window;
+        let name = self.name(key);
         log::warn!(
             "client-conn {name}: received too much data from handler (size={size}, \
              credits={credits})"
@@ -158,7 +201,7 @@ impl Outgoing {
     /// A process of that instance id left: its sessions end.
     pub fn peer_gone(&mut self, now: u64, instance: &[u8]) {
         self.now = now;
-        let of = |mode: &Mode| matches!(mode, Mode::Stream { peer, .. } if **peer == *instance);
+        let of = |mode: &Mode| matches!(mode, Mode::Stream { name, .. } if *name.0 == *instance);
         let keys: Vec<Key> =
             self.sessions.iter().filter(|(_, s)| of(&s.mode)).map(|(key, _)| key).collect();
         self.counters.peer_gone += keys.len() as u64;

@@ -5,15 +5,15 @@ use std::sync::Arc;
 use origin::Target;
 use zhttp::HeaderBuf;
 
+use super::names::Name;
+
 /// Whose it is, and what is gathered for it.
 #[derive(Debug)]
 pub(super) enum Mode {
     /// Packets both ways.
     Stream {
-        /// The requester's instance id.
-        peer: Arc<[u8]>,
-        /// The requester's session id.
-        id: Vec<u8>,
+        /// The requester's instance id and session id.
+        name: Name,
         /// Responses go through the ROUTER socket.
         router: bool,
         /// The requester understands packets with several ids.
@@ -23,8 +23,8 @@ pub(super) enum Mode {
     Req {
         /// The parts before the request's packet.
         envelope: Vec<Vec<u8>>,
-        /// The request's id, perhaps none.
-        id: Vec<u8>,
+        /// The request's id, if it had one.
+        id: Option<Vec<u8>>,
         /// The response, as far as it has come.
         response: Gathered,
         /// When the time for it is over.
@@ -91,6 +91,10 @@ pub(super) struct Session {
     pub(super) answered: bool,
     /// The requester passes its role on: nothing is sent until it is heard of again.
     pub(super) adrift: bool,
+    /// What is to be sent then; no more than the credits allow.
+    pub(super) held: Vec<Vec<u8>>,
+    /// The request has ended, and what is held says so.
+    pub(super) over: bool,
     /// When silence of the requester ends the session.
     pub(super) expires_at: u64,
     pub(super) keep_alive_at: u64,

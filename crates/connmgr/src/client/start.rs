@@ -7,8 +7,9 @@ use http1::{BodyKind, write};
 use origin::{Endpoint, Opening, Request, Target, TlsOptions};
 use zhttp::{Kind, Packet};
 
+use super::names::NameRef;
 use super::session::{Ask, Gathered, Mode, Redirects, Session};
-use super::{Order, Outgoing, name};
+use super::{Order, Outgoing};
 
 /// Why a request cannot be made: `bad-request`.
 struct BadRequest;
@@ -17,16 +18,10 @@ impl Outgoing {
     /// A first packet of stream mode, from the PULL socket.
     pub fn first(&mut self, now: u64, message: &[u8]) {
         self.now = now;
-        let packet = match Packet::parse(message) {
-            Ok(packet) => packet,
-            Err(error) => {
-                self.counters.malformed += 1;
-                return log::warn!("client-worker 0: zhttp parse error: {error}");
-            }
-        };
+        let Some(packet) = self.parse(message) else { return };
         if let Err(why) = self.first_packet(&packet) {
             self.counters.bad_first += 1;
-            log::warn!("client-worker 0: {why}");
+            log::warn!("client-worker {}: {why}", self.config.worker.0);
         }
     }
 
@@ -41,41 +36,35 @@ impl Outgoing {
         if packet.kind != Kind::Data {
             return Err("received non-data message as first message, skipping");
         }
-        let peer: Arc<[u8]> = packet.from.into();
-        if self.names.contains_key(&(peer.clone(), id.id.to_vec())) {
+        let name = NameRef(packet.from, id.id);
+        if self.names.get(name).is_some() {
             return Err("stream send_any: session id in use");
         }
-        let mode = Mode::Stream {
-            peer: peer.clone(),
-            id: id.id.to_vec(),
-            router: packet.router_resp,
-            multi: packet.ext.multi,
-        };
-        let key = self.insert(mode, packet);
-        self.names.insert((peer, id.id.to_vec()), key);
+        let name = name.to_name();
+        let (router, multi) = (packet.router_resp, packet.ext.multi);
+        let key = self.insert(Mode::Stream { name: name.clone(), router, multi }, packet);
+        self.names.insert(name, key);
         // Whoever asks knows from it where the session is.
         self.send(key, |f| {
             f.kind(Kind::KeepAlive);
         });
         self.begin(key, packet);
+        self.catch_up(packet.from, id.id);
         Ok(())
     }
 
     /// A request of req mode. `envelope`: the parts before the packet, the empty one included.
     pub fn request(&mut self, now: u64, envelope: Vec<Vec<u8>>, message: &[u8]) {
         self.now = now;
-        let packet = match Packet::parse(message) {
-            Ok(packet) => packet,
-            Err(error) => {
-                self.counters.malformed += 1;
-                return log::warn!("client-worker 0: zhttp parse error: {error}");
-            }
-        };
+        let Some(packet) = self.parse(message) else { return };
         if packet.ids.len() > 1 {
             self.counters.bad_first += 1;
-            return log::warn!("client-worker 0: request contained more than one id, skipping");
+            let worker = self.config.worker.0;
+            return log::warn!(
+                "client-worker {worker}: request contained more than one id, skipping"
+            );
         }
-        let id = packet.ids.only().map_or(Vec::new(), |id| id.id.to_vec());
+        let id = packet.ids.only().map(|id| id.id.to_vec());
         let end_at = now + self.config.req_timeout_ms;
         let mode = Mode::Req { envelope, id, response: Gathered::default(), end_at };
         let key = self.insert(mode, &packet);
@@ -100,6 +89,8 @@ impl Outgoing {
             more: packet.more,
             answered: false,
             adrift: false,
+            held: Vec::new(),
+            over: false,
             expires_at: self.now + zhttp::SESSION_EXPIRY_MS,
             keep_alive_at: self.now + zhttp::KEEP_ALIVE_MS,
         })
@@ -113,13 +104,13 @@ impl Outgoing {
         if session.websocket && session.is_req() {
             return self.fail(key, "bad-request");
         }
-        log::debug!("client-conn {}: request: {} {}", name(key), ask.method, ask.target);
         let window = match session.mode {
             Mode::Stream { .. } => packet.credits as usize,
             // One more than allowed shows that there is too much.
             Mode::Req { .. } => self.config.body_buffer_size + 1,
         };
         session.response_window = window;
+        log::debug!("client-conn {}: request: {} {}", self.name(key), ask.method, ask.target);
         self.start(key, ask, packet.body, window);
     }
 

@@ -2,11 +2,10 @@
 //! go to the workers whose sessions they name, by the first part of the session id; the queues are
 //! bounded, and what does not fit waits on its own side and holds up nobody else.
 
-use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 
 use bytes::Bytes;
 use evloop::clock::Clock;
@@ -15,6 +14,7 @@ use std::time::Duration;
 use tnetstring::Value;
 
 use super::inspect::Inspector;
+use super::queues::Outlet;
 use super::sockets::Sockets;
 use super::workloop::Exchange;
 use super::zmqside::ZmqSide;
@@ -50,9 +50,7 @@ enum News {
 /// The worker's end.
 pub(crate) struct WorkerEnd {
     inbox: Receiver<News>,
-    outbox: SyncSender<Output>,
-    parked: VecDeque<Output>,
-    middle: Arc<Waker>,
+    outbox: Outlet<Output>,
     stop: Arc<AtomicBool>,
     /// Some worker's peers announced what only ours do.
     ours: Arc<AtomicBool>,
@@ -87,24 +85,16 @@ impl Exchange for WorkerEnd {
     }
 
     fn send(&mut self, _now: u64, worker: &mut Worker) -> bool {
-        let outputs = std::iter::from_fn(|| worker.poll_output());
-        self.parked.extend(outputs);
-        let before = self.parked.len();
-        while let Some(output) = self.parked.pop_front() {
-            if let Err(TrySendError::Full(output)) = self.outbox.try_send(output) {
-                self.parked.push_front(output);
-                break;
-            }
+        while let Some(output) = worker.poll_output() {
+            self.outbox.send(output);
         }
-        if self.parked.len() < before {
-            // A thread that has ended needs no waking.
-            let _ = self.middle.wake();
-        }
+        self.outbox.pass();
+        self.outbox.wake();
         false
     }
 
     fn next_deadline(&self, now: u64) -> Option<u64> {
-        (!self.parked.is_empty()).then_some(now + RETRY_MS)
+        (self.outbox.waiting() > 0).then_some(now + RETRY_MS)
     }
 
     fn is_ready(&self) -> bool {
@@ -112,7 +102,7 @@ impl Exchange for WorkerEnd {
     }
 
     fn parked(&self) -> usize {
-        self.parked.len()
+        self.outbox.waiting()
     }
 
     fn stops(&mut self) -> bool {
@@ -121,45 +111,15 @@ impl Exchange for WorkerEnd {
 
     /// The last cancels may wait: the thread between takes them until every worker has ended.
     fn finish(&mut self) {
-        for output in std::mem::take(&mut self.parked) {
-            if self.outbox.send(output).is_err() {
-                return;
-            }
-            let _ = self.middle.wake();
-        }
-        let _ = self.middle.wake();
-    }
-}
-
-/// One worker as the thread between sees it.
-struct Seat {
-    inbox: SyncSender<News>,
-    parked: VecDeque<News>,
-    waker: Arc<Waker>,
-    told: bool,
-}
-
-impl Seat {
-    fn tell(&mut self, news: News) {
-        self.told = true;
-        self.parked.push_back(news);
-        self.pass();
-    }
-
-    fn pass(&mut self) {
-        while let Some(news) = self.parked.pop_front() {
-            if let Err(TrySendError::Full(news)) = self.inbox.try_send(news) {
-                self.parked.push_front(news);
-                return;
-            }
-        }
+        self.outbox.finish();
     }
 }
 
 /// The thread's state.
 pub(crate) struct Middle {
     zmq: ZmqSide,
-    seats: Vec<Seat>,
+    /// To each worker.
+    seats: Vec<Outlet<News>>,
     outputs: Receiver<Output>,
     sender: Option<SyncSender<Output>>,
     waker: Arc<Waker>,
@@ -195,12 +155,10 @@ impl Middle {
     pub(crate) fn seat(&mut self, waker: Arc<Waker>) -> Option<WorkerEnd> {
         let outbox = self.sender.clone()?;
         let (sender, inbox) = sync_channel(QUEUE_MAX);
-        self.seats.push(Seat { inbox: sender, parked: VecDeque::new(), waker, told: false });
+        self.seats.push(Outlet::new(sender, waker));
         Some(WorkerEnd {
             inbox,
-            outbox,
-            parked: VecDeque::new(),
-            middle: self.waker.clone(),
+            outbox: Outlet::new(outbox, self.waker.clone()),
             stop: self.stop.clone(),
             ours: self.ours.clone(),
             more: false,
@@ -227,7 +185,7 @@ impl Middle {
             if stops() {
                 stop_at = now + STOP_MS;
                 self.stop.store(true, Ordering::Relaxed);
-                self.seats.iter_mut().for_each(|seat| seat.told = true);
+                self.seats.iter().for_each(Outlet::wake_anyway);
             }
             if !self.turn(now) || now > stop_at {
                 return Ok(());
@@ -236,7 +194,7 @@ impl Middle {
     }
 
     fn timeout(&self, now: u64) -> Option<Duration> {
-        let parked = self.seats.iter().any(|seat| !seat.parked.is_empty());
+        let parked = self.seats.iter().any(|seat| seat.waiting() > 0);
         if self.more || (!self.is_full() && self.zmq.is_ready()) {
             return Some(Duration::ZERO);
         }
@@ -249,7 +207,7 @@ impl Middle {
 
     /// Whether a worker is so far behind that no more is taken from the sockets.
     fn is_full(&self) -> bool {
-        self.seats.iter().any(|seat| seat.parked.len() >= PARKED_MAX)
+        self.seats.iter().any(|seat| seat.waiting() >= PARKED_MAX)
     }
 
     /// One turn. False: every worker has ended.
@@ -258,7 +216,7 @@ impl Middle {
         self.inspector.note_queues(&mut self.asked, || self.zmq.queues());
         // Workers drop what nobody waits for any more when the answer comes.
         self.zmq.send_waiting(now, |_| true);
-        self.seats.iter_mut().for_each(Seat::pass);
+        self.seats.iter_mut().for_each(Outlet::pass);
         if !self.is_full() {
             let seats = &mut self.seats;
             self.zmq.receive(BUDGET, |message| hand_out(seats, message));
@@ -279,11 +237,7 @@ impl Middle {
         for peer in self.zmq.emptied() {
             self.tell_all(&News::PeerFull(peer, false));
         }
-        for seat in self.seats.iter_mut().filter(|seat| seat.told) {
-            seat.told = false;
-            // A worker that has ended needs no waking.
-            let _ = seat.waker.wake();
-        }
+        self.seats.iter_mut().for_each(Outlet::wake);
         running
     }
 
@@ -311,12 +265,12 @@ impl Middle {
     }
 
     fn tell_all(&mut self, news: &News) {
-        self.seats.iter_mut().for_each(|seat| seat.tell(news.clone()));
+        self.seats.iter_mut().for_each(|seat| seat.send(news.clone()));
     }
 }
 
 /// Gives a message to each worker that has a session of it.
-fn hand_out(seats: &mut [Seat], message: &[u8]) {
+fn hand_out(seats: &mut [Outlet<News>], message: &[u8]) {
     let mut named = vec![false; seats.len()];
     for packet in zhttp::split(message) {
         if mark(packet, &mut named).is_none() {
@@ -325,31 +279,34 @@ fn hand_out(seats: &mut [Seat], message: &[u8]) {
     }
     let shared = Bytes::copy_from_slice(message);
     for (seat, _) in seats.iter_mut().zip(named).filter(|(_, named)| *named) {
-        seat.tell(News::Message(shared.clone()));
+        seat.send(News::Message(shared.clone()));
     }
 }
 
 /// Gives a response of req mode to the worker that has the request.
-fn hand_out_response(seats: &mut [Seat], message: &[u8]) {
+fn hand_out_response(seats: &mut [Outlet<News>], message: &[u8]) {
     let mut named = vec![false; seats.len()];
     if mark(message, &mut named).is_none() {
         log::warn!("unable to determine packet id(s): invalid data");
     }
     for (seat, _) in seats.iter_mut().zip(named).filter(|(_, named)| *named) {
-        seat.tell(News::Response(Bytes::copy_from_slice(message)));
+        seat.send(News::Response(Bytes::copy_from_slice(message)));
     }
 }
 
 /// Marks the workers whose sessions a packet names.
 fn mark(packet: &[u8], named: &mut [bool]) -> Option<()> {
-    let (root, _) = tnetstring::parse(packet.strip_prefix(b"T")?).ok()?;
-    let id = root.as_map()?.get("id").ok()??;
-    let mut note = |id: &[u8]| {
+    each_id(packet, |id| {
         if let Some(seat) = worker_of(id).and_then(|worker| named.get_mut(usize::from(worker))) {
             *seat = true;
         }
-    };
-    match id {
+    })
+}
+
+/// The session ids of a packet, of which nothing else is looked at. `None`: it cannot be read.
+pub(super) fn each_id(packet: &[u8], mut note: impl FnMut(&[u8])) -> Option<()> {
+    let (root, _) = tnetstring::parse(packet.strip_prefix(b"T")?).ok()?;
+    match root.as_map()?.get("id").ok()?? {
         Value::Bytes(id) => note(id),
         Value::List(list) => {
             for entry in list.iter() {

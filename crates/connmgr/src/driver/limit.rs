@@ -9,7 +9,7 @@ use mio::Waker;
 /// Shared by all workers.
 #[derive(Debug)]
 pub(crate) struct Limit {
-    max: usize,
+    max: AtomicUsize,
     used: AtomicUsize,
     paused: AtomicBool,
     full_said: AtomicBool,
@@ -20,7 +20,7 @@ pub(crate) struct Limit {
 impl Limit {
     pub(crate) fn new(max: usize) -> Self {
         Self {
-            max,
+            max: AtomicUsize::new(max),
             used: AtomicUsize::new(0),
             paused: AtomicBool::new(false),
             full_said: AtomicBool::new(false),
@@ -38,7 +38,14 @@ impl Limit {
 
     /// Most connections.
     pub(crate) fn max(&self) -> usize {
-        self.max
+        self.max.load(Ordering::Relaxed)
+    }
+
+    /// Changes the limit. Who is there beyond a lower one stays.
+    pub(crate) fn set_max(&self, max: usize) {
+        self.max.store(max, Ordering::SeqCst);
+        self.full_said.store(false, Ordering::Relaxed);
+        self.wake_waiting();
     }
 
     /// Takes room for one connection. False: there is none, and the worker will be woken.
@@ -52,7 +59,7 @@ impl Limit {
     }
 
     fn try_take(&self) -> bool {
-        let add = |used: usize| (used < self.max).then_some(used + 1);
+        let add = |used: usize| (used < self.max()).then_some(used + 1);
         self.used.fetch_update(Ordering::SeqCst, Ordering::SeqCst, add).is_ok()
     }
 
@@ -74,6 +81,10 @@ impl Limit {
             return;
         }
         self.used.fetch_sub(count, Ordering::SeqCst);
+        self.wake_waiting();
+    }
+
+    fn wake_waiting(&self) {
         if self.paused.swap(false, Ordering::SeqCst)
             && let Ok(wakers) = self.wakers.lock()
         {
@@ -149,5 +160,10 @@ mod tests {
         assert!(limit.take() && limit.take() && !limit.take());
         limit.give_back(1);
         assert!(limit.take() && !limit.take());
+        limit.set_max(3);
+        assert!(limit.take() && !limit.take());
+        limit.set_max(1);
+        limit.give_back(1);
+        assert!(!limit.take());
     }
 }

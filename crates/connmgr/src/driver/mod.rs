@@ -8,6 +8,7 @@ mod inspect;
 mod limit;
 pub mod listen;
 mod page;
+mod queues;
 mod reqside;
 mod sockets;
 mod tls;
@@ -21,6 +22,7 @@ use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use evloop::parent::Order;
 use evloop::signals::Signal;
 use evloop::zsock;
 use mio::{Events, Poll, Waker};
@@ -83,7 +85,6 @@ fn run(options: &Options) -> Result<(), String> {
     let poll = Poll::new().map_err(loop_error)?;
     let waker = Arc::new(Waker::new(poll.registry(), WAKE).map_err(loop_error)?);
     let signals = evloop::signals::watch(waker.clone()).map_err(loop_error)?;
-    evloop::parent::watch_parent().map_err(loop_error)?;
     let stops = move || {
         let stop = signals.try_iter().any(|signal| signal == Signal::Stop);
         if stop {
@@ -94,6 +95,7 @@ fn run(options: &Options) -> Result<(), String> {
     let blocks = Blocks::new(options.spare_blocks);
     let inspector = Inspector::new(blocks.clone());
     operators(options, &listeners, &inspector)?;
+    obey(options, &listeners, &limits, &inspector).map_err(loop_error)?;
     let result = match zmq {
         None => idle(poll, stops),
         Some(zmq) => {
@@ -119,10 +121,9 @@ fn operators(
     listeners: &[(Listener, bool)],
     inspector: &Arc<Inspector>,
 ) -> Result<(), String> {
-    let specs = options.listen.iter().zip(listeners);
-    let names: Vec<String> = specs.map(|(spec, (listener, _))| listener.describe(spec)).collect();
     if let Some(spec) = &options.prometheus {
         let (inspector, prefix) = (inspector.clone(), spec.prefix.clone());
+        let names = names(options, listeners);
         let page = move || page::page(&prefix, &inspector.ask(), &names);
         let address = admin::serve_metrics(&spec.address, admin::Rules::CONNMGR, page)
             .map_err(|e| format!("prometheus listener: failed to bind {}: {e}", spec.address))?;
@@ -136,6 +137,33 @@ fn operators(
     let inspector = inspector.clone();
     let dump = move || dump::lines(&inspector.ask()).iter().for_each(|line| log::info!("{line}"));
     evloop::signals::on_dump(dump).map_err(loop_error)
+}
+
+/// Tells the supervisor that all sockets are bound, and does what it says from then on.
+fn obey(
+    options: &Options,
+    listeners: &[(Listener, bool)],
+    limits: &Limits,
+    inspector: &Arc<Inspector>,
+) -> io::Result<()> {
+    let (names, limits, inspector) = (names(options, listeners), limits.clone(), inspector.clone());
+    evloop::parent::ready(move |order| match order {
+        Order::Level(level) => {
+            logging::set_level(level);
+            None
+        }
+        Order::Clients(count) => {
+            limits.stream.set_max(count);
+            None
+        }
+        Order::Page => Some(page::page("", &inspector.ask(), &names)),
+    })
+}
+
+/// The addresses of the listeners, in the order of their numbers.
+fn names(options: &Options, listeners: &[(Listener, bool)]) -> Vec<String> {
+    let specs = options.listen.iter().zip(listeners);
+    specs.map(|(spec, (listener, _))| listener.describe(spec)).collect()
 }
 
 /// What the threads are made of.

@@ -7,6 +7,7 @@ use evloop::zsock::{Error, Options, Sent, Socket};
 use grip::{Item, Value};
 use mio::{Registry, Token};
 
+use super::http::Publisher;
 use super::options::Config;
 use super::shard_io::BUDGET;
 use crate::message::{Envelope, Output};
@@ -16,6 +17,8 @@ use crate::message::{Envelope, Output};
 pub(super) enum HubInput {
     /// Items to publish, in order.
     Items(Vec<Item>),
+    /// The same, for a client that waits to be told how many sessions they reach.
+    Awaited(Publisher, Vec<Item>),
     /// A stats message of a proxy.
     ProxyStats(zmq::Message),
     /// A subscription message of the stats socket.
@@ -26,6 +29,10 @@ pub(super) enum HubInput {
     ProxyReply(zmq::Message),
     /// The proxy could not be asked.
     ProxyFailed(u64),
+    /// The service that keeps GRIP sessions answers.
+    StateReply(zmq::Message),
+    /// The service that keeps GRIP sessions could not be called.
+    StateFailed(u64),
     /// The recover action of the control API.
     Recover,
 }
@@ -40,10 +47,13 @@ pub(super) struct HubIo {
     sub: Option<Socket>,
     command: Option<Socket>,
     stats: Option<Socket>,
+    state: Option<Socket>,
     proxy_stats: Socket,
     proxy_command: Socket,
     /// Calls that the proxy did not take.
     refused: Vec<u64>,
+    /// Calls that no service for GRIP sessions took.
+    state_refused: Vec<u64>,
     conn_wanted: bool,
     frames: Vec<zmq::Message>,
 }
@@ -61,6 +71,7 @@ impl HubIo {
             }
         };
         let rpc = Options { hwm: 100, linger_ms: 0, ..Options::default() };
+        let state = bound(zmq::DEALER, &rpc, &config.state_spec)?;
         let command = bound(zmq::ROUTER, &rpc, &config.command_spec)?;
         let wide = Options { hwm: 101_000, linger_ms: 0, ..Options::default() };
         let pull = bound(zmq::PULL, &wide, &config.push_in_spec)?;
@@ -80,16 +91,18 @@ impl HubIo {
             sub,
             command,
             stats,
+            state,
             proxy_stats,
             proxy_command,
             refused: Vec::new(),
+            state_refused: Vec::new(),
             conn_wanted: false,
             frames: Vec::new(),
         })
     }
 
     pub(super) fn register(&self, registry: &Registry, token: Token) -> std::io::Result<()> {
-        let sockets = [&self.pull, &self.sub, &self.command, &self.stats];
+        let sockets = [&self.pull, &self.sub, &self.command, &self.stats, &self.state];
         for socket in sockets.into_iter().flatten() {
             socket.register(registry, token)?;
         }
@@ -187,6 +200,14 @@ impl HubIo {
             inputs.extend(self.frames.pop().map(HubInput::ProxyReply));
         }
         inputs.extend(self.refused.drain(..).map(HubInput::ProxyFailed));
+        let Some(socket) = &self.state else { return };
+        for _ in 0..BUDGET {
+            if !socket.recv(&mut self.frames) {
+                break;
+            }
+            inputs.extend(self.frames.pop().map(HubInput::StateReply));
+        }
+        inputs.extend(self.state_refused.drain(..).map(HubInput::StateFailed));
     }
 
     fn receive_commands(&mut self, inputs: &mut Vec<HubInput>) {
@@ -219,6 +240,12 @@ impl HubIo {
                 frames.push(&payload);
                 if let Some(socket) = &self.command {
                     let _ = socket.send(&frames);
+                }
+            }
+            Output::StateCall { call, payload } => {
+                let socket = self.state.as_ref();
+                if socket.is_none_or(|socket| socket.send(&[b"", &payload]) != Sent::Ok) {
+                    self.state_refused.push(call);
                 }
             }
             Output::ProxyCommand { call, payload } => self.ask_proxy(call, &payload),

@@ -13,11 +13,13 @@ mod trace;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
+use evloop::parent::Order;
 use evloop::signals::Signal;
 use mio::{Poll, Token, Waker};
 
 use options::Config;
 pub use options::Words;
+use scrape::Scrape;
 
 /// Token of signals and of the other threads.
 const WAKE: Token = Token(0);
@@ -33,7 +35,7 @@ pub fn main(words: &Words) -> u8 {
         println!("pushpin-handler: {error}");
         return 1;
     }
-    let result = Config::load(words).and_then(|config| run(&config));
+    let result = Config::load(words).and_then(|config| run(words, &config));
     if let Err(error) = &result {
         log::error!("{error}");
     }
@@ -41,16 +43,16 @@ pub fn main(words: &Words) -> u8 {
     u8::from(result.is_err())
 }
 
-fn run(config: &Config) -> Result<(), String> {
+fn run(words: &Words, config: &Config) -> Result<(), String> {
     let poll = Poll::new().map_err(loop_error)?;
     let waker = Arc::new(Waker::new(poll.registry(), WAKE).map_err(loop_error)?);
     let signals = evloop::signals::watch(waker.clone()).map_err(loop_error)?;
-    evloop::parent::watch_parent().map_err(loop_error)?;
+    let wishes = Wishes { signals, words: words.clone() };
     let context = zmq::Context::new();
     if config.settings.workers <= 1 {
-        single::run(config, &context, poll, &signals)
+        single::run(config, &context, poll, &wishes)
     } else {
-        threads::run(config, &context, poll, waker, &signals)
+        threads::run(config, &context, poll, waker, &wishes)
     }
 }
 
@@ -61,20 +63,59 @@ fn loop_error(error: std::io::Error) -> String {
     format!("failed to set up the event loop: {error}")
 }
 
-/// Whether the process is to stop; reloads are done on the way.
-fn stops(signals: &Receiver<Signal>) -> bool {
-    let mut stop = false;
-    for signal in signals.try_iter() {
-        match signal {
-            Signal::Stop => stop = true,
-            Signal::Reload => {
-                log::info!("reloading");
-                logging::reopen();
+/// What signals ask of the main loop.
+enum Wish {
+    Nothing,
+    Stop,
+    /// Go on with this.
+    Reload(Box<Config>),
+}
+
+/// Where signals come from, and what the configuration is read with.
+struct Wishes {
+    signals: Receiver<Signal>,
+    words: Words,
+}
+
+impl Wishes {
+    /// What is wanted now; a stop before anything else.
+    fn next(&self) -> Wish {
+        let mut wish = Wish::Nothing;
+        for signal in self.signals.try_iter() {
+            match signal {
+                Signal::Stop => {
+                    log::info!("stopping...");
+                    return Wish::Stop;
+                }
+                Signal::Reload => wish = self.reload(),
+            }
+        }
+        wish
+    }
+
+    fn reload(&self) -> Wish {
+        log::info!("reloading");
+        logging::reopen();
+        match Config::load(&self.words) {
+            Ok(config) => Wish::Reload(Box::new(config)),
+            Err(error) => {
+                log::error!("{error}; the settings stay as they are");
+                Wish::Nothing
             }
         }
     }
-    if stop {
-        log::info!("stopping...");
-    }
-    stop
+}
+
+/// Tells the supervisor that all sockets are bound, and does what it says from then on.
+fn obey(scrape: Option<&Scrape>) -> Result<(), String> {
+    let page = scrape.map(Scrape::page);
+    let answer = move |order| match order {
+        Order::Level(level) => {
+            logging::set_level(level);
+            None
+        }
+        Order::Clients(_) => None,
+        Order::Page => page.as_ref().map(|page| page()),
+    };
+    evloop::parent::ready(answer).map_err(loop_error)
 }

@@ -9,6 +9,7 @@ use clap::Parser;
 use config::specs::HandlerSpecs;
 use config::{Overrides, Settings as File};
 
+use crate::control::{Limits as Sizes, Rules};
 use crate::limiter::Limits;
 use crate::settings::Settings;
 
@@ -53,6 +54,7 @@ pub(super) struct Config {
     pub(super) push_in_sub_connect: bool,
     pub(super) command_spec: Option<String>,
     pub(super) stats_spec: Option<String>,
+    pub(super) state_spec: Option<String>,
     pub(super) ipc_file_mode: Option<u32>,
     pub(super) http: Option<SocketAddr>,
     pub(super) http_head_max: usize,
@@ -60,6 +62,8 @@ pub(super) struct Config {
     pub(super) http_token: Option<String>,
     pub(super) prometheus_port: Option<String>,
     pub(super) prometheus_prefix: String,
+    /// The supervisor shows this process's metrics.
+    pub(super) asked_for_metrics: bool,
 }
 
 /// Where the configuration is looked for without `--config`.
@@ -77,6 +81,16 @@ impl Config {
         Ok(config)
     }
 
+    /// What HTTP publishers have to keep to.
+    pub(super) fn rules(&self) -> Rules {
+        let limits = Sizes { head: self.http_head_max, body: self.http_body_max };
+        Rules {
+            limits,
+            token: self.http_token.clone(),
+            tells_receivers: self.settings.tells_receivers,
+        }
+    }
+
     fn resolve(file: &File) -> Result<Self, String> {
         let spec = |key| file.nonempty("handler", key);
         let mut subs = file.list("handler", "push_in_sub_specs");
@@ -89,7 +103,6 @@ impl Config {
             ("publish-sub", subs.first().cloned().filter(|_| !push_in_sub_connect)),
         ];
         settings.uris = uris.into_iter().filter_map(|(k, uri)| Some((k, uri?))).collect();
-        warn_of_limits(file);
         let size = |key, default| usize::try_from(file.int("handler", key, default)).unwrap_or(0);
         Ok(Self {
             settings,
@@ -99,21 +112,16 @@ impl Config {
             push_in_sub_connect,
             command_spec: spec("command_spec"),
             stats_spec: spec("stats_spec"),
+            state_spec: spec("state_spec"),
             ipc_file_mode: file.octal("handler", "ipc_file_mode"),
             http: http_address(file)?,
             http_head_max: size("push_in_http_max_headers_size", 10_000),
             http_body_max: size("push_in_http_max_body_size", 1_000_000),
             prometheus_port: file.nonempty("handler", "prometheus_port"),
             prometheus_prefix: file.nonempty("handler", "prometheus_prefix").unwrap_or_default(),
+            asked_for_metrics: file.nonempty("runner", "prometheus_port").is_some(),
             http_token: file.nonempty("handler", "auth_token"),
         })
-    }
-}
-
-/// Keys whose effect is not part of this version.
-fn warn_of_limits(file: &File) {
-    if file.nonempty("handler", "state_spec").is_some() {
-        log::warn!("[handler] state_spec has no effect in this version");
     }
 }
 
@@ -137,6 +145,8 @@ fn settings(file: &File) -> Settings {
         close_slow: file.bool("handler", "close_slow_clients", false),
         message_block_size: number("handler", "message_block_size", 0),
         update_on_first_subscription: file.bool("handler", "update_on_first_subscription", true),
+        tells_receivers: file.bool("handler", "publish_receivers", false),
+        sessions: file.nonempty("handler", "state_spec").is_some(),
         share_all: file.bool("handler", "share_all", false),
         stats_format: if json { stats::Format::Json } else { stats::Format::Tnetstring },
         stats_connection_send: file.bool("global", "stats_connection_send", true),

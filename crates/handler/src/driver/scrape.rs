@@ -2,8 +2,6 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use admin::{MetricsSpec, Rules, serve_metrics};
-
 use super::options::Config;
 use crate::hub::Hub;
 
@@ -13,27 +11,26 @@ const REFRESH_MS: u64 = 250;
 /// What the loop writes.
 pub(super) struct Scrape {
     text: Arc<Mutex<String>>,
-    prefix: String,
     next: u64,
 }
 
 impl Scrape {
-    /// Listens where the configuration says.
+    /// Listens where the configuration says. Nothing if nobody is to see the text: neither there
+    /// nor at the supervisor.
     pub(super) fn bind(config: &Config) -> Result<Option<Self>, String> {
-        let Some(port) = &config.prometheus_port else { return Ok(None) };
-        let failed = |error: &dyn std::fmt::Display| {
-            format!("unable to bind to prometheus port: {port}: {error}")
-        };
-        let spec = match port.strip_prefix("ipc://") {
-            Some(path) => format!("{path},local").parse::<MetricsSpec>(),
-            None => port.parse(),
-        };
-        let address = spec.map_err(|error| failed(&error))?.address;
-        let text = Arc::new(Mutex::new(String::new()));
-        let shared = text.clone();
-        let page = move || shared.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        serve_metrics(&address, Rules::PUSHPIN, page).map_err(|error| failed(&error))?;
-        Ok(Some(Self { text, prefix: config.prometheus_prefix.clone(), next: 0 }))
+        let scrape = Self { text: Arc::default(), next: 0 };
+        if let Some(port) = &config.prometheus_port {
+            let (plain, prefix) = (scrape.page(), config.prometheus_prefix.clone());
+            admin::serve_port(port, move || metrics::with_prefix(&prefix, &plain()))?;
+        }
+        let wanted = config.prometheus_port.is_some() || config.asked_for_metrics;
+        Ok(wanted.then_some(scrape))
+    }
+
+    /// Gives the text as it is, without a prefix.
+    pub(super) fn page(&self) -> impl Fn() -> String + Send + use<> {
+        let text = self.text.clone();
+        move || text.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// When the next text is due.
@@ -45,7 +42,7 @@ impl Scrape {
     pub(super) fn turn(&mut self, now: u64, hub: &Hub) {
         if now >= self.next {
             self.next = now + REFRESH_MS;
-            let text = hub.metrics(&self.prefix);
+            let text = hub.metrics("");
             *self.text.lock().unwrap_or_else(PoisonError::into_inner) = text;
         }
     }

@@ -85,6 +85,20 @@ pub(super) struct ShardIo {
 const ACCEPT: &[u8] = b"a";
 const INSPECT: &[u8] = b"i";
 
+/// Of the sockets that reach a process by its name.
+fn router_options(id: &str) -> Options<'_> {
+    Options {
+        identity: Some(id.as_bytes()),
+        hwm: 101_000,
+        linger_ms: 500,
+        mandatory: true,
+        // A peer that left is gone at once, not a queue that fills.
+        immediate: true,
+        heartbeat: true,
+        ..Options::default()
+    }
+}
+
 impl ShardIo {
     /// Makes and connects the sockets of a shard with that instance id.
     pub(super) fn new(
@@ -92,74 +106,60 @@ impl ShardIo {
         specs: &HandlerSpecs,
         id: &str,
     ) -> Result<Self, Error> {
-        let identity = Some(id.as_bytes());
-        let router = Options {
-            identity,
-            hwm: 101_000,
-            linger_ms: 500,
-            mandatory: true,
-            // A peer that left is gone at once, not a queue that fills.
-            immediate: true,
-            heartbeat: true,
-            ..Options::default()
-        };
-        let stream = Socket::new(context, zmq::ROUTER, &router)?;
+        let router = || Socket::new(context, zmq::ROUTER, &router_options(id));
+        let stream = router()?;
         let monitor = Monitor::new(context, &stream)?;
-        let retry = Socket::new(context, zmq::ROUTER, &router)?;
         // Mandatory, and what does not fit is parked: a plain ROUTER drops answers at its mark
         // without an error, and the client of a lost answer is ended by two owners.
         let calls = Options { hwm: 1_000, mandatory: true, ..Options::default() };
         let accept = Socket::new(context, zmq::ROUTER, &calls)?;
         let inspect = Socket::new(context, zmq::ROUTER, &calls)?;
         let push = Options { hwm: 100, linger_ms: 0, immediate: true, ..Options::default() };
-        let requests = Socket::new(context, zmq::PUSH, &push)?;
-        let request_stream = Socket::new(context, zmq::ROUTER, &router)?;
         let topic = format!("{id} ");
-        let sub = Options {
-            hwm: 101_000,
-            linger_ms: 0,
-            subscribe: Some(topic.as_bytes()),
-            ..Options::default()
-        };
-        let responses = Socket::new(context, zmq::SUB, &sub)?;
         let wide = Options { hwm: 101_000, linger_ms: 0, ..Options::default() };
-        let control_init = Socket::new(context, zmq::PULL, &wide)?;
-        let control = Socket::new(context, zmq::ROUTER, &router)?;
+        let answers = Options { subscribe: Some(topic.as_bytes()), ..wide };
+        let control = router()?;
         let control_monitor = Monitor::new(context, &control)?;
-        for (socket, specs) in [
-            (&requests, &specs.proxy_intreq_out),
-            (&request_stream, &specs.proxy_intreq_out_stream),
-            (&responses, &specs.proxy_intreq_in),
-            (&stream, &specs.connmgr_in_stream),
-            (&retry, &specs.proxy_retry_out),
-            (&accept, &specs.proxy_accept),
-            (&inspect, &specs.proxy_inspect),
-            (&control, &specs.proxy_ws_control_stream),
-            (&control_init, &specs.proxy_ws_control_init),
-        ] {
-            for spec in specs {
-                socket.connect(spec)?;
-            }
-        }
-        Ok(Self {
+        let io = Self {
             stream: PeerRouter::new(stream),
             monitor,
             probes: Vec::new(),
             publisher: PubSide::new(context, &specs.connmgr_out)?,
             accept: PeerRouter::new(accept),
             inspect: PeerRouter::new(inspect),
-            retry: PeerRouter::new(retry),
-            requests,
-            request_stream: PeerRouter::new(request_stream),
-            responses,
-            control_init,
+            retry: PeerRouter::new(router()?),
+            requests: Socket::new(context, zmq::PUSH, &push)?,
+            request_stream: PeerRouter::new(router()?),
+            responses: Socket::new(context, zmq::SUB, &answers)?,
+            control_init: Socket::new(context, zmq::PULL, &wide)?,
             control: PeerRouter::new(control),
             control_monitor,
             control_probes: Vec::new(),
             id: id.to_owned(),
             refused: Vec::new(),
             frames: Vec::new(),
-        })
+        };
+        io.connect(specs)?;
+        Ok(io)
+    }
+
+    fn connect(&self, specs: &HandlerSpecs) -> Result<(), Error> {
+        for (socket, specs) in [
+            (&self.requests, &specs.proxy_intreq_out),
+            (self.request_stream.socket(), &specs.proxy_intreq_out_stream),
+            (&self.responses, &specs.proxy_intreq_in),
+            (self.stream.socket(), &specs.connmgr_in_stream),
+            (self.retry.socket(), &specs.proxy_retry_out),
+            (self.accept.socket(), &specs.proxy_accept),
+            (self.inspect.socket(), &specs.proxy_inspect),
+            (self.control.socket(), &specs.proxy_ws_control_stream),
+            (&self.control_init, &specs.proxy_ws_control_init),
+        ] {
+            for spec in specs {
+                socket.connect(spec)?;
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn register(&self, registry: &Registry, token: Token) -> std::io::Result<()> {

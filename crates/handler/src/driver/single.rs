@@ -1,11 +1,9 @@
 //! One thread: the hub and its only shard, all sockets in one loop.
 
 use std::io;
-use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use evloop::clock::Clock;
-use evloop::signals::Signal;
 use mio::{Events, Poll};
 
 use super::http::HttpServer;
@@ -13,8 +11,7 @@ use super::hub_io::{HubInput, HubIo};
 use super::options::Config;
 use super::scrape::Scrape;
 use super::shard_io::{Gone, ShardInput, ShardIo};
-use super::{STOP_STEP_MS, WAKE, ZMQ, loop_error, stops};
-use crate::control::{Limits, Rules};
+use super::{STOP_STEP_MS, WAKE, Wish, Wishes, ZMQ, loop_error, obey};
 use crate::engine::Handler;
 use crate::message::Output;
 
@@ -34,7 +31,7 @@ pub(super) fn run(
     config: &Config,
     context: &zmq::Context,
     mut poll: Poll,
-    signals: &Receiver<Signal>,
+    wishes: &Wishes,
 ) -> Result<(), String> {
     let clock = Clock::new();
     let id = config.settings.shard_id(0);
@@ -55,20 +52,19 @@ pub(super) fn run(
         http.register(registry).map_err(loop_error)?;
     }
     log::info!("started");
-    single.turn_until(&mut poll, || stops(signals)).map_err(loop_error)?;
+    obey(single.scrape.as_ref())?;
+    single.turn_until(&mut poll, wishes).map_err(loop_error)?;
     log::debug!("stopped");
     Ok(())
 }
 
 /// The control server, if the configuration asks for one.
 pub(super) fn http_server(config: &Config) -> Result<Option<HttpServer>, String> {
-    let limits = Limits { head: config.http_head_max, body: config.http_body_max };
-    let rules = Rules { limits, token: config.http_token.clone() };
-    config.http.map(|address| HttpServer::bind(address, rules)).transpose()
+    config.http.map(|address| HttpServer::bind(address, config.rules())).transpose()
 }
 
 impl Single {
-    fn turn_until(&mut self, poll: &mut Poll, stops: impl Fn() -> bool) -> io::Result<()> {
+    fn turn_until(&mut self, poll: &mut Poll, wishes: &Wishes) -> io::Result<()> {
         let mut events = Events::with_capacity(256);
         loop {
             // Only after a turn in which nothing happened is it safe to sleep: ZeroMQ tells of a
@@ -82,8 +78,12 @@ impl Single {
             let now = self.clock.now_ms();
             for event in &events {
                 match event.token() {
-                    WAKE if stops() => return self.stop(poll),
-                    WAKE | ZMQ => {}
+                    WAKE => match wishes.next() {
+                        Wish::Stop => return self.stop(poll),
+                        Wish::Reload(config) => self.reload(now, *config),
+                        Wish::Nothing => {}
+                    },
+                    ZMQ => {}
                     token => {
                         if let Some(http) = &mut self.http {
                             http.event(now, token, &mut self.hub_inputs);
@@ -92,6 +92,13 @@ impl Single {
                 }
             }
         }
+    }
+
+    fn reload(&mut self, now: u64, config: Config) {
+        if let Some(http) = &mut self.http {
+            http.set_rules(config.rules());
+        }
+        self.handler.set_settings(now, config.settings);
     }
 
     fn timeout(&self) -> Option<Duration> {
@@ -145,9 +152,13 @@ impl Single {
                 ShardInput::ProbeProxies => self.handler.probe_proxies(),
             }
         }
+        let mut told = Vec::new();
         for input in self.hub_inputs.drain(..) {
             match input {
-                HubInput::Items(items) => self.handler.publish(now, items),
+                HubInput::Items(items) => drop(self.handler.publish(now, items)),
+                HubInput::Awaited(publisher, items) => {
+                    told.push((publisher, self.handler.publish(now, items)));
+                }
                 HubInput::ProxyStats(message) => self.handler.proxy_stats(now, &message),
                 HubInput::StatsSubscription(message) => {
                     self.handler.stats_subscription(now, &message);
@@ -157,7 +168,14 @@ impl Single {
                 }
                 HubInput::ProxyReply(payload) => self.handler.proxy_reply(now, &payload),
                 HubInput::ProxyFailed(call) => self.handler.proxy_failed(now, call),
+                HubInput::StateReply(payload) => self.handler.state_reply(now, &payload),
+                HubInput::StateFailed(call) => self.handler.state_failed(now, call),
                 HubInput::Recover => self.handler.recover(now),
+            }
+        }
+        for (publisher, receivers) in told {
+            if let Some(http) = &mut self.http {
+                http.published(now, publisher, receivers, &mut self.hub_inputs);
             }
         }
     }

@@ -9,7 +9,6 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use evloop::clock::Clock;
-use evloop::signals::Signal;
 use mio::{Events, Poll, Waker};
 
 use super::http::HttpServer;
@@ -18,7 +17,7 @@ use super::options::Config;
 use super::scrape::Scrape;
 use super::shard_io::{Gone, ShardInput, ShardIo};
 use super::single::http_server;
-use super::{STOP_STEP_MS, WAKE, ZMQ, loop_error, stops};
+use super::{STOP_STEP_MS, WAKE, Wish, Wishes, ZMQ, loop_error, obey};
 use crate::hub::Hub;
 use crate::message::{Output, ToHub, ToShard};
 use crate::shard::Shard;
@@ -51,7 +50,7 @@ pub(super) fn run(
     context: &zmq::Context,
     mut poll: Poll,
     waker: Arc<Waker>,
-    signals: &Receiver<Signal>,
+    wishes: &Wishes,
 ) -> Result<(), String> {
     let clock = Clock::new();
     let settings = Arc::new(config.settings.clone());
@@ -78,7 +77,8 @@ pub(super) fn run(
     let mut main =
         HubLoop { clock, hub, hub_io, http, scrape, seats, receiver, inputs: Vec::new() };
     log::info!("started");
-    main.run(&mut poll, || stops(signals)).map_err(loop_error)?;
+    obey(main.scrape.as_ref())?;
+    main.run(&mut poll, wishes).map_err(loop_error)?;
     stop.store(true, Ordering::Relaxed);
     main.seats.iter().for_each(|seat| drop(seat.waker.wake()));
     main.run_until_ended(poll, &threads).map_err(loop_error)?;
@@ -104,9 +104,7 @@ fn spawn(
     let seat =
         Seat { sender: to_shard, waker, behind: behind.clone(), congested: congested.clone() };
     let end = HubEnd { number, sender, waker: hub_waker, receiver, behind, congested, stop };
-    let drain_ms = shard.settings().drain_ms;
-    let mut work =
-        ShardLoop { clock, drain_ms, shard, io, end, inputs: Vec::new(), news: Vec::new() };
+    let mut work = ShardLoop { clock, shard, io, end, inputs: Vec::new(), news: Vec::new() };
     let run = move || {
         let _ended = EndsProcess;
         if let Err(error) = work.run(poll) {
@@ -145,7 +143,7 @@ struct HubLoop {
 }
 
 impl HubLoop {
-    fn run(&mut self, poll: &mut Poll, stops: impl Fn() -> bool) -> io::Result<()> {
+    fn run(&mut self, poll: &mut Poll, wishes: &Wishes) -> io::Result<()> {
         let mut events = Events::with_capacity(256);
         loop {
             let busy = self.turn(poll);
@@ -157,8 +155,12 @@ impl HubLoop {
             let now = self.clock.now_ms();
             for event in &events {
                 match event.token() {
-                    WAKE if stops() => return Ok(()),
-                    WAKE | ZMQ => {}
+                    WAKE => match wishes.next() {
+                        Wish::Stop => return Ok(()),
+                        Wish::Reload(config) => self.reload(*config),
+                        Wish::Nothing => {}
+                    },
+                    ZMQ => {}
                     token => {
                         if let Some(http) = &mut self.http {
                             http.event(now, token, &mut self.inputs);
@@ -167,6 +169,13 @@ impl HubLoop {
                 }
             }
         }
+    }
+
+    fn reload(&mut self, config: Config) {
+        if let Some(http) = &mut self.http {
+            http.set_rules(config.rules());
+        }
+        self.hub.set_settings(config.settings);
     }
 
     /// Goes on while the shards end their sessions.
@@ -224,15 +233,26 @@ impl HubLoop {
     }
 
     fn apply(&mut self, now: u64) {
+        let mut told = Vec::new();
         for input in self.inputs.drain(..) {
             match input {
-                HubInput::Items(items) => self.hub.publish(now, items),
+                HubInput::Items(items) => drop(self.hub.publish(now, items)),
+                HubInput::Awaited(publisher, items) => {
+                    told.push((publisher, self.hub.publish(now, items)));
+                }
                 HubInput::ProxyStats(message) => self.hub.proxy_stats(now, &message),
                 HubInput::StatsSubscription(message) => self.hub.stats_subscription(&message),
                 HubInput::Command(envelope, payload) => self.hub.command(now, envelope, &payload),
                 HubInput::ProxyReply(payload) => self.hub.proxy_reply(&payload),
                 HubInput::ProxyFailed(call) => self.hub.proxy_failed(call),
+                HubInput::StateReply(payload) => self.hub.state_reply(now, &payload),
+                HubInput::StateFailed(call) => self.hub.state_failed(call),
                 HubInput::Recover => self.hub.recover(),
+            }
+        }
+        for (publisher, receivers) in told {
+            if let Some(http) = &mut self.http {
+                http.published(now, publisher, receivers, &mut self.inputs);
             }
         }
     }
@@ -261,7 +281,6 @@ impl HubLoop {
 /// A shard's thread.
 struct ShardLoop {
     clock: Clock,
-    drain_ms: u64,
     shard: Shard,
     io: ShardIo,
     end: HubEnd,
@@ -287,7 +306,7 @@ impl ShardLoop {
     fn stop(&mut self, mut poll: Poll) -> io::Result<()> {
         self.shard.begin_stop();
         let (mut events, mut now) = (Events::with_capacity(64), self.clock.now_ms());
-        let end = now + self.drain_ms;
+        let end = now + self.shard.settings().drain_ms;
         while now < end && self.shard.sessions() + self.shard.sockets() > 0 {
             self.shard.end_part(now, (end - now).div_ceil(STOP_STEP_MS));
             let next = now + STOP_STEP_MS;

@@ -51,25 +51,23 @@ impl Hub {
 
     fn held(&self, text: &mut Text) {
         let mut sessions = text.family(Kind::Gauge, "handler_sessions", "Sessions held");
-        sessions.value(&[("kind", "http")], self.sum(|f| f.sessions));
+        sessions.value(&[("kind", "response")], self.sum(|f| f.responses));
+        sessions.value(&[("kind", "stream")], self.sum(|f| f.streams));
         sessions.value(&[("kind", "ws")], self.sum(|f| f.sockets));
-        let mut subscriptions = [0u64; 3];
-        for index in 0..self.records.capacity() {
-            let Some(record) = self.records.at(index) else { continue };
-            for (sum, mode) in subscriptions.iter_mut().zip(Mode::ALL) {
-                *sum += u64::from(record.count(mode));
-            }
-        }
         let mut family =
             text.family(Kind::Gauge, "handler_subscriptions", "Subscriptions of sessions");
-        for (count, kind) in subscriptions.into_iter().zip(["response", "stream", "ws"]) {
-            family.value(&[("kind", kind)], count);
+        for (mode, kind) in
+            [(Mode::Response, "response"), (Mode::Stream, "stream"), (Mode::Ws, "ws")]
+        {
+            family.value(&[("kind", kind)], self.subscriptions(mode));
         }
         text.gauge("handler_channels", "Channels with subscriptions", self.records.len());
         let mut queued = text.family(Kind::Gauge, "handler_queued", "What waits");
         queued.value(&[("what", "items")], self.sum(|f| f.under_way));
         queued.value(&[("what", "limited_deliveries")], self.sum(|f| f.limited));
         queued.value(&[("what", "sequenced_items")], self.waiting.len());
+        let help = "From publishing until an item was handed over to the sessions of a kind";
+        text.histogram("handler_publish_seconds", help, &self.latency);
     }
 
     fn dropped(&self, text: &mut Text) {

@@ -7,6 +7,7 @@ mod figures;
 mod publish;
 mod records;
 mod seen;
+mod state;
 mod sums;
 
 use std::collections::VecDeque;
@@ -15,9 +16,11 @@ use std::sync::Arc;
 use evloop::arena::Arena;
 use foldhash::quality::RandomState;
 use hashbrown::HashTable;
+use metrics::Histogram;
 
 use crate::message::{Output, ToHub, ToShard};
 use crate::settings::Settings;
+use crate::shard::LATENCY_BOUNDS_US;
 
 /// What was thrown away since the start, by cause.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,11 +53,16 @@ pub struct Hub {
     /// Seconds looked at so far, which spread the refreshes.
     second: u64,
     calls: command::Calls,
+    state: state::State,
     to_shards: Vec<(usize, ToShard)>,
     out: Vec<Output>,
     drops: HubDrops,
     /// What the shards told of themselves last.
     figures: Vec<crate::shard::Figures>,
+    /// Subscriptions by mode, as in records.
+    subscriptions: [u64; 3],
+    /// Times from publishing to handing over.
+    latency: Histogram,
 }
 
 /// Milliseconds between looks at what is not urgent.
@@ -77,12 +85,31 @@ impl Hub {
             next_second: now + SECOND_MS,
             second: 0,
             calls: command::Calls::default(),
+            state: state::State::default(),
             to_shards: Vec::new(),
             out: Vec::new(),
             drops: HubDrops::default(),
             figures: Vec::new(),
+            subscriptions: [0; 3],
+            latency: Histogram::new(LATENCY_BOUNDS_US),
             settings,
         }
+    }
+
+    /// Goes on with other settings, and passes them on to the shards. What is structural stays.
+    pub fn set_settings(&mut self, newer: Settings) {
+        let settings = Arc::new(newer.after(&self.settings));
+        self.seen.set_ttl(settings.id_cache_ttl_ms);
+        self.sums.set_settings(&settings);
+        for shard in 0..settings.workers.max(1) {
+            self.to_shards.push((shard, ToShard::Settings(settings.clone())));
+        }
+        self.settings = settings;
+    }
+
+    /// What it works with.
+    pub fn settings(&self) -> &Arc<Settings> {
+        &self.settings
     }
 
     /// What was thrown away.
@@ -96,11 +123,7 @@ impl Hub {
             ToHub::Subscribe { channel, name } => self.subscribe(now, shard, channel, name),
             ToHub::Count { hub, mode, count } => self.set_count(now, shard, hub, mode, count),
             ToHub::Release { hub } => self.release(shard, hub),
-            ToHub::Forget { hub } => {
-                if let Some(record) = self.records.at_mut(hub) {
-                    record.last_id = None;
-                }
-            }
+            ToHub::Forget { hub } => self.forget(shard, hub),
             ToHub::Took(took) => {
                 let packet = self.sums.took(now, &took);
                 self.out.extend(packet.map(Output::Stats));
@@ -115,6 +138,10 @@ impl Hub {
                 self.sums.conn_max(now, &from, &route, max, ttl_s);
             }
             ToHub::ConnFound { call, ids } => self.conn_found(call, ids),
+            ToHub::FindSession(question) => self.find_session(now, shard, question),
+            ToHub::StoreSession(stored) => self.store_session(now, &stored),
+            ToHub::SessionIds(ids) => self.session_ids(now, &ids),
+            ToHub::HandedOver(times) => self.latency.add(&times),
             ToHub::Figures(figures) => self.keep_figures(shard, *figures),
             ToHub::Refreshed { call, found } => self.refreshed(call, found),
         }
@@ -159,6 +186,7 @@ impl Hub {
             self.sums.next_deadline(),
             self.updates.front().map(|(at, _)| *at),
             self.calls.next_deadline(),
+            self.state.next_deadline(),
         ]
         .into_iter()
         .flatten()
@@ -170,6 +198,7 @@ impl Hub {
         self.release_overdue(now);
         self.update_fresh(now);
         self.expire_calls(now);
+        self.expire_state(now);
         let packets = self.sums.timeout(now);
         self.out.extend(packets.into_iter().map(Output::Stats));
         if now >= self.next_second {

@@ -59,6 +59,11 @@ impl Record {
 }
 
 impl Hub {
+    /// Subscriptions of a mode on all channels.
+    pub(super) fn subscriptions(&self, mode: Mode) -> u64 {
+        self.subscriptions[place(mode)]
+    }
+
     pub(super) fn find_record(&self, name: &str) -> Option<Key> {
         let records = &self.records;
         let same = |index: &u32| records.at(*index).is_some_and(|r| &*r.name == name);
@@ -109,6 +114,8 @@ impl Hub {
         let state = &mut record.modes[place(mode)];
         let before = state.count;
         state.count = state.count + count - old;
+        let sum = &mut self.subscriptions[place(mode)];
+        *sum = *sum + u64::from(count) - u64::from(old);
         let after = state.count;
         if before == after {
             return;
@@ -129,6 +136,15 @@ impl Hub {
             }
         } else {
             self.announce_gone(hub, mode);
+        }
+    }
+
+    /// A shard met a conflict with the channel's id: nobody remembers it any more.
+    pub(super) fn forget(&mut self, shard: usize, hub: u32) {
+        let Some(record) = self.records.at_mut(hub) else { return };
+        record.last_id = None;
+        for link in record.links.iter().filter(|link| link.shard != shard) {
+            self.to_shards.push((link.shard, ToShard::Forget { channel: link.channel }));
         }
     }
 

@@ -24,6 +24,11 @@ impl Seen {
         Self { ttl_ms, names: HashSet::new(), order: VecDeque::new() }
     }
 
+    /// Ids that come from now on are remembered so long.
+    pub(super) fn set_ttl(&mut self, ttl_ms: u64) {
+        self.ttl_ms = ttl_ms;
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.order.is_empty()
     }

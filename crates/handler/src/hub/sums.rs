@@ -76,6 +76,11 @@ impl Sums {
         }
     }
 
+    /// Goes on with other lifetimes.
+    pub(super) fn set_settings(&mut self, settings: &Settings) {
+        self.settings = settings.clone();
+    }
+
     /// Whether a subscriber wants messages that begin with `kind`, a type and a space.
     pub(super) fn listens_to(&self, kind: &str) -> bool {
         let kind = kind.as_bytes();

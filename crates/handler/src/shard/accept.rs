@@ -1,5 +1,4 @@
-//! `accept` and `inspect`: a proxy asks, and hands client sessions over
-//! (spec/internal-rpc.md §3 and §4).
+//! `accept`: a proxy hands client sessions over (spec/internal-rpc.md §4).
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,7 +13,7 @@ use zrpc::{Request, accept, inspect, write_error, write_success};
 use super::Shard;
 use super::cross::{Cross, with_cors};
 use super::session::{
-    Extra, ExtraChannel, Flags, Hold, Links, NEVER, Origin, Session, SessionId, Subs,
+    Extra, ExtraChannel, Flags, Hold, Links, NEVER, Named, Origin, Session, SessionId, Subs,
 };
 use super::timers::tenths;
 use crate::intern::NONE;
@@ -42,6 +41,7 @@ struct Plan {
     prefix: Box<str>,
     implicit: Vec<String>,
     trusted: bool,
+    named: Option<Box<Named>>,
 }
 
 /// Why a call is refused: condition and text.
@@ -73,11 +73,11 @@ impl Shard {
         }
     }
 
-    fn answer_call(&mut self, envelope: Envelope, payload: Vec<u8>) {
+    pub(super) fn answer_call(&mut self, envelope: Envelope, payload: Vec<u8>) {
         self.out.push(Output::Reply { shard: self.number, envelope, payload });
     }
 
-    fn refuse(
+    pub(super) fn refuse(
         &mut self,
         envelope: Envelope,
         request: &Request<'_>,
@@ -89,18 +89,6 @@ impl Shard {
         }
         let mut payload = Vec::new();
         write_error(&mut payload, request.id, condition, text.map(str::as_bytes));
-        self.answer_call(envelope, payload);
-    }
-
-    fn inspect(&mut self, envelope: Envelope, request: &Request<'_>) {
-        let args = match inspect::Args::parse(request.args) {
-            Ok(args) => args,
-            Err(_) => return self.refuse(envelope, request, "bad-request", None),
-        };
-        let key = sharing_key(&args, self.settings.share_all);
-        let reply = inspect::Reply { sharing_key: key.as_deref(), ..inspect::Reply::default() };
-        let mut payload = Vec::new();
-        write_success(&mut payload, request.id, |w| reply.write(w));
         self.answer_call(envelope, payload);
     }
 
@@ -132,7 +120,8 @@ impl Shard {
                 return self.refuse(envelope, request, "bad-request", None);
             }
         };
-        match self.plan(&args, request.from) {
+        let named = self.note_session(&args);
+        match self.plan(&args, request.from, named) {
             Err((condition, text)) => self.refuse(envelope, request, condition, Some(&text)),
             Ok(None) => self.no_hold(envelope, request, &args),
             Ok(Some(plan)) => {
@@ -147,7 +136,12 @@ impl Shard {
     }
 
     /// What the call asks for; nothing if there is no hold.
-    fn plan(&self, args: &accept::Args<'_>, from: Option<&[u8]>) -> Result<Option<Plan>, Refusal> {
+    fn plan(
+        &self,
+        args: &accept::Args<'_>,
+        from: Option<&[u8]>,
+        named: Option<Box<Named>>,
+    ) -> Result<Option<Plan>, Refusal> {
         for session in &args.requests {
             let addresses = [session.peer_address, session.logical_peer_address];
             if addresses.iter().any(|a| !a.is_empty() && a.parse::<IpAddr>().is_err()) {
@@ -183,6 +177,7 @@ impl Shard {
             prefix: args.channel_prefix.unwrap_or_default().into(),
             implicit: args.channels.iter().map(|channel| (*channel).to_owned()).collect(),
             trusted: args.trusted,
+            named,
             cors: with_cors(args, &instruct.reply.headers),
             instruct,
         }))
@@ -368,6 +363,7 @@ impl Plan {
             updating: false,
             again: false,
             tries: 0,
+            heard: Vec::new(),
             paused: Vec::new(),
         }))
     }
@@ -375,17 +371,24 @@ impl Plan {
 
 fn extra(plan: &Plan, from: &zrpc::Session<'_>) -> Option<Box<Extra>> {
     let links = plan.links();
-    if from.user_data.is_none() && plan.extras.is_empty() && links.is_none() {
+    let plain = plan.extras.is_empty() && links.is_none() && plan.named.is_none();
+    if from.user_data.is_none() && plain {
         return None;
     }
     Some(Box::new(Extra {
         user_data: from.user_data.map(Box::from),
         meta: plan.instruct.meta.clone(),
-        names: plan.instruct.channels.iter().map(|channel| channel.name.clone()).collect(),
+        names: names(&plan.instruct, &plan.implicit),
         channels: Vec::new(),
         links,
+        named: plan.named.clone(),
         filtering: None,
     }))
+}
+
+/// Names of all channels as the backend knows them.
+pub(super) fn names(instruct: &Instruct, implicit: &[String]) -> Vec<String> {
+    instruct.channels.iter().map(|channel| &channel.name).chain(implicit).cloned().collect()
 }
 
 /// The backend's body after the filters of the channels that are for responses
@@ -402,13 +405,16 @@ fn filtered_body(instruct: &Instruct) -> Result<Vec<u8>, Refusal> {
 
 fn parse_instruct(args: &accept::Args<'_>) -> Result<Instruct, String> {
     let headers: Vec<(&str, &[u8])> = args.response.headers.iter().collect();
-    let response = ResponseHead {
-        code: args.response.code,
-        reason: args.response.reason,
-        headers: &headers,
-        body: args.response.body,
-    };
-    Instruct::parse(args.request.uri, &response)
+    Instruct::parse(args.request.uri, &head(args, &headers))
+}
+
+/// The backend's response as GRIP looks at it.
+pub(super) fn head<'a>(
+    args: &accept::Args<'a>,
+    headers: &'a [(&'a str, &'a [u8])],
+) -> ResponseHead<'a> {
+    let accept::Args { response, .. } = args;
+    ResponseHead { code: response.code, reason: response.reason, headers, body: response.body }
 }
 
 fn origin(args: &accept::Args<'_>, from: Option<&[u8]>) -> Origin {
@@ -450,22 +456,4 @@ fn write_response(w: &mut Writer, reply: &grip::Reply, body: &[u8]) {
         w.str("body");
         w.bytes(body);
     });
-}
-
-/// Under which key equal requests may share one backend request (spec/internal-rpc.md §3).
-fn sharing_key(args: &inspect::Args<'_>, share_all: bool) -> Option<Vec<u8>> {
-    if args.auto_share && args.method == "GET" {
-        let path = args.uri.split('?').next().unwrap_or_default();
-        let mut ids: Vec<&[u8]> = args
-            .headers
-            .iter()
-            .filter(|(name, _)| name.eq_ignore_ascii_case("Grip-Last"))
-            .map(|(_, value)| value)
-            .collect();
-        ids.sort_unstable();
-        let mut key = [b"auto|", path.as_bytes()].concat();
-        ids.iter().for_each(|id| key.extend([b"|", *id].concat()));
-        return Some(key);
-    }
-    share_all.then(|| [args.method.as_bytes(), b"|", args.uri.as_bytes()].concat())
 }

@@ -34,7 +34,8 @@ impl Shard {
         }
         if session.flags.has(Flags::HEAD_SENT) {
             self.claim(key);
-            return self.go_live(now, key);
+            self.go_live(now, key);
+            return self.refuse_prev_ids(now, key);
         }
         self.send_start(now, key);
         self.refuse_prev_ids(now, key);

@@ -48,14 +48,16 @@ pub(crate) struct Pass {
 pub(crate) struct Pending {
     pub(crate) item: Arc<Item>,
     pub(crate) seq: u32,
+    /// When it was published.
+    pub(crate) at: u64,
     start: usize,
     wrapped: bool,
 }
 
 impl Pending {
     /// An item that goes to certain sessions, outside of any pass.
-    pub(crate) fn alone(item: Arc<Item>) -> Self {
-        Self { item, seq: 0, start: 0, wrapped: false }
+    pub(crate) fn alone(item: Arc<Item>, at: u64) -> Self {
+        Self { item, seq: 0, at, start: 0, wrapped: false }
     }
 }
 
@@ -67,15 +69,17 @@ impl Pass {
         self.cursor..end
     }
 
-    /// The cursor reached `end`; items that are done go.
-    pub(crate) fn advance(&mut self, end: usize, length: usize) {
+    /// The cursor reached `end`; items that are done go, and `done` learns when they were
+    /// published.
+    pub(crate) fn advance(&mut self, end: usize, length: usize, mut done: impl FnMut(u64)) {
         self.cursor = end;
         if end >= length {
             self.cursor = 0;
             self.items.iter_mut().for_each(|pending| pending.wrapped = true);
         }
         let cursor = self.cursor;
-        while self.items.front().is_some_and(|p| p.wrapped && p.start <= cursor) {
+        while let Some(item) = self.items.front().filter(|p| p.wrapped && p.start <= cursor) {
+            done(item.at);
             self.items.pop_front();
         }
     }
@@ -107,13 +111,13 @@ impl List {
     }
 
     /// Lets an item go over the list. False: too many are on their way.
-    pub(crate) fn push(&mut self, item: &Arc<Item>, seq: u32) -> bool {
+    pub(crate) fn push(&mut self, item: &Arc<Item>, seq: u32, at: u64) -> bool {
         let pass = self.pass.get_or_insert_default();
         if pass.items.len() >= PASS_MAX {
             return false;
         }
         let start = pass.cursor;
-        pass.items.push_back(Pending { item: item.clone(), seq, start, wrapped: false });
+        pass.items.push_back(Pending { item: item.clone(), seq, at, start, wrapped: false });
         true
     }
 
@@ -183,6 +187,12 @@ impl Channel {
         http.into_iter().chain(self.sockets.as_deref().map(|list| (Mode::Ws, list)))
     }
 
+    /// The sessions of a mode.
+    pub(crate) fn subscribers(&self, mode: Mode) -> &[Subscriber] {
+        let list = self.lists().find(|(m, _)| *m == mode);
+        list.map_or(&[], |(_, list)| &list.subscribers)
+    }
+
     /// How many sessions of a mode are on it.
     pub(crate) fn live(&self, mode: Mode) -> u32 {
         self.lists().find(|(m, _)| *m == mode).map_or(0, |(_, list)| list.live)
@@ -250,7 +260,7 @@ mod tests {
                 got[subscriber.session as usize].extend(items);
             }
         }
-        pass.advance(window.end, list.subscribers.len());
+        pass.advance(window.end, list.subscribers.len(), |_| {});
         let done = pass.items.is_empty();
         list.pass = Some(pass);
         if done {
@@ -283,7 +293,7 @@ mod tests {
                         }
                     }
                     Step::Publish if list.live > 0 => {
-                        prop_assert!(list.push(&item(seq as usize), seq));
+                        prop_assert!(list.push(&item(seq as usize), seq, 0));
                         expected.iter_mut().flatten().for_each(|e| e.push(seq));
                         seq += 1;
                     }

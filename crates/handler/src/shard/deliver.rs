@@ -42,7 +42,8 @@ impl Left {
 
 impl Shard {
     /// An item for the sessions of a channel.
-    pub(super) fn publish(&mut self, key: Key, item: &Arc<Item>) {
+    pub(super) fn publish(&mut self, key: Key, item: &Arc<Item>, at: u64) {
+        self.tell_sessions(key, item);
         let Some(mut channel) = self.channels.get_mut(key) else { return };
         if !item.no_seq {
             channel.last_id = item.id.as_deref().map(Arc::from);
@@ -61,12 +62,12 @@ impl Shard {
                 continue;
             }
             if self.limiter.is_some() {
-                self.publish_limited(key, mode, item);
+                self.publish_limited(key, mode, item, at);
                 let Some(again) = self.channels.get_mut(key) else { return };
                 channel = again;
                 continue;
             }
-            if channel.list(mode).push(item, seq) {
+            if channel.list(mode).push(item, seq, at) {
                 self.under_way += 1;
             } else {
                 self.drops.pass_full += 1;
@@ -118,7 +119,7 @@ impl Shard {
         let subscribers = std::mem::take(&mut list.subscribers);
         let (left, written) = self.together(now, mode, &items, &subscribers[window.clone()]);
         let slow = left.items(&items);
-        self.put_back(key, mode, items, subscribers, window.end);
+        self.put_back(now, (key, mode), items, subscribers, window.end);
         self.one_by_one(now, key.index, mode, left, &slow);
         self.end_pass_if_done(key, mode);
         (window.len(), written)
@@ -191,8 +192,8 @@ impl Shard {
 
     fn put_back(
         &mut self,
-        key: Key,
-        mode: Mode,
+        now: u64,
+        (key, mode): (Key, Mode),
         items: VecDeque<Pending>,
         subscribers: Vec<Subscriber>,
         end: usize,
@@ -203,9 +204,10 @@ impl Shard {
         let length = list.subscribers.len();
         if let Some(pass) = &mut list.pass {
             pass.items = items;
-            let before = pass.items.len();
-            pass.advance(end, length);
-            self.under_way -= before - pass.items.len();
+            let mut done = Vec::new();
+            pass.advance(end, length, |at| done.push(at));
+            self.under_way -= done.len();
+            done.into_iter().for_each(|at| self.handed_over(now, at));
         }
     }
 

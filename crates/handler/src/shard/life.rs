@@ -51,6 +51,8 @@ impl Shard {
             ssl: session.flags.has(super::session::Flags::SSL),
             minute_counted,
         };
+        self.responses += u64::from(session.mode() == stats::Mode::Response);
+        self.named += usize::from(session.named().is_some());
         let key = self.sessions.insert(session);
         let (sessions, hasher) = (&self.sessions, &self.hasher);
         self.by_id.insert_unique(hash, key.index, |index| {
@@ -98,6 +100,8 @@ impl Shard {
 
     /// Undoes what the session counted in.
     fn let_go(&mut self, session: &Session, retry: bool) {
+        self.responses -= u64::from(session.mode() == stats::Mode::Response);
+        self.named -= usize::from(session.named().is_some());
         let id = self.conn_id(session.peer, &session.id);
         if let Some(peer) = self.peers.get_mut(session.peer) {
             peer.sessions -= 1;

@@ -24,22 +24,30 @@ pub(super) struct Delivery {
     receiver: Key,
     channel: Key,
     item: Arc<Item>,
+    /// When it was published.
+    at: u64,
 }
 
 impl Shard {
     /// Lets an item wait for every session of a mode on a channel.
-    pub(super) fn publish_limited(&mut self, key: Key, mode: Mode, item: &Arc<Item>) {
+    pub(super) fn publish_limited(&mut self, key: Key, mode: Mode, item: &Arc<Item>, at: u64) {
         let Some(channel) = self.channels.get_mut(key) else { return };
         let subscribers = std::mem::take(&mut channel.list(mode).subscribers);
         for subscriber in &subscribers {
-            self.push_limited(key, mode, subscriber.session, item);
+            self.push_limited((key, mode), subscriber.session, item, at);
         }
         if let Some(channel) = self.channels.get_mut(key) {
             channel.list(mode).subscribers = subscribers;
         }
     }
 
-    fn push_limited(&mut self, channel: Key, mode: Mode, index: u32, item: &Arc<Item>) {
+    fn push_limited(
+        &mut self,
+        (channel, mode): (Key, Mode),
+        index: u32,
+        item: &Arc<Item>,
+        at: u64,
+    ) {
         let (receiver, number) = match mode {
             Mode::Ws => {
                 (self.sockets.key_at(index), self.sockets.at(index).map(|socket| socket.route))
@@ -53,7 +61,8 @@ impl Shard {
         };
         let route = self.routes[number as usize].route.clone();
         let Some(limiter) = &mut self.limiter else { return };
-        let delivery = Delivery { route: number, mode, receiver, channel, item: item.clone() };
+        let item = item.clone();
+        let delivery = Delivery { route: number, mode, receiver, channel, item, at };
         let pushed = limiter.push(&route, units, delivery);
         if pushed == Pushed::Queued {
             return;
@@ -118,7 +127,7 @@ impl Shard {
 
     /// One item for several sessions.
     fn deliver_run(&mut self, now: u64, run: &[Delivery]) {
-        let Delivery { mode, channel, item, .. } = run[0].clone();
+        let Delivery { mode, channel, item, at, .. } = run[0].clone();
         // An earlier run of the slice may have ended some.
         let lives = |key: Key| match mode {
             Mode::Ws => self.sockets.get(key).is_some(),
@@ -129,8 +138,9 @@ impl Shard {
             .filter(|delivery| lives(delivery.receiver))
             .map(|delivery| Subscriber { session: delivery.receiver.index, join: 0 })
             .collect();
-        let items = VecDeque::from([Pending::alone(item)]);
+        let items = VecDeque::from([Pending::alone(item, at)]);
         self.serve(now, channel.index, mode, &items, &subscribers);
+        self.handed_over(now, at);
     }
 }
 

@@ -8,6 +8,7 @@ use stats::Mode;
 use std::sync::Arc;
 
 use super::Shard;
+use super::accept::names;
 use super::fetch::{Ask, Purpose};
 use super::session::{Extra, ExtraChannel, Flags, Links, NEVER, QUEUE_MAX, Session};
 use super::timers::tenths;
@@ -45,8 +46,32 @@ impl Shard {
             return;
         }
         links.due = NEVER;
-        if !blocked || links.updating {
-            self.start_next(now, key);
+        if links.updating {
+            return self.start_next(now, key);
+        }
+        if blocked {
+            return;
+        }
+        match self.heard_all(key) {
+            true => self.arm_next(now, key),
+            false => self.start_next(now, key),
+        }
+    }
+
+    /// Whether every channel of a stream sent something since its timer began: it is up to date,
+    /// and its backend is not asked this time (spec/grip.md §8.3). Begins to count anew.
+    fn heard_all(&mut self, key: Key) -> bool {
+        let Some(links) = self.links(key) else { return false };
+        let heard = std::mem::take(&mut links.heard);
+        let subs = self.sessions.get(key).map_or(&[][..], |session| session.subs.as_slice());
+        !subs.is_empty() && subs.iter().all(|sub| heard.contains(&sub.channel))
+    }
+
+    /// Something of the channel was sent to the stream.
+    pub(super) fn note_heard(&mut self, key: Key, channel: u32) {
+        let Some(links) = self.links(key).filter(|links| links.next.is_some()) else { return };
+        if !links.heard.contains(&channel) {
+            links.heard.push(channel);
         }
     }
 
@@ -76,6 +101,7 @@ impl Shard {
         let Some(next) = links.next.clone() else { return };
         links.due = NEVER;
         links.updating = true;
+        links.heard.clear();
         log::debug!("httpsession: next: {}", next.url);
         let ask = Ask {
             method: "GET",
@@ -188,7 +214,8 @@ impl Shard {
         session.flags.set(Flags::IDLE_MODE, idle);
         if let Some(extra) = &mut session.extra {
             extra.meta = instruct.meta.clone();
-            extra.names = instruct.channels.iter().map(|channel| channel.name.clone()).collect();
+            let implicit = extra.links.as_ref().map_or(&[][..], |links| &links.implicit);
+            extra.names = names(instruct, implicit);
             extra.channels = channels;
         }
         self.keep_alives.release(old);
@@ -277,6 +304,13 @@ pub(super) fn origin(url: &str) -> Option<(String, String, u16)> {
     Some((scheme, host.to_ascii_lowercase(), port))
 }
 
+/// The path of a URL, without its query.
+pub(super) fn path(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let path = rest.find('/').map_or("/", |at| &rest[at..]);
+    path.split(['?', '#']).next().unwrap_or("/")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -288,5 +322,17 @@ mod tests {
         assert!(!same_origin("http://h/a", "https://h/a"));
         assert!(!same_origin("http://h/a", "http://h:8080/a"));
         assert!(!same_origin("nothing", "nothing"));
+    }
+
+    #[test]
+    fn paths_end_before_the_query() {
+        for (url, expected) in [
+            ("http://h/a/b?c=/d", "/a/b"),
+            ("http://h", "/"),
+            ("http://h:1/#x", "/"),
+            ("/p?q", "/p"),
+        ] {
+            assert_eq!(path(url), expected);
+        }
     }
 }

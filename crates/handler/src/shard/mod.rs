@@ -12,9 +12,12 @@ mod deliver;
 mod fetch;
 mod filtering;
 mod group;
+mod inspect;
+mod latency;
 mod life;
 mod limited;
 mod links;
+mod named;
 mod peers;
 mod queue;
 mod retry;
@@ -23,6 +26,7 @@ mod socket;
 mod special;
 mod stop;
 mod subscribe;
+mod table;
 mod timers;
 
 use std::collections::VecDeque;
@@ -40,6 +44,7 @@ use crate::limiter::Limiter;
 use crate::message::{Output, Sums, ToHub, ToShard};
 use crate::settings::Settings;
 use channel::Channel;
+pub(crate) use latency::BOUNDS_US as LATENCY_BOUNDS_US;
 use peers::Peers;
 use session::Session;
 use socket::{Profile, Proxies, Socket};
@@ -84,8 +89,10 @@ pub struct Drops {
 /// What a shard holds and threw away.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Figures {
-    /// Held HTTP sessions.
-    pub sessions: u64,
+    /// Response holds.
+    pub responses: u64,
+    /// Stream holds.
+    pub streams: u64,
     /// WebSockets.
     pub sockets: u64,
     /// Items on their way.
@@ -116,6 +123,8 @@ pub struct Shard {
     /// The shard's instance id.
     from: String,
     sessions: Arena<Session>,
+    /// How many of them are response holds.
+    responses: u64,
     by_id: HashTable<u32>,
     hasher: RandomState,
     peers: Peers,
@@ -141,6 +150,9 @@ pub struct Shard {
     limiter: Option<Limiter<limited::Delivery>>,
     /// Items on their way over the channels' lists.
     under_way: usize,
+    latency: latency::Latency,
+    /// Sessions and WebSockets that belong to a GRIP session.
+    named: usize,
     out: Vec<Output>,
     to_hub: Vec<ToHub>,
     listening: bool,
@@ -161,6 +173,7 @@ impl Shard {
         Self {
             number,
             sessions: Arena::new(),
+            responses: 0,
             by_id: HashTable::new(),
             hasher: RandomState::default(),
             peers: Peers::new(number, &from),
@@ -186,6 +199,8 @@ impl Shard {
             work: VecDeque::new(),
             limiter: settings.limits.clone().map(Limiter::new),
             under_way: 0,
+            latency: latency::Latency::default(),
+            named: 0,
             out: Vec::new(),
             to_hub: Vec::new(),
             listening: false,
@@ -220,13 +235,27 @@ impl Shard {
         self.under_way > UNDER_WAY_MAX || waiting > WAITING_MAX
     }
 
+    /// Goes on with other settings. Limits that were there are changed in their place.
+    fn set_settings(&mut self, settings: Arc<Settings>) {
+        if self.limiter.is_none() {
+            self.limiter = settings.limits.clone().map(Limiter::new);
+        }
+        self.settings = settings;
+    }
+
     /// Takes a message of the hub.
     pub fn from_hub(&mut self, now: u64, message: ToShard) {
         match message {
             ToShard::Subscribed { channel, hub, last_id } => {
                 self.subscribed(now, channel, hub, last_id);
             }
-            ToShard::Publish { channel, item } => self.publish(channel, &item),
+            ToShard::Publish { channel, item, at } => self.publish(channel, &item, at),
+            ToShard::Forget { channel } => {
+                if let Some(channel) = self.channels.get_mut(channel) {
+                    channel.last_id = None;
+                }
+            }
+            ToShard::Inspected { envelope, payload } => self.answer_call(envelope, payload),
             ToShard::Update { channel } => self.update(now, channel),
             ToShard::Refresh { channel } => self.refresh_channel(channel),
             ToShard::RefreshOne { call, cid } => {
@@ -234,6 +263,7 @@ impl Shard {
                 self.to_hub.push(ToHub::Refreshed { call, found });
             }
             ToShard::Listening(listening) => self.listening = listening,
+            ToShard::Settings(settings) => self.set_settings(settings),
             ToShard::ConnCheck { call, ids } => {
                 let found = ids.iter().filter(|id| self.knows(id)).cloned().collect();
                 self.to_hub.push(ToHub::ConnFound { call, ids: found });
@@ -249,6 +279,7 @@ impl Shard {
             let sums = std::mem::take(&mut state.sums);
             self.to_hub.push(ToHub::Sums(state.route.clone(), sums));
         }
+        self.to_hub.extend(self.latency.take().map(ToHub::HandedOver));
         // Told together with other news: something changed then.
         if !self.to_hub.is_empty() {
             let figures = self.figures();
@@ -263,7 +294,8 @@ impl Shard {
 
     fn figures(&self) -> Figures {
         Figures {
-            sessions: self.sessions.len() as u64,
+            responses: self.responses,
+            streams: self.sessions.len() as u64 - self.responses,
             sockets: self.sockets.len() as u64,
             under_way: self.under_way as u64,
             limited: self.limiter.as_ref().map_or(0, Limiter::len) as u64,

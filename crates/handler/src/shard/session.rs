@@ -195,6 +195,7 @@ pub(crate) struct Extra {
     pub(crate) names: Vec<String>,
     pub(crate) channels: Vec<ExtraChannel>,
     pub(crate) links: Option<Box<Links>>,
+    pub(crate) named: Option<Box<Named>>,
     /// An item waits for a backend's word on it, and others behind it.
     pub(crate) filtering: Option<Box<Filtering>>,
 }
@@ -205,6 +206,14 @@ impl Extra {
         let known = self.channels.iter().filter_map(|c| Some((&c.name, c.prev_id.as_deref()?)));
         known.map(|(name, id)| ("Grip-Last", format!("{name}; last-id={id}"))).collect()
     }
+}
+
+/// The GRIP session that a client belongs to.
+#[derive(Clone, Debug)]
+pub(crate) struct Named {
+    pub(crate) id: Arc<str>,
+    /// What stands before the names of its channels.
+    pub(crate) prefix: Box<str>,
 }
 
 /// Where a stream goes on and who is told of its end.
@@ -231,6 +240,8 @@ pub(crate) struct Links {
     /// Follow it once more afterwards.
     pub(crate) again: bool,
     pub(crate) tries: u8,
+    /// Channels that something was sent of since the timer began.
+    pub(crate) heard: Vec<u32>,
     /// Items that came meanwhile, with their channel.
     pub(crate) paused: Vec<(u32, Arc<Item>)>,
 }

@@ -120,7 +120,7 @@ impl Shard {
         let (mode, debug) = (session.mode(), session.flags.has(Flags::DEBUG));
         match (step, mode) {
             (Step::Content(body), Mode::Response) => self.response_item(now, key, item, body),
-            (Step::Content(content), _) => self.stream_item(now, key, item, content),
+            (Step::Content(content), _) => self.stream_item(now, key, channel, item, content),
             (Step::Ask { filter, content }, _) => {
                 self.ask_filter(now, Owner::Session(key), channel, item, filter, content);
             }
@@ -139,7 +139,7 @@ impl Shard {
         }
     }
 
-    fn stream_item(&mut self, now: u64, key: Key, item: &Item, content: Bytes) {
+    fn stream_item(&mut self, now: u64, key: Key, channel: u32, item: &Item, content: Bytes) {
         let Some(format) = &item.stream else { return };
         let Some(session) = self.sessions.get_mut(key) else { return };
         let route = session.route;
@@ -154,6 +154,7 @@ impl Shard {
             }
             Action::Refresh => {}
             Action::Send => {
+                self.note_heard(key, channel);
                 let blocks = self.item_blocks(item, format.content.len());
                 self.count(route, |sums| {
                     sums.sent += 1;

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each file of tests uses some of it")]
 
 pub mod sockets;
+pub mod state;
 
 use grip::{Item, Value};
 use handler::{Handler, Output, Settings};
@@ -19,6 +20,8 @@ pub struct Call {
     old: bool,
     minute_counted: bool,
     channel: String,
+    session: bool,
+    prefix: Option<String>,
 }
 
 /// A call that holds in `mode`, on channel `c`.
@@ -31,6 +34,8 @@ pub fn hold(mode: &str) -> Call {
         old: false,
         minute_counted: false,
         channel: "c".to_owned(),
+        session: false,
+        prefix: None,
     }
 }
 
@@ -57,6 +62,17 @@ impl Call {
 
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// The route keeps GRIP sessions.
+    pub fn use_session(mut self) -> Self {
+        self.session = true;
+        self
+    }
+
+    pub fn prefix(mut self, prefix: &str) -> Self {
+        self.prefix = Some(prefix.to_owned());
         self
     }
 
@@ -105,11 +121,11 @@ impl Call {
             inspect: None,
             route: None,
             separate_stats: false,
-            channel_prefix: None,
+            channel_prefix: self.prefix.as_deref(),
             log_level: None,
             channels: Vec::new(),
             trusted: false,
-            use_session: false,
+            use_session: self.session,
             response_sent: false,
             conn_max: None,
         };
@@ -163,6 +179,7 @@ pub struct Bench {
     proxy_calls: Vec<(u64, Vec<u8>)>,
     internal: Vec<Vec<u8>>,
     controls: Vec<(String, Vec<u8>)>,
+    state_calls: Vec<(u64, Vec<u8>)>,
 }
 
 impl Bench {
@@ -189,6 +206,7 @@ impl Bench {
             proxy_calls: Vec::new(),
             internal: Vec::new(),
             controls: Vec::new(),
+            state_calls: Vec::new(),
         }
     }
 
@@ -330,6 +348,7 @@ impl Bench {
                     Output::ProxyCommand { call, payload } => {
                         self.proxy_calls.push((call, payload));
                     }
+                    Output::StateCall { call, payload } => self.state_calls.push((call, payload)),
                     Output::Internal { packet, .. } => self.internal.push(packet),
                     Output::ToProxy { proxy, packet, .. } => {
                         let proxy = String::from_utf8_lossy(&proxy).into_owned();

@@ -104,6 +104,7 @@ impl Client {
         let mut conn = Conn::new(stream, endpoint, key, now_ms);
         conn.tls = tls;
         entry.insert(conn);
+        self.opened += 1;
         Ok(index)
     }
 

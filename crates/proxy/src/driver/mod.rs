@@ -4,8 +4,10 @@ mod calls;
 pub(crate) mod load;
 mod neighbours;
 mod routes_file;
+mod scrape;
 mod sockets;
 mod targets;
+mod topics;
 mod worker;
 
 use std::path::PathBuf;
@@ -19,7 +21,7 @@ use evloop::clock::Clock;
 use evloop::signals::{self, Signal};
 use mio::{Events, Poll, Token, Waker};
 
-use crate::Routes;
+use crate::{Routes, Settings};
 use neighbours::Neighbours;
 pub(crate) use routes_file::RoutesFile;
 
@@ -44,6 +46,8 @@ const STOP_MS: u64 = 2_000;
 pub(crate) enum Order {
     /// Use these routes for new requests.
     Routes(Arc<Routes>),
+    /// Go on with these settings.
+    Settings(Box<Settings>),
     /// End.
     Stop,
 }
@@ -69,7 +73,6 @@ fn try_run(options: &Options) -> Result<(), String> {
     let overrides = config::Overrides { ipc_prefix: options.ipc_prefix.clone(), port_offset: None };
     let config =
         config::Settings::load(&options.config, &overrides).map_err(|cause| cause.to_string())?;
-    evloop::parent::watch_parent().map_err(|cause| format!("watching the supervisor: {cause}"))?;
     let mut poll = Poll::new().map_err(io_text)?;
     let waker = Arc::new(Waker::new(poll.registry(), Token(0)).map_err(io_text)?);
     let incoming = signals::watch(Arc::clone(&waker)).map_err(io_text)?;
@@ -80,7 +83,9 @@ fn try_run(options: &Options) -> Result<(), String> {
         log::warn!("{problem}");
     }
     log::info!("started");
-    let result = supervise(&mut poll, &incoming, &mut file, &workers);
+    obey()?;
+    let reading = || config::Settings::load(&options.config, &overrides);
+    let result = supervise(&mut poll, &incoming, &mut file, &workers, reading);
     log::info!("stopping...");
     stop(&mut workers);
     log::debug!("stopped");
@@ -101,6 +106,7 @@ fn start_workers(
     let specs = ProxySpecs::from(config);
     let context = zmq::Context::new();
     let clock = Clock::new();
+    let mut boards = scrape::bind(config, count)?.into_iter();
     let mut workers = Vec::new();
     let (neighbours, handed) = Neighbours::new(count);
     let neighbours = Arc::new(neighbours);
@@ -116,6 +122,7 @@ fn start_workers(
             number: n,
             neighbours: Arc::clone(&neighbours),
             handed,
+            board: boards.next(),
         };
         workers.push(start_worker(n, plan)?);
     }
@@ -150,6 +157,7 @@ fn supervise(
     incoming: &Receiver<Signal>,
     file: &mut RoutesFile,
     workers: &[Worker],
+    reading: impl Fn() -> Result<config::Settings, config::Error>,
 ) -> Result<(), String> {
     let mut events = Events::with_capacity(8);
     loop {
@@ -166,6 +174,7 @@ fn supervise(
                 Signal::Reload => {
                     log::info!("reloading");
                     logging::reopen();
+                    reload(reading(), file, workers);
                     spread(file.load(), workers);
                 }
             }
@@ -177,6 +186,34 @@ fn supervise(
             return Err("a worker ended unexpectedly".to_owned());
         }
     }
+}
+
+/// New settings for all workers, if they can be read.
+fn reload(
+    read: Result<config::Settings, config::Error>,
+    file: &mut RoutesFile,
+    workers: &[Worker],
+) {
+    let config = match read {
+        Ok(config) => config,
+        Err(cause) => return log::error!("{cause}; the settings stay as they are"),
+    };
+    file.set_signing(load::signing(&config));
+    for (n, worker) in workers.iter().enumerate() {
+        worker.tell(Order::Settings(Box::new(load::settings(&config, n, workers.len()))));
+    }
+    config.problems().iter().for_each(|problem| log::warn!("{problem}"));
+}
+
+/// Tells the supervisor that all sockets are bound, and does what it says from then on.
+fn obey() -> Result<(), String> {
+    let answer = |order| {
+        if let evloop::parent::Order::Level(level) = order {
+            logging::set_level(level);
+        }
+        None
+    };
+    evloop::parent::ready(answer).map_err(io_text)
 }
 
 fn spread(routes: Option<Routes>, workers: &[Worker]) {

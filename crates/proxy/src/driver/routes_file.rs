@@ -62,6 +62,11 @@ impl RoutesFile {
         }
     }
 
+    /// What signs requests of routes that are loaded from now on.
+    pub fn set_signing(&mut self, signing: Signing) {
+        self.signing = signing;
+    }
+
     /// Lines of the command line never change.
     pub fn is_watched(&self) -> bool {
         self.lines.is_empty()

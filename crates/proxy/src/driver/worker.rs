@@ -18,8 +18,10 @@ use origin::{Client, Limits};
 use super::Order;
 use super::calls::{Calls, FirstWords};
 use super::neighbours::{Handed, Neighbours};
+use super::scrape::Board;
 use super::sockets::{COUNT, FIRST, Sockets, Watched};
 use super::targets::{self, Ask, Targets};
+use super::topics::{listeners, note_topic};
 use crate::{Output, Proxy, Routes, Settings};
 
 /// Messages per socket and turn, so that none holds up the others.
@@ -52,6 +54,7 @@ pub(crate) struct Plan {
     pub neighbours: Arc<Neighbours>,
     /// What other workers give.
     pub handed: Receiver<Handed>,
+    pub board: Option<Board>,
 }
 
 /// One worker.
@@ -80,6 +83,7 @@ pub(crate) struct Loop {
     stats_lost: u64,
     probes: VecDeque<u64>,
     handler_probes: VecDeque<u64>,
+    board: Option<Board>,
 }
 
 impl Drop for Loop {
@@ -137,6 +141,7 @@ impl Loop {
             stats_lost: 0,
             probes: VecDeque::new(),
             handler_probes: VecDeque::new(),
+            board: plan.board,
         })
     }
 
@@ -167,7 +172,24 @@ impl Loop {
             let engine = &mut self.engine;
             self.client.turn(now, &mut |key, event| engine.origin_event(now, key, event));
             self.outputs(now);
+            self.show_figures(now);
         }
+    }
+
+    /// Writes what the metrics listener shows.
+    fn show_figures(&mut self, now: u64) {
+        let Self { board: Some(board), engine, client, sockets, stats_lost, .. } = self else {
+            return;
+        };
+        board.turn(now, || {
+            let mut figures = engine.figures();
+            figures.backends = client.counts();
+            for router in [&sockets.stream, &sockets.int_stream, &sockets.ws_stream] {
+                figures.undelivered.add(router.drops());
+            }
+            figures.stats_lost = *stats_lost;
+            figures
+        });
     }
 
     /// Says at the end what was lost on the way, by cause.
@@ -201,6 +223,7 @@ impl Loop {
             parked.then_some(now + PARKED_MS),
             self.probes.front().copied(),
             self.handler_probes.front().copied(),
+            self.board.as_ref().map(Board::due),
         ];
         let next = next.into_iter().flatten().min()?;
         Some(Duration::from_millis(next.saturating_sub(now)))
@@ -220,6 +243,7 @@ impl Loop {
                                 }
                                 self.engine.set_routes(routes);
                             }
+                            Order::Settings(settings) => self.engine.set_settings(*settings),
                             Order::Stop => return true,
                         }
                     }
@@ -492,25 +516,6 @@ pub(crate) fn drain_router(
     }
 }
 
-/// Notes a subscription message of the stats socket: 1 or 0, and the topic.
-fn note_topic(topics: &mut Vec<Vec<u8>>, frame: &[u8]) -> bool {
-    match frame {
-        [1, topic @ ..] => topics.push(topic.to_vec()),
-        [0, topic @ ..] => topics.retain(|known| known != topic),
-        _ => return false,
-    }
-    true
-}
-
-/// Whether somebody listens for single connections, and for their maxima. Who asks for
-/// everything is an old handler, which does not know maxima.
-fn listeners(topics: &[Vec<u8>]) -> (bool, bool) {
-    let meets = |topic: &[u8], kind: &[u8]| kind.starts_with(topic) || topic.starts_with(kind);
-    let conn = topics.iter().any(|topic| meets(topic, b"conn "));
-    let maxima = topics.iter().any(|topic| topic.starts_with(b"conn-"));
-    (conn, maxima)
-}
-
 /// The command socket (spec/internal-rpc.md §8).
 fn drain_commands(
     now: u64,
@@ -532,22 +537,5 @@ fn drain_commands(
         if watched.socket.send(&[&peer, b"", &reply]) != Sent::Ok {
             log::debug!("a reply to a command could not be sent");
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_listens() {
-        let topics = |list: &[&str]| list.iter().map(|t| t.as_bytes().to_vec()).collect::<Vec<_>>();
-        assert_eq!(listeners(&topics(&[""])), (true, false));
-        assert_eq!(listeners(&topics(&["activity ", "report ", "conn-max "])), (false, true));
-        assert_eq!(listeners(&topics(&["conn-max ", "conn "])), (true, true));
-        let mut seen = Vec::new();
-        assert!(note_topic(&mut seen, b"\x01conn ") && listeners(&seen).0);
-        assert!(note_topic(&mut seen, b"\x00conn ") && !listeners(&seen).0);
-        assert!(!note_topic(&mut seen, b""));
     }
 }

@@ -105,6 +105,7 @@ impl Proxy {
             fields.status(101, reason).header_list(passed.as_headers()).credits(CLIENT_CREDITS);
         });
         if let Some(session) = self.sessions.get(key) {
+            self.totals.ended(session, log_line::Outcome::Code(101, 0));
             log_line::write(&self.settings, session, log_line::Outcome::Code(101, 0));
         }
         self.forget_handshake(key);

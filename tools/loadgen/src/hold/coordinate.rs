@@ -144,14 +144,18 @@ impl Coordinator<'_> {
         say(json!({ "event": "open", "live": self.total.live, "opening": self.total.opening() }))
     }
 
-    /// "stat" shows what came since the last "mark"; "mark" also starts anew.
+    /// "stat" shows what came since the last "mark"; "mark" also starts anew. The latencies come
+    /// as `[microseconds, count, ...]` too, so that those of several processes can be added up.
     fn obey(&mut self, command: &Input) -> io::Result<()> {
         let Input::Line(line) = command else { return Ok(()) };
         if !matches!(line.as_str(), "stat" | "mark") {
             return Ok(());
         }
         let receiving = self.since_mark.receiving();
-        say(json!({ "event": line, "live": self.total.live, "receiving": receiving }))?;
+        let latency_us = self.since_mark.latency.to_json();
+        say(
+            json!({ "event": line, "live": self.total.live, "receiving": receiving, "latency_us": latency_us }),
+        )?;
         if line == "mark" {
             self.since_mark.clear();
         }

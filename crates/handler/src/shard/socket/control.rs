@@ -133,7 +133,10 @@ impl Shard {
             Control::Detach => self.tell(key, kind(Kind::Detach)),
             Control::Session(id) => {
                 if let Some(socket) = self.sockets.get_mut(key) {
-                    socket.extra().sid = id.map(Into::into);
+                    let id = id.filter(|id| self.settings.sessions && !id.is_empty());
+                    self.named += usize::from(id.is_some());
+                    let old = std::mem::replace(&mut socket.extra().sid, id.map(Into::into));
+                    self.named -= usize::from(old.is_some());
                 }
             }
             Control::SetMeta { name, value } => self.set_meta(key, name, value),

@@ -151,7 +151,7 @@ impl Shard {
             return Step::Content(content);
         }
         let none = std::collections::BTreeMap::new();
-        let prefix = self.profiles.get(socket.profile).map_or("", |profile| &profile.prefix);
+        let prefix = self.prefix_of(socket);
         let names: Vec<&str> = socket
             .subs
             .as_slice()

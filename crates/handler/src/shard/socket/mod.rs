@@ -64,7 +64,13 @@ impl Shard {
                 sockets.at(*index).map_or(0, |socket| hasher.hash_one(&*socket.cid))
             });
         }
+        self.named -= usize::from(socket.sid().is_some());
         self.let_go_of_socket(&socket);
+    }
+
+    /// What stands before the names of a WebSocket's channels.
+    pub(super) fn prefix_of(&self, socket: &Socket) -> &str {
+        self.profiles.get(socket.profile).map_or("", |profile| &profile.prefix)
     }
 
     fn let_go_of_socket(&mut self, socket: &Socket) {

@@ -2,13 +2,10 @@
 
 use std::sync::Arc;
 
-use hashbrown::HashMap;
 use zrpc::control::{Item, MAX_ITEMS, write_item, write_packet};
 
 use crate::message::Output;
-
-/// Proxies that are remembered without having sessions.
-const IDLE_MAX: usize = 64;
+use crate::shard::table::{Entry, Table};
 
 /// Bytes of items after which a packet is closed.
 const PACKET_BYTES: usize = 64 * 1024;
@@ -23,15 +20,22 @@ pub(crate) struct Proxy {
     /// Encoded items not given out yet.
     frames: Vec<u8>,
     items: usize,
-    touched: bool,
+}
+
+impl Entry for Proxy {
+    fn new(id: Arc<[u8]>) -> Self {
+        Self { id, multi: false, sockets: 0, frames: Vec::new(), items: 0 }
+    }
+
+    fn is_used(&self) -> bool {
+        self.sockets > 0
+    }
 }
 
 /// All of them, named by number.
 #[derive(Debug)]
 pub(crate) struct Proxies {
-    by_id: HashMap<Arc<[u8]>, u32>,
-    slots: Vec<Option<Proxy>>,
-    touched: Vec<u32>,
+    table: Table<Proxy>,
     from: Box<[u8]>,
     shard: usize,
     out: Vec<Output>,
@@ -40,105 +44,52 @@ pub(crate) struct Proxies {
 impl Proxies {
     /// `from` is the shard's instance id.
     pub(crate) fn new(shard: usize, from: &str) -> Self {
-        Self {
-            by_id: HashMap::new(),
-            slots: Vec::new(),
-            touched: Vec::new(),
-            from: from.as_bytes().into(),
-            shard,
-            out: Vec::new(),
-        }
+        Self { table: Table::new(), from: from.as_bytes().into(), shard, out: Vec::new() }
     }
 
     pub(crate) fn find(&self, id: &[u8]) -> Option<u32> {
-        self.by_id.get(id).copied()
+        self.table.find(id)
     }
 
     pub(crate) fn get(&self, number: u32) -> Option<&Proxy> {
-        self.slots.get(number as usize)?.as_ref()
+        self.table.get(number)
     }
 
     pub(crate) fn get_mut(&mut self, number: u32) -> Option<&mut Proxy> {
-        self.slots.get_mut(number as usize)?.as_mut()
+        self.table.get_mut(number)
     }
 
     /// The number of a proxy, made known if it is new.
     pub(crate) fn intern(&mut self, id: &[u8]) -> u32 {
-        if let Some(number) = self.find(id) {
-            return number;
-        }
-        if self.by_id.len() >= IDLE_MAX {
-            self.forget_idle();
-        }
-        let number = self.slots.iter().position(Option::is_none).unwrap_or(self.slots.len());
-        if number == self.slots.len() {
-            self.slots.push(None);
-        }
-        let id: Arc<[u8]> = id.into();
-        self.slots[number] = Some(Proxy {
-            id: id.clone(),
-            multi: false,
-            sockets: 0,
-            frames: Vec::new(),
-            items: 0,
-            touched: false,
-        });
-        self.by_id.insert(id, number as u32);
-        number as u32
-    }
-
-    fn forget_idle(&mut self) {
-        let slots = &mut self.slots;
-        self.by_id.retain(|_, number| {
-            let slot = &mut slots[*number as usize];
-            let keep = slot.as_ref().is_some_and(|proxy| proxy.sockets > 0 || proxy.touched);
-            if !keep {
-                *slot = None;
-            }
-            keep
-        });
+        self.table.intern(id)
     }
 
     /// Appends an item.
     pub(crate) fn write(&mut self, number: u32, item: &Item<'_>) {
-        let Some(Some(proxy)) = self.slots.get_mut(number as usize) else { return };
+        let Some(proxy) = self.table.get_mut(number) else { return };
         if proxy.items >= MAX_ITEMS || proxy.frames.len() >= PACKET_BYTES {
             self.out.push(proxy.packet(&self.from, self.shard));
         }
         write_item(&mut proxy.frames, item);
         proxy.items += 1;
-        self.touch(number);
-    }
-
-    fn touch(&mut self, number: u32) {
-        let Some(Some(proxy)) = self.slots.get_mut(number as usize) else { return };
-        if !std::mem::replace(&mut proxy.touched, true) {
-            self.touched.push(number);
-        }
+        self.table.touch(number);
     }
 
     /// Lets every proxy with sessions get a packet, be it empty: sending it shows who is gone.
     pub(crate) fn probe(&mut self) {
-        for number in 0..self.slots.len() as u32 {
-            if self.get(number).is_some_and(|proxy| proxy.sockets > 0) {
-                self.touch(number);
-            }
-        }
+        self.table.used().into_iter().for_each(|number| self.table.touch(number));
     }
 
     /// Moves everything written to `out`, each proxy's packets in order.
     pub(crate) fn flush(&mut self, out: &mut Vec<Output>) {
-        for number in std::mem::take(&mut self.touched) {
-            let Some(Some(proxy)) = self.slots.get_mut(number as usize) else { continue };
-            proxy.touched = false;
-            self.out.push(proxy.packet(&self.from, self.shard));
-        }
+        let Self { table, out: ready, from, shard } = self;
+        table.flush(|proxy| ready.push(proxy.packet(from, *shard)));
         out.append(&mut self.out);
     }
 
     /// Whether anything was written since the last flush.
     pub(crate) fn has_output(&self) -> bool {
-        !self.touched.is_empty() || !self.out.is_empty()
+        self.table.is_touched() || !self.out.is_empty()
     }
 }
 

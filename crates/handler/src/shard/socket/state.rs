@@ -1,6 +1,7 @@
 //! The state of one WebSocket.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use grip::control::Message;
 
@@ -58,7 +59,7 @@ pub(crate) struct SocketExtra {
     /// Items that were not acknowledged yet, and until when they may be.
     pub(crate) unacked: VecDeque<(u64, u32)>,
     /// The name that the backend gave the session.
-    pub(crate) sid: Option<Box<str>>,
+    pub(crate) sid: Option<Arc<str>>,
     /// An item waits for a backend's word on it, and others behind it.
     pub(crate) filtering: Option<Box<Filtering>>,
 }
@@ -81,6 +82,11 @@ pub(crate) struct Delayed {
 impl Socket {
     pub(crate) fn extra(&mut self) -> &mut SocketExtra {
         self.extra.get_or_insert_default()
+    }
+
+    /// The GRIP session that it belongs to.
+    pub(crate) fn sid(&self) -> Option<&Arc<str>> {
+        self.extra.as_deref()?.sid.as_ref()
     }
 
     /// Whether items may go to it together with others.
