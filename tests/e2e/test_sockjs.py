@@ -11,7 +11,7 @@ import kit
 from browser import Browser
 from kit import H
 
-VERSIONS = {'1.0': 'sockjs-client@1.0.0', '1.6': 'sockjs-client@1.6.1'}
+LIBRARIES = ('sockjs-client-1.0', 'sockjs-client')     # the first of its protocol, and the last
 ROUTES = ('over.test,sockjs=/sj,sockjs_as_path=/app {o},over_http\n'
           'ws.test,sockjs=/sj,sockjs_as_path=/app {o}\n'
           'localhost,path_beg=/sj,sockjs=/sj,sockjs_as_path=/app {o}\n'
@@ -56,19 +56,6 @@ def app(q):
     return over_http(q) if q.method == 'POST' else echo(q)
 
 
-@pytest.fixture(scope='module')
-def modules():
-    """Folder of each version's package."""
-    where = os.path.join(os.path.dirname(kit.BUILD), 'node')
-    found = {name: os.path.join(where, name, 'node_modules', 'sockjs-client') for name in VERSIONS}
-    for name, package in VERSIONS.items():
-        if not os.path.exists(found[name]):
-            os.makedirs(os.path.join(where, name), exist_ok=True)
-            subprocess.run(['npm', 'install', '--silent', '--no-audit', '--no-fund', '--prefix',
-                            os.path.join(where, name), package], check=True, timeout=110)
-    return found
-
-
 @pytest.fixture(scope='module', params=['plain', 'workers'])
 def srv(request):
     conf = {'proxy': {'sockjs_url': '/sockjs.min.js'}}
@@ -78,21 +65,21 @@ def srv(request):
     s.stop()
 
 
-def node(srv, module, host, transport, ask_close=False):
+def node(srv, library, host, transport, ask_close=False):
     """What the client library tells; `host` names the route, by a name that means this machine."""
     script = os.path.join(os.path.dirname(__file__), 'sockjs_client.js')
     url = 'http://%s:%d/sj' % (host, srv.http_port)
     env = dict(os.environ, **({'ASK_CLOSE': '1'} if ask_close else {}))
-    done = subprocess.run(['node', script, module, url, transport], env=env, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(['node', script, os.path.join(kit.NODE_MODULES, library), url, transport], env=env, capture_output=True, text=True, timeout=60)
     return [json.loads(line) for line in done.stdout.splitlines()] or done.stderr
 
 
-@pytest.mark.parametrize('version', VERSIONS)
+@pytest.mark.parametrize('library', LIBRARIES)
 @pytest.mark.parametrize('transport', ['websocket', 'xhr-polling'])
-def test_library_under_node(srv, modules, version, transport):
-    said = node(srv, modules[version], 'localhost', transport)
+def test_library_under_node(srv, library, transport):
+    said = node(srv, library, 'localhost', transport)
     assert said == [['open', transport]] + [['message', True]] * 5 + [['close', 3001, 'enough']]
-    said = node(srv, modules[version], 'localhost', transport, ask_close=True)
+    said = node(srv, library, 'localhost', transport, ask_close=True)
     assert said[-1] == ['close', 4001, 'over'], said
 
 
@@ -141,8 +128,8 @@ def test_published_messages_reach_a_poll(srv):
 
 
 @pytest.mark.parametrize('transport', ['websocket', 'xhr-polling', 'jsonp-polling', 'iframe-xhr-polling'])
-def test_library_in_a_browser(srv, modules, transport):
-    with open(os.path.join(modules['1.6'], 'dist', 'sockjs.min.js'), 'rb') as f:
+def test_library_in_a_browser(srv, transport):
+    with open(os.path.join(kit.NODE_MODULES, 'sockjs-client', 'dist', 'sockjs.min.js'), 'rb') as f:
         script = f.read()
     srv.origin.endpoint(H.R(script, headers=[('Content-Type', 'application/javascript')]), path='/sockjs.min.js')
     page = srv.origin.endpoint(H.R('<!doctype html><title>test</title><script src="/sockjs.min.js"></script>',

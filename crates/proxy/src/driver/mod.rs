@@ -1,6 +1,7 @@
 //! The program around the engines: settings, workers, signals, the routes file.
 
 mod calls;
+mod drain;
 pub(crate) mod load;
 mod neighbours;
 mod routes_file;

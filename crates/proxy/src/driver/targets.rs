@@ -256,16 +256,16 @@ impl Targets {
         for target in self.places.iter_mut().flatten() {
             match &mut target.sockets {
                 Sockets::Req(dealer) => {
-                    super::worker::drain(dealer, frames, |frames| match frames {
+                    super::drain::drain(dealer, frames, |frames| match frames {
                         [empty, packet] if empty.is_empty() => take(packet),
                         _ => log::warn!("zhttpreq message with parts != 2, skipping"),
                     })
                 }
                 Sockets::Stream { router, router_check, sub, .. } => {
-                    super::worker::drain_router(router, router_check, frames, |packet| {
+                    super::drain::drain_router(router, router_check, frames, |packet| {
                         take(packet);
                     });
-                    super::worker::drain(sub, frames, |frames| {
+                    super::drain::drain(sub, frames, |frames| {
                         let message = frames.first().map_or(&b""[..], |frame| frame);
                         match zhttp::route::published(id, message) {
                             Ok(packet) => take(packet),

@@ -17,15 +17,13 @@ use origin::{Client, Limits};
 
 use super::Order;
 use super::calls::{Calls, FirstWords};
+use super::drain::{drain, drain_router};
 use super::neighbours::{Handed, Neighbours};
 use super::scrape::Board;
 use super::sockets::{COUNT, FIRST, Sockets, Watched};
 use super::targets::{self, Ask, Targets};
 use super::topics::{listeners, note_topic};
 use crate::{Output, Proxy, Routes, Settings};
-
-/// Messages per socket and turn, so that none holds up the others.
-const BUDGET: usize = 100;
 
 /// How long packets for a peer whose queue is full wait before the next try.
 const PARKED_MS: u64 = 20;
@@ -474,43 +472,6 @@ impl Loop {
             Routed::Overflow | Routed::Gone => {
                 log::debug!("zmq send to host unreachable");
                 self.engine.peer_gone(now, peer, internal);
-            }
-        }
-    }
-}
-
-/// Takes messages until there is none or the budget is used up.
-pub(crate) fn drain(
-    watched: &mut Watched,
-    frames: &mut Vec<zmq::Message>,
-    mut take: impl FnMut(&[zmq::Message]),
-) {
-    for _ in 0..BUDGET {
-        if !watched.check {
-            return;
-        }
-        watched.check = watched.socket.recv(frames);
-        if watched.check {
-            take(frames);
-        }
-    }
-}
-
-pub(crate) fn drain_router(
-    router: &mut PeerRouter,
-    check: &mut bool,
-    frames: &mut Vec<zmq::Message>,
-    mut take: impl FnMut(&[u8]),
-) {
-    for _ in 0..BUDGET {
-        if !*check {
-            return;
-        }
-        *check = router.socket().recv(frames);
-        if *check {
-            match frames.as_slice() {
-                [_, empty, packet] if empty.is_empty() => take(packet),
-                _ => log::warn!("unable to determine packet address"),
             }
         }
     }

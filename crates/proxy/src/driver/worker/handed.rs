@@ -1,6 +1,7 @@
 //! What the workers of the proxy do for each other.
 
-use super::{BUDGET, Loop};
+use super::Loop;
+use crate::driver::drain::BUDGET;
 use crate::driver::neighbours::Handed;
 use crate::driver::targets::Ask;
 use crate::zmq_target::askers;
