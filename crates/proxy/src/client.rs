@@ -104,7 +104,9 @@ impl Proxy {
             log::warn!("a client's side sent more body than it may, ending the session");
             return self.drop_session(key);
         }
-        if session.backend {
+        if session.sockjs.is_some() {
+            self.sockjs_body(key, body.len() as u32, more);
+        } else if session.backend {
             session.owed_credits = session.owed_credits.saturating_add(body.len() as u32);
             session.counters.server_content_bytes_sent += body.len() as u64;
             match session.zmq {
