@@ -523,10 +523,10 @@ mod tests {
     fn metrics_of_all_processes_are_asked_for_and_their_ports_claimed() {
         let text = "services=proxy\nprometheus_port=127.0.0.1:9100\nprometheus_prefix=p_\n\
                     [proxy]\nprometheus_port=9101\n";
-        let plan = plan(text, &wanted()).unwrap();
-        let claims: Vec<_> = plan.claims.iter().map(|claim| claim.addr.to_string()).collect();
+        let made = plan(text, &wanted()).unwrap();
+        let claims: Vec<_> = made.claims.iter().map(|claim| claim.addr.to_string()).collect();
         assert_eq!(claims, ["0.0.0.0:9101", "127.0.0.1:9100"]);
-        let (address, prefix) = plan.metrics.unwrap();
+        let (address, prefix) = made.metrics.unwrap();
         assert_eq!((address.to_string().as_str(), prefix.as_str()), ("127.0.0.1:9100", "p_"));
         for (line, expected) in [
             (
@@ -535,7 +535,7 @@ mod tests {
             ),
             ("prometheus_port=1\nprometheus_prefix=a-", "c:8: prometheus_prefix in [runner]: only"),
         ] {
-            let error = super::tests::plan(&format!("services=proxy\n{line}\n"), &wanted());
+            let error = plan(&format!("services=proxy\n{line}\n"), &wanted());
             assert!(error.as_ref().unwrap_err().starts_with(expected), "{error:?}");
         }
     }
