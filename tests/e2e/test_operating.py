@@ -81,7 +81,7 @@ def test_one_page_for_all_processes(started, topology):
         def settled():
             page = srv.page()
             held = value(page, 'pp_handler_sessions', process='handler', kind='stream')
-            return held == 3 and value(page, 'pp_message_sent', process='handler') == 3 and page
+            return held >= 3 and value(page, 'pp_message_sent', process='handler') >= 3 and page
         page = H.eventually(settled, 10)
     processes = set(re.findall(r'process="([^"]+)"', page))
     assert processes == {n for n, _ in names_of(srv)}
@@ -212,7 +212,7 @@ def test_reload_takes_over_what_is_not_structural(started, topology):
         # Those who were there are there; one more is served, the next waits.
         crowd.wait_text(b'still\n', 10, crowd.clients)
         crowd.open_many(1, srv.http_port, ep.path, until=b'open\n')
-        assert ep.last().get('CDN-Loop') == 'reloaded'
+        assert ep.last.get('CDN-Loop') == 'reloaded'
         late = crowd.add(srv.http_port, ep.path)
         crowd.quiet(1.0)
         assert not late.data
@@ -330,7 +330,7 @@ def test_unknown_keys_and_the_environment(started):
         assert logs.count(text) == 1, (text, logs)
     ep = srv.origin.endpoint(H.R('x'))
     H.http(srv, 'GET', ep.path)
-    assert ep.last().get('CDN-Loop') == 'from-env'
+    assert ep.last.get('CDN-Loop') == 'from-env'
 
 
 def test_streams_end_in_order_over_the_drain_time(started):

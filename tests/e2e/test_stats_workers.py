@@ -27,7 +27,9 @@ def test_one_picture(started, topology, send):
     srv = Watched(topology, send)
     started.append(srv)
     st = srv.stats()
-    st.pump(0.3)
+    # What the harness published to find out that the server is up is in a report of its own.
+    H.eventually(lambda: st.pump(0.2) and sum(r['received'] for r in reports(st, None)), 10)
+    st.seen.clear()
     ep = srv.origin.endpoint(H.hold_stream('seen-by-all'))
 
     def settled():

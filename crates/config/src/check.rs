@@ -11,6 +11,7 @@ impl Settings {
     /// Notes as problems what is there in vain or is read otherwise than it looks. Every value
     /// counts as it always did (spec/config.md §2.1); nothing is refused.
     pub fn check(&self) {
+        self.strange.iter().for_each(|text| self.note_environment(text));
         let include = Path::new(&self.include().name);
         // what an earlier package left there is not read
         let internal = include.file_name() == Some("internal.conf".as_ref());
@@ -93,7 +94,7 @@ impl Settings {
     }
 
     /// Takes the values that `PUSHPIN_<SECTION>_<KEY>` variables have, over those of the files.
-    /// A name that is near that of a key is noted; others are left to whom they belong.
+    /// A name that is near that of a key is kept for [`Settings::check`]; others are left to whom they belong.
     pub(crate) fn override_from(&mut self, variables: impl Iterator<Item = (String, String)>) {
         for (variable, value) in variables {
             let Some(name) = variable.strip_prefix("PUSHPIN_") else { continue };
@@ -105,8 +106,9 @@ impl Settings {
                 && let Some(near) = keys::nearest_key(&section, &key)
             {
                 let (section, key) = (near.section.to_uppercase(), near.name.to_uppercase());
-                let text = format!("no key is called so; did you mean PUSHPIN_{section}_{key}?");
-                self.note_environment(&variable, &text);
+                self.strange.push(format!(
+                    "{variable}: no key is called so; did you mean PUSHPIN_{section}_{key}?"
+                ));
             }
         }
     }

@@ -52,6 +52,8 @@ pub struct Settings {
     rundir: String,
     ipc_prefix: String,
     port_offset: i64,
+    /// What is wrong with variables of the environment; for [`Settings::check`].
+    pub(crate) strange: Vec<String>,
     problems: RefCell<Vec<Problem>>,
 }
 
@@ -96,6 +98,7 @@ impl Settings {
             rundir: String::new(),
             ipc_prefix: String::new(),
             port_offset: 0,
+            strange: Vec::new(),
             include: File::default(),
             problems: RefCell::new(main.problems.clone()),
             main,
@@ -264,9 +267,8 @@ impl Settings {
     }
 
     /// Notes a problem with a variable of the environment.
-    pub(crate) fn note_environment(&self, variable: &str, text: &str) {
-        let text = format!("{variable}: {text}");
-        self.add(Problem { file: ENVIRONMENT.to_owned(), line: 0, text });
+    pub(crate) fn note_environment(&self, text: &str) {
+        self.add(Problem { file: ENVIRONMENT.to_owned(), line: 0, text: text.to_owned() });
     }
 
     fn add(&self, problem: Problem) {
