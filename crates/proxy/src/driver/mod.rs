@@ -25,6 +25,7 @@ use mio::{Events, Poll, Token, Waker};
 use crate::{Routes, Settings};
 use neighbours::Neighbours;
 pub(crate) use routes_file::RoutesFile;
+use scrape::Boards;
 
 /// The command line (spec/programs.md §3).
 #[derive(Clone, Debug, Default)]
@@ -79,12 +80,13 @@ fn try_run(options: &Options) -> Result<(), String> {
     let incoming = signals::watch(Arc::clone(&waker)).map_err(io_text)?;
     let mut file = RoutesFile::new(&config, &options.routes);
     let routes = Arc::new(file.load().unwrap_or_default());
-    let mut workers = start_workers(&config, &routes, &waker)?;
+    let boards = Boards::bind(&config, config::specs::proxy_workers(&config))?;
+    let mut workers = start_workers(&config, &routes, &waker, boards.as_ref())?;
     for problem in config.problems() {
         log::warn!("{problem}");
     }
     log::info!("started");
-    obey()?;
+    obey(boards.as_ref())?;
     let reading = || config::Settings::load(&options.config, &overrides);
     let result = supervise(&mut poll, &incoming, &mut file, &workers, reading);
     log::info!("stopping...");
@@ -102,12 +104,12 @@ fn start_workers(
     config: &config::Settings,
     routes: &Arc<Routes>,
     main: &Arc<Waker>,
+    boards: Option<&Boards>,
 ) -> Result<Vec<Worker>, String> {
     let count = config::specs::proxy_workers(config);
     let specs = ProxySpecs::from(config);
     let context = zmq::Context::new();
     let clock = Clock::new();
-    let mut boards = scrape::bind(config, count)?.into_iter();
     let mut workers = Vec::new();
     let (neighbours, handed) = Neighbours::new(count);
     let neighbours = Arc::new(neighbours);
@@ -123,7 +125,7 @@ fn start_workers(
             number: n,
             neighbours: Arc::clone(&neighbours),
             handed,
-            board: boards.next(),
+            board: boards.map(|boards| boards.board(n)),
         };
         workers.push(start_worker(n, plan)?);
     }
@@ -207,12 +209,15 @@ fn reload(
 }
 
 /// Tells the supervisor that all sockets are bound, and does what it says from then on.
-fn obey() -> Result<(), String> {
-    let answer = |order| {
-        if let evloop::parent::Order::Level(level) = order {
+fn obey(boards: Option<&Boards>) -> Result<(), String> {
+    let page = boards.map(Boards::page);
+    let answer = move |order| match order {
+        evloop::parent::Order::Level(level) => {
             logging::set_level(level);
+            None
         }
-        None
+        evloop::parent::Order::Clients(_) => None,
+        evloop::parent::Order::Page => page.as_ref().map(|page| page("")),
     };
     evloop::parent::ready(answer).map_err(io_text)
 }
