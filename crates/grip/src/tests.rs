@@ -424,7 +424,99 @@ fn headers_of_an_answer() {
     assert_eq!(merge_headers(&base, &Headers::new(), 304, 5), base);
 }
 
+/// Objects with simple keys, lists and numbers.
+fn document() -> impl Strategy<Value = serde_json::Value> {
+    let leaf = any::<i16>().prop_map(serde_json::Value::from);
+    let tree = leaf.prop_recursive(3, 24, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(serde_json::Value::from),
+            prop::collection::btree_map("[a-d]", inner, 0..4)
+                .prop_map(|map| serde_json::Value::Object(map.into_iter().collect())),
+        ]
+    });
+    prop::collection::btree_map("[a-d]", tree, 0..4)
+        .prop_map(|map| serde_json::Value::Object(map.into_iter().collect()))
+}
+
 proptest! {
+    /// A member set by a patch is there, everything else is as before; taking it away again
+    /// gives the document without it; a test of what is there succeeds.
+    #[test]
+    fn a_patch_changes_what_it_names(before in document(), key in "[a-f]", n in any::<i16>()) {
+        let body = before.to_string();
+        let add = format!(r#"[{{"op":"add","path":"/{key}","value":{n}}},
+            {{"op":"test","path":"/{key}","value":{n}}}]"#);
+        let mut expected = before.clone();
+        expected[&key] = n.into();
+        let after = patch(&body, &add).unwrap();
+        prop_assert_eq!(&after, &expected.to_string());
+        let without = patch(&after, &format!(r#"[{{"op":"remove","path":"/{key}"}}]"#)).unwrap();
+        let mut expected = before;
+        expected.as_object_mut().unwrap().remove(&key);
+        prop_assert_eq!(without, expected.to_string());
+    }
+
+    /// Moving there and back is no change, and a copy is equal to where it came from.
+    #[test]
+    fn what_is_moved_comes_back(before in document()) {
+        let body = before.to_string();
+        for key in before.as_object().unwrap().keys() {
+            let back = format!(r#"[{{"op":"move","from":"/{key}","path":"/zz"}},
+                {{"op":"move","from":"/zz","path":"/{key}"}}]"#);
+            prop_assert_eq!(&patch(&body, &back).unwrap(), &body);
+            let copied = format!(r#"[{{"op":"copy","from":"/{key}","path":"/zz"}}]"#);
+            let copied: serde_json::Value =
+                serde_json::from_str(&patch(&body, &copied).unwrap()).unwrap();
+            prop_assert_eq!(&copied["zz"], &before[key]);
+        }
+    }
+
+    #[test]
+    fn no_patch_panics(
+        before in document(),
+        op in "add|remove|replace|move|copy|test|x",
+        path in "[/a-d0-9~-]{0,6}",
+        from in "[/a-d0-9~]{0,6}",
+    ) {
+        let _ = patch(
+            &before.to_string(),
+            &format!(r#"[{{"op":"{op}","path":"{path}","from":"{from}","value":{{}}}}]"#),
+        );
+    }
+
+    /// Channels written out as headers are read as what they were.
+    #[test]
+    fn channels_are_read_as_they_were_written(
+        channels in prop::collection::vec(
+            ("[a-zA-Z0-9_/-]{1,12}", prop::option::of("[a-z0-9:\"\\\\, ;]{1,8}"),
+             prop::collection::vec("skip-self|var-subst|other", 0..5)),
+            0..5,
+        ),
+        one_line in any::<bool>(),
+    ) {
+        let quoted = |id: &str| id.replace('\\', "\\\\").replace('"', "\\\"");
+        let lines: Vec<String> = channels
+            .iter()
+            .map(|(name, prev, filters)| {
+                let prev = prev.iter().map(|id| format!("; prev-id=\"{}\"", quoted(id)));
+                let filters = filters.iter().map(|filter| format!("; filter={filter}"));
+                name.clone() + &prev.chain(filters).collect::<String>()
+            })
+            .collect();
+        let joined = lines.join(", ");
+        let headers: Vec<(&str, &str)> = match one_line {
+            true => vec![("Grip-Channel", joined.as_str())],
+            false => lines.iter().map(|line| ("grip-channel", line.as_str())).collect(),
+        };
+        let read = instruct(&headers).unwrap().channels;
+        prop_assert_eq!(read.len(), channels.len());
+        for (read, (name, prev, filters)) in read.iter().zip(&channels) {
+            prop_assert_eq!(&read.name, name);
+            prop_assert_eq!(&read.prev_id, prev);
+            prop_assert_eq!(&read.filters, filters);
+        }
+    }
+
     #[test]
     fn no_header_panics(name in "Grip-(Hold|Channel|Timeout|Keep-Alive|Set-Meta|Link|Status|Expose-Headers)", value in "[ -~]{0,40}", raw in any::<Vec<u8>>()) {
         let _ = instruct(&[(&name, &value)]);

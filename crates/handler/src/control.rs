@@ -19,6 +19,8 @@ pub struct Rules {
     pub limits: Limits,
     /// What `Authorization: Bearer` has to say, where that is asked for.
     pub token: Option<String>,
+    /// Answers tell how many sessions were reached, so they wait until that is known.
+    pub tells_receivers: bool,
 }
 
 /// An answer, complete with its head.
@@ -32,6 +34,42 @@ pub struct Answer {
     pub keeps: Option<usize>,
 }
 
+/// The answer to a publish in the making.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    method: String,
+    target: String,
+    version: &'static str,
+    json: bool,
+    items: usize,
+    /// Bytes of the request, if the connection stays.
+    keeps: Option<usize>,
+}
+
+impl Published {
+    /// The answer, with the number of sessions that the items went to, if it is to be told.
+    pub fn answer(self, receivers: Option<u64>) -> Answer {
+        let (content_type, body) = match (self.json, receivers) {
+            (true, None) => (JSON, "{\"message\":\"Published\"}\n".to_owned()),
+            (true, Some(n)) => (JSON, format!("{{\"message\":\"Published\",\"receivers\":{n}}}\n")),
+            (false, None) => (TEXT, "Published\n".to_owned()),
+            (false, Some(n)) => (TEXT, format!("Published receivers={n}\n")),
+        };
+        let Self { method, target, version, items, keeps, .. } = self;
+        let length = body.len();
+        let log = format!("control: {method} {target} code=200 {length} items={items}");
+        let said = Said {
+            code: 200,
+            reason: "OK",
+            headers: "",
+            content_type,
+            body: &body,
+            keeps: keeps.is_some(),
+        };
+        Answer { bytes: write(version, &said), log: Some(log), keeps }
+    }
+}
+
 /// What to do for a connection.
 #[derive(Debug, PartialEq)]
 pub enum Step {
@@ -39,8 +77,9 @@ pub enum Step {
     Read(bool),
     /// The connection ends with this answer.
     Answer(Answer),
-    /// Write the answer, then publish.
-    Publish(Answer, Vec<Item>),
+    /// Write the answer, then publish; or the other way round, if the answer is to tell whom the
+    /// items reached.
+    Publish(Published, Vec<Item>),
     /// Write the answer, then recover.
     Recover(Answer),
 }
@@ -57,6 +96,7 @@ struct Said<'a> {
 }
 
 const TEXT: &str = "text/plain";
+const JSON: &str = "application/json";
 
 fn write(version: &str, said: &Said<'_>) -> Vec<u8> {
     let Said { code, reason, headers, content_type, body, keeps } = said;
@@ -221,7 +261,7 @@ impl Answering<'_> {
         match json {
             true => {
                 let body = format!("{{\"message\":\"{what}\"}}\n");
-                self.say(200, "OK", "", "application/json", &body)
+                self.say(200, "OK", "", JSON, &body)
             }
             false => self.say(200, "OK", "", TEXT, &format!("{what}\n")),
         }
@@ -261,11 +301,16 @@ fn publish(answering: &Answering<'_>, json: bool, body: &[u8]) -> Step {
         .ok_or_else(|| "Body is not valid JSON.".to_owned());
     match document.and_then(|document| parse_items(&document, true)) {
         Ok(items) => {
-            let mut answer = answering.done(json, "Published");
-            if let Some(log) = &mut answer.log {
-                log.push_str(&format!(" items={}", items.len()));
-            }
-            Step::Publish(answer, items)
+            let head = answering.head;
+            let published = Published {
+                method: head.method.to_owned(),
+                target: head.target.to_owned(),
+                version: head.version,
+                json,
+                items: items.len(),
+                keeps: head.keeps.then_some(answering.size),
+            };
+            Step::Publish(published, items)
         }
         Err(text) => {
             let text = format!("{text}\n");
@@ -282,14 +327,15 @@ mod tests {
 
     fn rules(token: Option<&str>) -> Rules {
         let limits = Limits { head: 200, body: 1000 };
-        Rules { limits, token: token.map(str::to_owned) }
+        Rules { limits, token: token.map(str::to_owned), tells_receivers: false }
     }
 
     fn text(step: Step) -> String {
         match step {
-            Step::Answer(answer) | Step::Publish(answer, _) | Step::Recover(answer) => {
+            Step::Answer(answer) | Step::Recover(answer) => {
                 String::from_utf8(answer.bytes).unwrap()
             }
+            Step::Publish(published, _) => String::from_utf8(published.answer(None).bytes).unwrap(),
             Step::Read(go_on) => format!("read {go_on}"),
         }
     }
@@ -303,10 +349,16 @@ mod tests {
         let body = r#"{"items":[{"channel":"c","formats":{"http-stream":{"content":"x"}}}]}"#;
         let request =
             format!("POST /publish/ HTTP/1.1\r\nContent-Length: {}\r\n\r\n{body}", body.len());
-        let Step::Publish(answer, items) = read_request(request.as_bytes(), &rules(None)) else {
+        let Step::Publish(published, items) = read_request(request.as_bytes(), &rules(None)) else {
             panic!("no publish");
         };
         assert_eq!(items[0].channel, "c");
+        let told = String::from_utf8(published.clone().answer(Some(3)).bytes).unwrap();
+        assert!(told.ends_with("\r\nContent-Length: 22\r\n\r\nPublished receivers=3\n"), "{told}");
+        let json = Published { json: true, ..published.clone() }.answer(Some(0));
+        let json = String::from_utf8(json.bytes).unwrap();
+        assert!(json.ends_with("{\"message\":\"Published\",\"receivers\":0}\n"), "{json}");
+        let answer = published.answer(None);
         assert_eq!(
             String::from_utf8(answer.bytes).unwrap(),
             "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nConnection: close\r\n\

@@ -137,10 +137,11 @@ impl Handler {
         self.shards.iter().any(Shard::congested)
     }
 
-    /// Publishes items in order.
-    pub fn publish(&mut self, now: u64, items: Vec<Item>) {
-        self.hub.publish(now, items);
+    /// Publishes items in order; gives how many sessions they go to now.
+    pub fn publish(&mut self, now: u64, items: Vec<Item>) -> u64 {
+        let receivers = self.hub.publish(now, items);
         self.exchange(now);
+        receivers
     }
 
     /// A stats message of a proxy.

@@ -34,9 +34,14 @@ pub enum ToShard {
         /// When it was published.
         at: u64,
     },
+    /// The remembered id of the channel led to a conflict elsewhere.
+    Forget {
+        /// The shard's channel.
+        channel: Key,
+    },
     /// Sessions on the channel are to ask the backend, if they can.
     Update {
-        /// The shard's channel; none means every session.
+        /// The shard's channel; none means every session, and all ids are forgotten.
         channel: Option<Key>,
     },
     /// The backends of the WebSockets on a channel are to be asked now, where that is possible.

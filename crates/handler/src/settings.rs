@@ -29,6 +29,8 @@ pub struct Settings {
     pub message_block_size: u64,
     /// Whether a fresh channel's sessions ask the backend once after a second.
     pub update_on_first_subscription: bool,
+    /// Answers to publishes tell how many sessions they reach.
+    pub tells_receivers: bool,
     /// A service keeps GRIP sessions.
     pub sessions: bool,
     /// Let all requests share one backend request.
@@ -65,6 +67,7 @@ impl Default for Settings {
             close_slow: false,
             message_block_size: 0,
             update_on_first_subscription: true,
+            tells_receivers: false,
             sessions: false,
             share_all: false,
             stats_format: stats::Format::Tnetstring,

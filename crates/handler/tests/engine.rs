@@ -549,6 +549,32 @@ fn a_stop_ends_everybody_in_order_and_in_parts() {
     assert_eq!((b.handler.sessions(), b.handler.sockets()), (0, 0));
 }
 
+/// A long poll that continues after `id`.
+fn poll_after(session: &str, id: &str) -> bench::Call {
+    hold("response").session(session).channel(&format!("c; prev-id={id}"))
+}
+
+#[test]
+fn an_id_that_led_to_a_conflict_is_forgotten_by_all_shards() {
+    for recover in [false, true] {
+        let mut b = Bench::with(|settings| settings.workers = 2);
+        b.accept(hold("stream").session("1"));
+        b.accept_at(1, hold("stream").session("2"));
+        b.publish(&bench::sequenced("c", "b", ""));
+        if recover {
+            b.handler.recover(b.now);
+            b.settle();
+        } else {
+            b.accept(poll_after("3", "a"));
+            assert_eq!(b.retries().len(), 1);
+        }
+        b.accept_at(1, poll_after("4", "a"));
+        b.accept(poll_after("5", "a"));
+        assert!(b.retries().is_empty(), "recover: {recover}");
+        assert_eq!(b.handler.sessions(), 4);
+    }
+}
+
 #[test]
 fn metrics_tell_of_what_is_held_delivered_and_dropped() {
     let mut b = Bench::with(|settings| settings.workers = 2);

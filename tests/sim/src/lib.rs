@@ -2,10 +2,12 @@
 //! the same seed gives the same run.
 
 pub mod backend;
+pub mod faults;
 pub mod link;
 pub mod net;
 pub mod world;
 
 pub use backend::{Act, Socket};
+pub use faults::{Dice, Faults};
 pub use link::{Count, Link};
 pub use world::World;

@@ -12,6 +12,7 @@ use proxy::{Key, Proxy, Request, Routes, Signing};
 use zhttp::Packet;
 
 use crate::backend::{Act, Script, events, target};
+use crate::faults::{Fate, Faults};
 use crate::link::{Count, Link};
 use crate::net::{Clients, Pipe};
 
@@ -45,6 +46,8 @@ pub struct World {
     pub handler: Option<Handler>,
     /// The clients' sockets.
     pub clients: Clients,
+    /// Sockets that are over and whose number is another's by now.
+    pub replaced: Vec<(u32, Pipe)>,
     /// What went over each link.
     pub counts: BTreeMap<Link, Count>,
     /// Requests that the backend got.
@@ -61,6 +64,10 @@ pub struct World {
     spoiled: HashMap<Link, usize>,
     /// How much longer a link takes, milliseconds.
     delays: HashMap<Link, u64>,
+    /// What else happens to messages.
+    pub faults: Faults,
+    /// When the last message of a way arrives: none overtakes another.
+    ways: HashMap<(Link, usize), u64>,
 }
 
 impl World {
@@ -81,6 +88,7 @@ impl World {
             proxy: Some(new_proxy()),
             handler: Some(new_handler(workers)),
             clients: Clients::default(),
+            replaced: Vec::new(),
             counts: BTreeMap::new(),
             requests: Vec::new(),
             backend: Box::new(backend),
@@ -91,6 +99,8 @@ impl World {
             lose: HashMap::new(),
             spoiled: HashMap::new(),
             delays: HashMap::new(),
+            faults: Faults::new(0),
+            ways: HashMap::new(),
         }
     }
 
@@ -124,7 +134,9 @@ impl World {
     pub fn connect(&mut self) -> u32 {
         let address = "192.0.2.1:1000".parse().ok();
         let conn = self.connmgr.as_mut().expect("alive").accept(self.now, address);
-        self.clients.pipes.insert(conn, Pipe { room: usize::MAX, ..Pipe::default() });
+        let pipe = Pipe { room: usize::MAX, ..Pipe::default() };
+        let old = self.clients.pipes.insert(conn, pipe);
+        self.replaced.extend(old.map(|old| (conn, old)));
         conn
     }
 
@@ -453,12 +465,24 @@ impl World {
                 count.bodies += usize::from(!packet.body.is_empty());
             }
         }
-        if !self.lose.get(&link).is_some_and(|lost| lost.contains(&number)) {
-            if self.spoiled.get(&link).is_some_and(|from| number >= *from) {
-                bytes = b"T3:abc,nonsense".to_vec();
-            }
-            let more = self.delays.get(&link).copied().unwrap_or_default();
-            self.deliver(LATENCY_MS + more, Arrival::Message(link, shard, bytes));
+        if self.lose.get(&link).is_some_and(|lost| lost.contains(&number)) {
+            return;
+        }
+        if self.spoiled.get(&link).is_some_and(|from| number >= *from) {
+            bytes = b"T3:abc,nonsense".to_vec();
+        }
+        let (times, late) = match self.faults.fate() {
+            Fate::Lost => return,
+            Fate::Twice => (2, 0),
+            Fate::Late(ms) => (1, ms),
+            Fate::Arrives => (1, 0),
+        };
+        let late = late + self.delays.get(&link).copied().unwrap_or_default();
+        let way = self.ways.entry((link, shard)).or_default();
+        *way = (*way).max(self.now + LATENCY_MS + late);
+        let delay = *way - self.now;
+        for _ in 0..times {
+            self.deliver(delay, Arrival::Message(link, shard, bytes.clone()));
         }
     }
 

@@ -9,7 +9,7 @@ use mio::{Interest, Registry, Token};
 use slab::Slab;
 
 use super::hub_io::HubInput;
-use crate::control::{Answer, Rules, Step, read_request};
+use crate::control::{Answer, Published, Rules, Step, read_request};
 
 /// Connections at a time; more wait in the backlog (spec/publish.md §2.1).
 const CONNECTIONS_MAX: usize = 128;
@@ -26,7 +26,17 @@ pub(super) const LISTENER: Token = Token(1_000);
 /// Bytes of answers that may wait for a client before its next request is looked at.
 const OUTPUT_MAX: usize = 64 * 1024;
 
+/// The connection that waits for the result of a publish; its place may be another's by then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Publisher {
+    place: usize,
+    serial: u64,
+}
+
 struct Connection {
+    publisher: Publisher,
+    /// The answer that waits for the result.
+    published: Option<Published>,
     stream: TcpStream,
     input: Vec<u8>,
     output: Vec<u8>,
@@ -47,6 +57,8 @@ pub(super) struct HttpServer {
     rules: Rules,
     /// Clients wait in the backlog.
     acceptable: bool,
+    /// Connections so far.
+    accepted: u64,
 }
 
 impl HttpServer {
@@ -57,7 +69,7 @@ impl HttpServer {
         })?;
         let address = listener.local_addr().unwrap_or(address);
         log::info!("http control server: {address}");
-        Ok(Self { listener, connections: Slab::new(), rules, acceptable: false })
+        Ok(Self { listener, connections: Slab::new(), rules, acceptable: false, accepted: 0 })
     }
 
     /// Other rules for requests that come from now on.
@@ -120,7 +132,10 @@ impl HttpServer {
             log::warn!("http control server: cannot watch a client: {error}");
             return;
         }
+        self.accepted += 1;
         entry.insert(Connection {
+            publisher: Publisher { place: number, serial: self.accepted },
+            published: None,
             stream,
             input: Vec::new(),
             output: Vec::new(),
@@ -130,6 +145,24 @@ impl HttpServer {
             idle: None,
         });
         self.advance(now, number, inputs);
+    }
+
+    /// A publish that a client waits for reached so many sessions.
+    pub(super) fn published(
+        &mut self,
+        now: u64,
+        publisher: Publisher,
+        receivers: u64,
+        inputs: &mut Vec<HubInput>,
+    ) {
+        let Some(connection) = self.connections.get_mut(publisher.place) else { return };
+        if connection.publisher != publisher {
+            return;
+        }
+        if let Some(published) = connection.published.take() {
+            connection.answer(now, published.answer(Some(receivers)));
+            self.advance(now, publisher.place, inputs);
+        }
     }
 
     fn advance(&mut self, now: u64, number: usize, inputs: &mut Vec<HubInput>) {
@@ -193,6 +226,9 @@ impl Connection {
         inputs: &mut Vec<HubInput>,
     ) -> Option<bool> {
         while !self.answered {
+            if self.published.is_some() {
+                return Some(false);
+            }
             // A client that does not take its answers gets no more of them.
             if self.output.len() >= OUTPUT_MAX {
                 return Some(true);
@@ -213,31 +249,35 @@ impl Connection {
                     }
                     return Some(false);
                 }
-                Step::Answer(answer) => self.answer(answer),
-                Step::Publish(answer, items) => {
-                    self.answer(answer);
+                Step::Answer(answer) => self.answer(now, answer),
+                Step::Publish(published, items) if rules.tells_receivers => {
+                    self.published = Some(published);
+                    inputs.push(HubInput::Awaited(self.publisher, items));
+                }
+                Step::Publish(published, items) => {
+                    self.answer(now, published.answer(None));
                     inputs.push(HubInput::Items(items));
                 }
                 Step::Recover(answer) => {
-                    self.answer(answer);
+                    self.answer(now, answer);
                     inputs.push(HubInput::Recover);
                 }
-            }
-            if !self.answered {
-                self.idle = Some(now);
             }
         }
         Some(false)
     }
 
-    fn answer(&mut self, answer: Answer) {
+    fn answer(&mut self, now: u64, answer: Answer) {
         if let Some(line) = answer.log {
             log::debug!("{line}");
         }
         self.output.extend(answer.bytes);
         self.continued = false;
         match answer.keeps {
-            Some(size) => drop(self.input.drain(..size)),
+            Some(size) => {
+                self.input.drain(..size);
+                self.idle = Some(now);
+            }
             None => {
                 self.answered = true;
                 self.input = Vec::new();

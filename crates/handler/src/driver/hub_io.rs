@@ -7,6 +7,7 @@ use evloop::zsock::{Error, Options, Sent, Socket};
 use grip::{Item, Value};
 use mio::{Registry, Token};
 
+use super::http::Publisher;
 use super::options::Config;
 use super::shard_io::BUDGET;
 use crate::message::{Envelope, Output};
@@ -16,6 +17,8 @@ use crate::message::{Envelope, Output};
 pub(super) enum HubInput {
     /// Items to publish, in order.
     Items(Vec<Item>),
+    /// The same, for a client that waits to be told how many sessions they reach.
+    Awaited(Publisher, Vec<Item>),
     /// A stats message of a proxy.
     ProxyStats(zmq::Message),
     /// A subscription message of the stats socket.

@@ -84,7 +84,11 @@ impl Config {
     /// What HTTP publishers have to keep to.
     pub(super) fn rules(&self) -> Rules {
         let limits = Sizes { head: self.http_head_max, body: self.http_body_max };
-        Rules { limits, token: self.http_token.clone() }
+        Rules {
+            limits,
+            token: self.http_token.clone(),
+            tells_receivers: self.settings.tells_receivers,
+        }
     }
 
     fn resolve(file: &File) -> Result<Self, String> {
@@ -141,6 +145,7 @@ fn settings(file: &File) -> Settings {
         close_slow: file.bool("handler", "close_slow_clients", false),
         message_block_size: number("handler", "message_block_size", 0),
         update_on_first_subscription: file.bool("handler", "update_on_first_subscription", true),
+        tells_receivers: file.bool("handler", "publish_receivers", false),
         sessions: file.nonempty("handler", "state_spec").is_some(),
         share_all: file.bool("handler", "share_all", false),
         stats_format: if json { stats::Format::Json } else { stats::Format::Tnetstring },

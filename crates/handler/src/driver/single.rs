@@ -152,9 +152,13 @@ impl Single {
                 ShardInput::ProbeProxies => self.handler.probe_proxies(),
             }
         }
+        let mut told = Vec::new();
         for input in self.hub_inputs.drain(..) {
             match input {
-                HubInput::Items(items) => self.handler.publish(now, items),
+                HubInput::Items(items) => drop(self.handler.publish(now, items)),
+                HubInput::Awaited(publisher, items) => {
+                    told.push((publisher, self.handler.publish(now, items)));
+                }
                 HubInput::ProxyStats(message) => self.handler.proxy_stats(now, &message),
                 HubInput::StatsSubscription(message) => {
                     self.handler.stats_subscription(now, &message);
@@ -167,6 +171,11 @@ impl Single {
                 HubInput::StateReply(payload) => self.handler.state_reply(now, &payload),
                 HubInput::StateFailed(call) => self.handler.state_failed(now, call),
                 HubInput::Recover => self.handler.recover(now),
+            }
+        }
+        for (publisher, receivers) in told {
+            if let Some(http) = &mut self.http {
+                http.published(now, publisher, receivers, &mut self.hub_inputs);
             }
         }
     }

@@ -234,9 +234,13 @@ impl HubLoop {
     }
 
     fn apply(&mut self, now: u64) {
+        let mut told = Vec::new();
         for input in self.inputs.drain(..) {
             match input {
-                HubInput::Items(items) => self.hub.publish(now, items),
+                HubInput::Items(items) => drop(self.hub.publish(now, items)),
+                HubInput::Awaited(publisher, items) => {
+                    told.push((publisher, self.hub.publish(now, items)));
+                }
                 HubInput::ProxyStats(message) => self.hub.proxy_stats(now, &message),
                 HubInput::StatsSubscription(message) => self.hub.stats_subscription(&message),
                 HubInput::Command(envelope, payload) => self.hub.command(now, envelope, &payload),
@@ -245,6 +249,11 @@ impl HubLoop {
                 HubInput::StateReply(payload) => self.hub.state_reply(now, &payload),
                 HubInput::StateFailed(call) => self.hub.state_failed(call),
                 HubInput::Recover => self.hub.recover(),
+            }
+        }
+        for (publisher, receivers) in told {
+            if let Some(http) = &mut self.http {
+                http.published(now, publisher, receivers, &mut self.inputs);
             }
         }
     }

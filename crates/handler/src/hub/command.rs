@@ -184,8 +184,18 @@ impl Hub {
         let items = document.ok_or_else(|| "Invalid format.".to_owned());
         match items.and_then(|document| parse_items(&document, false)) {
             Ok(items) => {
-                self.succeed(envelope, request, |w| w.null());
-                self.publish(now, items);
+                if !self.settings.tells_receivers {
+                    self.succeed(envelope, request, |w| w.null());
+                    self.publish(now, items);
+                    return;
+                }
+                let receivers = self.publish(now, items);
+                self.succeed(envelope, request, |w| {
+                    w.map(|w| {
+                        w.str("receivers");
+                        w.int(i64::try_from(receivers).unwrap_or(i64::MAX));
+                    });
+                });
             }
             Err(text) => self.fail(envelope, request, "bad-request", Some(&text)),
         }

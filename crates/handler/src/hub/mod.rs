@@ -123,11 +123,7 @@ impl Hub {
             ToHub::Subscribe { channel, name } => self.subscribe(now, shard, channel, name),
             ToHub::Count { hub, mode, count } => self.set_count(now, shard, hub, mode, count),
             ToHub::Release { hub } => self.release(shard, hub),
-            ToHub::Forget { hub } => {
-                if let Some(record) = self.records.at_mut(hub) {
-                    record.last_id = None;
-                }
-            }
+            ToHub::Forget { hub } => self.forget(shard, hub),
             ToHub::Took(took) => {
                 let packet = self.sums.took(now, &took);
                 self.out.extend(packet.map(Output::Stats));

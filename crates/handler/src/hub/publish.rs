@@ -26,8 +26,10 @@ pub(super) struct Arrival {
 }
 
 impl Hub {
-    /// Publishes items in order.
-    pub fn publish(&mut self, now: u64, items: Vec<Item>) {
+    /// Publishes items in order; gives how many sessions they go to now, all together. Duplicates
+    /// and items that wait for the one before them go to none.
+    pub fn publish(&mut self, now: u64, items: Vec<Item>) -> u64 {
+        let mut receivers = 0;
         for item in items {
             let duplicate =
                 item.id.as_ref().is_some_and(|id| self.seen.is_duplicate(now, &item.channel, id));
@@ -35,22 +37,26 @@ impl Hub {
                 self.drops.duplicates += 1;
                 continue;
             }
-            self.sequence(now, Arc::new(item));
+            receivers += self.sequence(now, Arc::new(item));
         }
+        receivers
     }
 
     /// Lets an item through, or lets it wait for the one before it.
-    fn sequence(&mut self, now: u64, item: Arc<Item>) {
+    fn sequence(&mut self, now: u64, item: Arc<Item>) -> u64 {
         let Some(key) = self.find_record(&item.channel) else {
             return self.deliver(now, None, &item);
         };
         if item.no_seq {
             return self.deliver(now, Some(key), &item);
         }
-        let Some(record) = self.records.get_mut(key) else { return };
+        let Some(record) = self.records.get_mut(key) else { return 0 };
         let expected = record.last_id.as_deref().zip(item.prev_id.as_deref());
         match expected {
-            Some((last, prev)) if last != prev => self.wait(now, key, &item),
+            Some((last, prev)) if last != prev => {
+                self.wait(now, key, &item);
+                0
+            }
             _ => self.release_chain(now, key, item),
         }
     }
@@ -76,19 +82,23 @@ impl Hub {
         }
     }
 
-    /// Delivers an item and those that waited for it, one after the other.
-    fn release_chain(&mut self, now: u64, key: Key, item: Arc<Item>) {
+    /// Delivers an item and those that waited for it, one after the other; gives the receivers of
+    /// the first.
+    fn release_chain(&mut self, now: u64, key: Key, item: Arc<Item>) -> u64 {
         let mut next = Some(item);
+        let mut receivers = None;
         while let Some(item) = next {
-            let Some(record) = self.records.get_mut(key) else { return };
+            let Some(record) = self.records.get_mut(key) else { break };
             record.last_id = item.id.as_deref().map(Arc::from);
             let waiting = record.waiting.as_mut().zip(item.id.as_ref());
             next = waiting.and_then(|(waiting, id)| waiting.0.remove(id));
             if record.waiting.as_ref().is_some_and(|waiting| waiting.0.is_empty()) {
                 record.waiting = None;
             }
-            self.deliver(now, Some(key), &item);
+            let reached = self.deliver(now, Some(key), &item);
+            receivers.get_or_insert(reached);
         }
+        receivers.unwrap_or_default()
     }
 
     /// Items that waited too long go, in order of arrival, though a gap remains.
@@ -117,8 +127,8 @@ impl Hub {
         self.next_check = (!self.waiting.is_empty()).then_some(now + SECOND_MS);
     }
 
-    /// An item goes to everybody on its channel.
-    fn deliver(&mut self, now: u64, key: Option<Key>, item: &Arc<Item>) {
+    /// An item goes to everybody on its channel; gives how many that are.
+    fn deliver(&mut self, now: u64, key: Option<Key>, item: &Arc<Item>) -> u64 {
         let record = key.and_then(|key| self.records.get(key));
         let count = |wanted: bool, mode| match record {
             Some(record) if wanted => record.count(mode),
@@ -143,6 +153,7 @@ impl Hub {
             }
         }
         self.sums.received(now, self.blocks(item, None));
+        total.into()
     }
 
     fn announce_message(&mut self, item: &Item, mode: Mode, count: u32) {

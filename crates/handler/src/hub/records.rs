@@ -139,6 +139,15 @@ impl Hub {
         }
     }
 
+    /// A shard met a conflict with the channel's id: nobody remembers it any more.
+    pub(super) fn forget(&mut self, shard: usize, hub: u32) {
+        let Some(record) = self.records.at_mut(hub) else { return };
+        record.last_id = None;
+        for link in record.links.iter().filter(|link| link.shard != shard) {
+            self.to_shards.push((link.shard, ToShard::Forget { channel: link.channel }));
+        }
+    }
+
     /// A shard has nobody on a channel any more.
     pub(super) fn release(&mut self, shard: usize, hub: u32) {
         let Some(record) = self.records.at_mut(hub) else { return };

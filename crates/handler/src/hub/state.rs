@@ -128,7 +128,7 @@ impl Hub {
         match self.state.open.remove(&call) {
             Some(Asked::Rules(shard, question)) => self.rules_known(now, shard, question, value),
             Some(Asked::LastIds(shard, question, sid)) => {
-                self.answer_inspect(shard, *question, Some((&sid, last_ids(value))));
+                self.answer_inspect(shard, *question, Some((&sid, value)));
             }
             Some(Asked::Keep(_)) | None => {}
         }
@@ -171,13 +171,13 @@ impl Hub {
         &mut self,
         shard: usize,
         question: Question,
-        session: Option<(&str, Vec<(&str, &[u8])>)>,
+        session: Option<(&str, Value<'_>)>,
     ) {
-        let (sid, last_ids) = session.unzip();
+        let (sid, seen) = session.unzip();
         let reply = inspect::Reply {
             sharing_key: question.sharing_key.as_deref(),
             sid: sid.map(str::as_bytes),
-            last_ids: last_ids.unwrap_or_default(),
+            last_ids: seen.map(last_ids).unwrap_or_default(),
             ..inspect::Reply::default()
         };
         let mut payload = Vec::new();
@@ -188,7 +188,11 @@ impl Hub {
 
     /// Calls that the service did not answer in time.
     pub(super) fn expire_state(&mut self, now: u64) {
-        while let Some((_, call)) = self.state.order.pop_front_if(|(until, _)| *until <= now) {
+        while let Some((until, call)) = self.state.order.front().copied() {
+            if until > now {
+                break;
+            }
+            self.state.order.pop_front();
             self.state_over(call, "timeout");
         }
     }

@@ -378,12 +378,17 @@ fn extra(plan: &Plan, from: &zrpc::Session<'_>) -> Option<Box<Extra>> {
     Some(Box::new(Extra {
         user_data: from.user_data.map(Box::from),
         meta: plan.instruct.meta.clone(),
-        names: plan.instruct.channels.iter().map(|channel| channel.name.clone()).collect(),
+        names: names(&plan.instruct, &plan.implicit),
         channels: Vec::new(),
         links,
         named: plan.named.clone(),
         filtering: None,
     }))
+}
+
+/// Names of all channels as the backend knows them.
+pub(super) fn names(instruct: &Instruct, implicit: &[String]) -> Vec<String> {
+    instruct.channels.iter().map(|channel| &channel.name).chain(implicit).cloned().collect()
 }
 
 /// The backend's body after the filters of the channels that are for responses

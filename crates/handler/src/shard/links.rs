@@ -8,6 +8,7 @@ use stats::Mode;
 use std::sync::Arc;
 
 use super::Shard;
+use super::accept::names;
 use super::fetch::{Ask, Purpose};
 use super::session::{Extra, ExtraChannel, Flags, Links, NEVER, QUEUE_MAX, Session};
 use super::timers::tenths;
@@ -213,7 +214,8 @@ impl Shard {
         session.flags.set(Flags::IDLE_MODE, idle);
         if let Some(extra) = &mut session.extra {
             extra.meta = instruct.meta.clone();
-            extra.names = instruct.channels.iter().map(|channel| channel.name.clone()).collect();
+            let implicit = extra.links.as_ref().map_or(&[][..], |links| &links.implicit);
+            extra.names = names(instruct, implicit);
             extra.channels = channels;
         }
         self.keep_alives.release(old);

@@ -250,6 +250,11 @@ impl Shard {
                 self.subscribed(now, channel, hub, last_id);
             }
             ToShard::Publish { channel, item, at } => self.publish(channel, &item, at),
+            ToShard::Forget { channel } => {
+                if let Some(channel) = self.channels.get_mut(channel) {
+                    channel.last_id = None;
+                }
+            }
             ToShard::Inspected { envelope, payload } => self.answer_call(envelope, payload),
             ToShard::Update { channel } => self.update(now, channel),
             ToShard::Refresh { channel } => self.refresh_channel(channel),

@@ -82,7 +82,14 @@ impl Shard {
     /// Sessions ask the backend again: response holds by a retry, streams by their next link.
     pub(super) fn update(&mut self, now: u64, channel: Option<Key>) {
         let keys: Vec<Key> = match channel {
-            None => self.sessions.iter().map(|(key, _)| key).collect(),
+            None => {
+                for index in 0..self.channels.capacity() {
+                    if let Some(channel) = self.channels.at_mut(index) {
+                        channel.last_id = None;
+                    }
+                }
+                self.sessions.iter().map(|(key, _)| key).collect()
+            }
             Some(key) => {
                 let Some(channel) = self.channels.get_mut(key) else { return };
                 let mut indexes = Vec::new();

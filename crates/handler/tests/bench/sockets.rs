@@ -27,11 +27,25 @@ pub fn shown(item: &Item<'_>) -> String {
 impl Bench {
     /// A proxy that takes `cids` sends items.
     pub fn control(&mut self, items: &[Item<'_>]) {
+        self.control_at(0, items);
+    }
+
+    pub fn control_at(&mut self, shard: usize, items: &[Item<'_>]) {
+        self.tell_control(shard, items);
+        self.settle();
+    }
+
+    /// The same, without letting anything come of it yet.
+    pub fn tell_control(&mut self, shard: usize, items: &[Item<'_>]) {
         let mut frames = Vec::new();
         items.iter().for_each(|item| write_item(&mut frames, item));
         let packet = write_packet(b"proxy_1", &frames);
-        self.handler.control(self.now, 0, &packet);
-        self.settle();
+        self.handler.control(self.now, shard, &packet);
+    }
+
+    /// The packets to proxies since the last call, as they are.
+    pub fn control_packets(&mut self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.controls).into_iter().map(|(_, packet)| packet).collect()
     }
 
     /// A WebSocket begins.
