@@ -16,7 +16,7 @@ RUN cargo build --release --locked --package pushpin \
     && install -m 644 etc/routes /image/etc/pushpin/ \
     && install -m 644 etc/runner/certs/README /image/etc/pushpin/runner/certs/ \
     && tools/package/packaged-conf etc/pushpin.conf >/image/etc/pushpin/pushpin.conf \
-    && PUSHPIN_CONF_DIR=/image/etc/pushpin tools/package/docker-entrypoint.sh true
+    && CONFIG_DIR=/image/etc/pushpin tools/package/docker-entrypoint.sh true
 
 FROM debian:bookworm-slim
 RUN apt-get update \

@@ -3,9 +3,9 @@
 # `target` in the environment, even empty, names the only backend.
 #
 # The configuration is changed in place if it can be, as the image of the C++ version does it, so that
-# a mounted file of that version serves. PUSHPIN_CONF_DIR is for tests and for building the image.
+# a mounted file of that version serves. CONFIG_DIR is for tests and for building the image.
 set -e
-dir=${PUSHPIN_CONF_DIR:-/etc/pushpin}
+dir=${CONFIG_DIR:-/etc/pushpin}
 
 if [ -w "$dir/pushpin.conf" ]; then
     changed=$(sed -e 's/^services=.*/services=connmgr,proxy,handler/' \

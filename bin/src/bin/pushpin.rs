@@ -1,5 +1,6 @@
 //! pushpin: the supervisor.
 
+use std::collections::HashSet;
 use std::process::ExitCode;
 
 use supervisor::Options;
@@ -30,7 +31,8 @@ fn report(options: &Options) -> Result<ExitCode, String> {
     problems.extend(proxy::explain::check(&settings, &options.routes));
     let mut all: Vec<String> = settings.problems().iter().map(ToString::to_string).collect();
     all.extend(problems);
-    all.dedup();
+    let mut seen = HashSet::new();
+    all.retain(|problem| seen.insert(problem.clone()));
     all.iter().for_each(|problem| println!("{problem}"));
     if all.is_empty() {
         println!("no problems found");

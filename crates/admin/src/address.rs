@@ -34,6 +34,20 @@ pub struct MetricsSpec {
     pub prefix: String,
 }
 
+impl MetricsSpec {
+    /// The value of a `prometheus_port` key (spec/stats.md §7.1): `[address:]port`, or `ipc://` and a
+    /// path.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn of_port(text: &str) -> Result<Self, String> {
+        match text.strip_prefix("ipc://") {
+            Some(path) => format!("{path},local").parse(),
+            None => text.parse(),
+        }
+    }
+}
+
 impl FromStr for MetricsSpec {
     type Err = String;
 

@@ -8,4 +8,4 @@ mod scrape;
 
 pub use address::{Address, DebugSpec, MetricsSpec};
 pub use debug::serve_debug;
-pub use scrape::{Rules, serve_metrics, serve_port};
+pub use scrape::{Reply, Rules, serve, serve_metrics, serve_port};

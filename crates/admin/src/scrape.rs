@@ -31,7 +31,7 @@ pub struct Rules {
     pub connections_max: usize,
     /// Bytes of a request's head.
     pub request_max: usize,
-    /// The answer's `Content-Type`.
+    /// The `Content-Type` of a page of metrics.
     pub content_type: &'static str,
 }
 
@@ -45,6 +45,31 @@ impl Rules {
         Self { connections_max: 16, request_max: 8192, content_type: "text/plain" };
 }
 
+/// What is answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// Status code.
+    pub code: u16,
+    /// Its words.
+    pub reason: &'static str,
+    /// `Content-Type`.
+    pub content_type: &'static str,
+    /// The body.
+    pub text: String,
+}
+
+impl Reply {
+    /// Plain text.
+    pub fn text(code: u16, reason: &'static str, text: &str) -> Self {
+        Self { code, reason, content_type: "text/plain", text: text.to_owned() }
+    }
+
+    /// A page of metrics, with the content type of [`Rules::CONNMGR`].
+    pub fn metrics(text: String) -> Self {
+        Self { code: 200, reason: "OK", content_type: Rules::CONNMGR.content_type, text }
+    }
+}
+
 /// Binds, and serves from a thread of its own until the process ends. `page` makes the text of an
 /// answer, in that thread; it may wait for the program's loops. Gives the address in use.
 ///
@@ -53,13 +78,26 @@ impl Rules {
 pub fn serve_metrics(
     address: &Address,
     rules: Rules,
-    page: impl FnMut() -> String + Send + 'static,
+    mut page: impl FnMut() -> String + Send + 'static,
+) -> io::Result<String> {
+    let content_type = rules.content_type;
+    serve(address, rules, move |_| Reply { content_type, ..Reply::metrics(page()) })
+}
+
+/// As [`serve_metrics`]; `respond` gets the request's target.
+///
+/// # Errors
+/// What the system says about the address or the thread.
+pub fn serve(
+    address: &Address,
+    rules: Rules,
+    respond: impl FnMut(&str) -> Reply + Send + 'static,
 ) -> io::Result<String> {
     let mut listener = Listener::bind(address)?;
     let described = listener.describe(address);
     let poll = Poll::new()?;
     listener.register(poll.registry(), LISTENER)?;
-    let mut server = Server { poll, listener, rules, page, clients: Vec::new(), stalled: false };
+    let mut server = Server { poll, listener, rules, respond, clients: Vec::new(), stalled: false };
     thread::Builder::new().name("metrics".into()).stack_size(1 << 20).spawn(move || {
         if let Err(error) = server.run() {
             log::error!("the metrics listener ends: {error}");
@@ -76,20 +114,16 @@ pub fn serve_metrics(
 pub fn serve_port(port: &str, page: impl FnMut() -> String + Send + 'static) -> Result<(), String> {
     let failed =
         |cause: &dyn fmt::Display| format!("unable to bind to prometheus port: {port}: {cause}");
-    let spec = match port.strip_prefix("ipc://") {
-        Some(path) => format!("{path},local").parse::<MetricsSpec>(),
-        None => port.parse(),
-    };
-    let address = spec.map_err(|cause| failed(&cause))?.address;
+    let address = MetricsSpec::of_port(port).map_err(|cause| failed(&cause))?.address;
     serve_metrics(&address, Rules::PUSHPIN, page).map_err(|cause| failed(&cause))?;
     Ok(())
 }
 
-struct Server<P> {
+struct Server<R> {
     poll: Poll,
     listener: Listener,
     rules: Rules,
-    page: P,
+    respond: R,
     /// By token, less one.
     clients: Vec<Option<Client>>,
     /// Out of files: accepting is tried again after a while.
@@ -115,7 +149,7 @@ enum Turn {
     Over,
 }
 
-impl<P: FnMut() -> String> Server<P> {
+impl<R: FnMut(&str) -> Reply> Server<R> {
     fn run(&mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(32);
         loop {
@@ -187,7 +221,7 @@ impl<P: FnMut() -> String> Server<P> {
     fn turn(&mut self, place: usize) {
         let Some(slot) = self.clients.get_mut(place) else { return };
         let Some(client) = slot else { return };
-        if client.turn(&self.rules, &mut self.page).unwrap_or(Turn::Over) == Turn::Over {
+        if client.turn(&self.rules, &mut self.respond).unwrap_or(Turn::Over) == Turn::Over {
             *slot = None;
         }
     }
@@ -195,7 +229,7 @@ impl<P: FnMut() -> String> Server<P> {
 
 impl Client {
     /// Goes on until the socket has nothing to give or take.
-    fn turn(&mut self, rules: &Rules, page: &mut impl FnMut() -> String) -> io::Result<Turn> {
+    fn turn(&mut self, rules: &Rules, respond: &mut impl FnMut(&str) -> Reply) -> io::Result<Turn> {
         let mut buf = [0; 4096];
         loop {
             let result = match &mut self.step {
@@ -212,7 +246,7 @@ impl Client {
             match &mut self.step {
                 Step::Reading(request) => {
                     request.extend_from_slice(&buf[..n]);
-                    if let Some(answer) = answer(request, rules, page) {
+                    if let Some(answer) = answer(request, rules, respond) {
                         self.step = Step::Writing(answer, 0);
                     }
                 }
@@ -231,43 +265,41 @@ impl Client {
 }
 
 /// The answer, once the head is complete or turns out to be none.
-fn answer(request: &[u8], rules: &Rules, page: &mut impl FnMut() -> String) -> Option<Vec<u8>> {
+fn answer(
+    request: &[u8],
+    rules: &Rules,
+    respond: &mut impl FnMut(&str) -> Reply,
+) -> Option<Vec<u8>> {
     let mut slots = HeaderSlots::new();
     match parse_request(request, &mut slots) {
         Ok(None) if request.len() < rules.request_max => None,
         Ok(Some(head)) if head.size <= rules.request_max => {
             let bodyless = head.method == "HEAD";
-            Some(response(head.version, 200, "OK", rules.content_type, &page(), bodyless))
+            Some(response(head.version, &respond(head.target), bodyless))
         }
         Ok(_) => {
             let text =
                 format!("Request header size exceeded limit of {} bytes.\n", rules.request_max);
-            Some(response(Version::V10, 400, "Bad Request", "text/plain", &text, false))
+            Some(response(Version::V10, &Reply::text(400, "Bad Request", &text), false))
         }
         Err(reason) => {
             let text = format!("Failed to parse request: {reason}\n");
-            Some(response(Version::V10, 400, "Bad Request", "text/plain", &text, false))
+            Some(response(Version::V10, &Reply::text(400, "Bad Request", &text), false))
         }
     }
 }
 
-fn response(
-    version: Version,
-    code: u16,
-    reason: &str,
-    content_type: &str,
-    text: &str,
-    bodyless: bool,
-) -> Vec<u8> {
+fn response(version: Version, reply: &Reply, bodyless: bool) -> Vec<u8> {
+    let text = &reply.text;
     let parts = Response {
         version,
-        code,
-        reason: reason.as_bytes(),
+        code: reply.code,
+        reason: reply.reason.as_bytes(),
         persistent: false,
         body: BodyKind::Length(text.len() as u64),
     };
     let mut out = Vec::with_capacity(text.len() + 200);
-    let headers = [(&b"Content-Type"[..], content_type.as_bytes())];
+    let headers = [(&b"Content-Type"[..], reply.content_type.as_bytes())];
     // Only a status or a header that is not well-formed is refused, and these are ours.
     let _ = http1::write::response(&mut out, &parts, headers);
     if !bodyless {

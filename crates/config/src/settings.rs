@@ -65,8 +65,9 @@ impl Settings {
         let text = read(path).map_err(|cause| Error { path: path.to_owned(), cause })?;
         let main = File::parse(&path.display().to_string(), &text);
         let dir = path.parent().unwrap_or(Path::new("")).to_owned();
-        let variables = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        let variables = std::env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        });
         let mut settings = Self::with_environment(main, dir, overrides, variables);
         let include = settings.include_path();
         if let Some(include) = include
@@ -216,7 +217,11 @@ impl Settings {
             }
             "1" | "true" | "yes" | "on" => true,
             _ => {
-                self.note(section, key, &format!("'{text}' is taken for true; write true or false"));
+                self.note(
+                    section,
+                    key,
+                    &format!("'{text}' is taken for true; write true or false"),
+                );
                 true
             }
         }

@@ -116,15 +116,15 @@ fn variables_and_the_port_offset() {
 fn the_main_file_wins_over_its_include() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("pushpin.conf");
-    std::fs::write(&path, "[global]\ninclude=more.conf\nrundir=r\n[proxy]\na=1\n").unwrap();
+    std::fs::write(&path, "[global]\ninclude=more.conf\nrundir=r\n[proxy]\nsig_iss=1\n").unwrap();
     std::fs::write(
         dir.path().join("more.conf"),
-        "[global]\nrundir=other\ninclude=x\n[proxy]\na=2\nb={rundir}\nstats_spec=ipc://mine\n",
+        "[global]\nrundir=other\ninclude=x\n[proxy]\nsig_iss=2\ncdn_loop={rundir}\nstats_spec=ipc://mine\n",
     )
     .unwrap();
     let s = Settings::load(&path, &Overrides::default()).unwrap();
     assert_eq!(
-        (s.string("proxy", "a").unwrap(), s.string("proxy", "b").unwrap()),
+        (s.string("proxy", "sig_iss").unwrap(), s.string("proxy", "cdn_loop").unwrap()),
         ("1".into(), "r".into())
     );
     assert_eq!(specs::ProxySpecs::from(&s).stats, "ipc://mine");

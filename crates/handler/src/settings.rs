@@ -98,6 +98,7 @@ impl Settings {
             instance_id: old.instance_id.clone(),
             workers: old.workers,
             limits,
+            sessions: old.sessions,
             stats_format: old.stats_format,
             stats_connection_send: old.stats_connection_send,
             stats_report_interval_ms: old.stats_report_interval_ms,

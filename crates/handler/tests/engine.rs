@@ -549,6 +549,28 @@ fn a_stop_ends_everybody_in_order_and_in_parts() {
     assert_eq!((b.handler.sessions(), b.handler.sockets()), (0, 0));
 }
 
+#[test]
+fn a_body_that_cannot_be_filtered_shows_in_the_stream() {
+    for (debug, text) in [
+        (false, ""),
+        (
+            true,
+            "\n\nfilter error: build-id: No ID specified and no default ID in context at \
+            position 1\n",
+        ),
+    ] {
+        let mut b = Bench::with(|settings| settings.debug = debug);
+        let call = hold("stream").session("1").channel("c; filter=build-id").body("%I");
+        b.accept(call.header("Grip-Set-Meta", "id_format=x"));
+        assert_eq!(b.replies(), ["accepted"]);
+        let got = b.packets();
+        assert_eq!(got[0].code, Some(200));
+        let body: String = got.iter().map(|packet| packet.body.as_str()).collect();
+        assert_eq!((body.as_str(), got.last().unwrap().more), (text, false));
+        assert_eq!(b.handler.sessions(), 0);
+    }
+}
+
 /// A long poll that continues after `id`.
 fn poll_after(session: &str, id: &str) -> bench::Call {
     hold("response").session(session).channel(&format!("c; prev-id={id}"))
@@ -602,4 +624,22 @@ fn metrics_tell_of_what_is_held_delivered_and_dropped() {
     ] {
         assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
     }
+}
+
+#[test]
+fn other_settings_count_for_what_comes_after_them() {
+    let mut b = Bench::with(|settings| settings.workers = 2);
+    b.handler.stats_subscription(b.now, b"\x01sub ");
+    let mut settings = b.handler.settings().clone();
+    let id = settings.instance_id.clone();
+    settings.stats_subscription_ttl_s = 7;
+    settings.workers = 1;
+    settings.instance_id = "other".into();
+    b.handler.set_settings(b.now, settings);
+    b.accept_at(1, hold("stream").session("1"));
+    let packets = b.stats();
+    let packet = stats::Packet::parse(&packets[0]).unwrap();
+    assert_eq!((packet.from, packets.len()), (id.as_str(), 1));
+    assert!(matches!(packet.body, stats::Body::Sub { ttl: 7, .. }), "{packet:?}");
+    assert_eq!(b.handler.settings().workers, 2);
 }

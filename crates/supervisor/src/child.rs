@@ -5,18 +5,20 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, PipeReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use evloop::parent::SUPERVISED;
+use evloop::parent::{Order, SUPERVISED, Said};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::lifecycle::End;
 use crate::merge::{Merger, message_at};
+use crate::notify;
 use crate::plan::{ChildPlan, Output};
+use crate::tie::Tie;
 
 /// How much of a log's end is looked at for the last words of a child.
 const TAIL_BYTES: u64 = 4096;
@@ -27,8 +29,9 @@ const DRAIN_MAX: Duration = Duration::from_secs(1);
 /// A started child.
 #[derive(Debug)]
 pub(crate) struct Running {
-    /// Its standard input is held open: the child stops when it ends (`evloop::parent`).
     process: Child,
+    /// The child stops when it ends.
+    tie: Tie,
     pid_file: PathBuf,
     log: Option<Log>,
     reader: Option<JoinHandle<()>>,
@@ -51,15 +54,21 @@ pub(crate) fn find_program(name: &str) -> PathBuf {
 }
 
 impl Running {
-    /// Starts a child in its own process group, so that Ctrl-C reaches the supervisor only.
+    /// Starts a child in its own process group, so that Ctrl-C reaches the supervisor only. `said`
+    /// gets what it says, in a thread.
     ///
     /// # Errors
     /// The program and the cause.
-    pub fn start(plan: &ChildPlan) -> Result<Self, String> {
+    pub fn start(
+        plan: &ChildPlan,
+        said: impl FnMut(Said) + Send + 'static,
+    ) -> Result<Self, String> {
         let program = find_program(plan.program);
         let failed = |error: io::Error| format!("{}: {error}", program.display());
         let mut command = Command::new(&program);
-        command.args(&plan.args).process_group(0).env(SUPERVISED, "1").stdin(Stdio::piped());
+        let (tie, stdin) = Tie::new().map_err(failed)?;
+        command.args(&plan.args).process_group(0).stdin(stdin);
+        command.env(SUPERVISED, "1").env_remove(notify::SOCKET);
         log::debug!("running: {} {}", program.display(), plan.args.join(" "));
         let reopen = Arc::new(AtomicBool::new(false));
         let (log, sink) = match &plan.output {
@@ -79,10 +88,31 @@ impl Running {
         };
         let reader = sink.map(|sink| pipe_to(sink, &mut command)).transpose().map_err(failed)?;
         let process = command.spawn().map_err(failed)?;
-        let running =
-            Self { process, pid_file: plan.pid_file.clone(), log, reader, reopen, ended: false };
+        tie.listen(said).map_err(failed)?;
+        let pid_file = plan.pid_file.clone();
+        let running = Self { process, tie, pid_file, log, reader, reopen, ended: false };
         running.write_pid();
         Ok(running)
+    }
+
+    /// The process's number.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// The tie once more.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn share_tie(&self) -> io::Result<Tie> {
+        self.tie.share()
+    }
+
+    /// Sends an order.
+    pub fn order(&self, order: Order) {
+        if !self.ended {
+            self.tie.send(order);
+        }
     }
 
     fn write_pid(&self) {

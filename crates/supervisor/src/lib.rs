@@ -5,17 +5,24 @@
 //! start, `lifecycle` is the state machine of running and stopping; both do no I/O. The rest
 //! is processes, files and signals.
 
+mod ahead;
+mod board;
 mod child;
+mod cost;
 mod fault;
 mod find;
 mod levels;
 mod lifecycle;
 mod limits;
+mod lock;
 mod merge;
+mod notify;
 mod plan;
 mod ports;
 mod probe;
 mod run;
+mod server;
+mod tie;
 pub mod words;
 
 pub use run::{Options, check, run};

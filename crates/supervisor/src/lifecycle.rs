@@ -6,6 +6,8 @@ use std::collections::VecDeque;
 use log::Level;
 use signal_hook::consts::SIGTERM;
 
+use crate::notify::State;
+
 /// How long a child may take to stop.
 const STOP_MAX_MS: u64 = 4_000;
 
@@ -32,6 +34,8 @@ pub(crate) enum Input {
     Stop,
     /// HUP.
     Reload,
+    /// A child is up.
+    Ready(usize),
     /// A child ended.
     Ended(usize, End),
     /// A child could not be started; its name, and the program with the cause.
@@ -52,12 +56,17 @@ pub(crate) enum Action {
     Hup(usize),
     /// Open the log files again.
     ReopenLogs,
+    /// Read the configuration again.
+    Reconfigure,
+    /// Tell the service manager.
+    Notify(State),
     /// Leave with this status.
     Exit(u8),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum Phase {
+    Starting,
     Running,
     Killed,
     Gone,
@@ -68,7 +77,9 @@ struct Child {
     name: String,
     /// Whether HUP is for it.
     reloads: bool,
-    state: State,
+    /// Whether it ends its clients' sessions over a time, while the others still carry them.
+    drains: bool,
+    phase: Phase,
 }
 
 /// The state of all children. Times are milliseconds of one clock.
@@ -77,6 +88,14 @@ pub(crate) struct Lifecycle {
     children: Vec<Child>,
     /// Whether `stopping NAME` is said for each.
     verbose: bool,
+    /// All children have been started.
+    complete: bool,
+    /// All of them were up.
+    ready: bool,
+    /// How long the end of the sessions may take; 0: all children stop at once.
+    drain_ms: u64,
+    /// Children that drain were told to stop, the others were not.
+    draining: bool,
     stop_deadline: Option<u64>,
     stopping: bool,
     failed: bool,
@@ -89,6 +108,10 @@ impl Lifecycle {
         Self {
             children: Vec::new(),
             verbose,
+            complete: false,
+            ready: false,
+            drain_ms: 0,
+            draining: false,
             stop_deadline: None,
             stopping: false,
             failed: false,
@@ -99,7 +122,19 @@ impl Lifecycle {
     /// A child that has been started; the children are numbered in this order.
     pub fn started(&mut self, name: &str, reloads: bool) {
         let name = name.to_owned();
-        self.children.push(Child { name, reloads, state: State::Running });
+        let drains = name == "handler";
+        self.children.push(Child { name, reloads, drains, phase: Phase::Starting });
+    }
+
+    /// Sets over how long sessions are ended at a stop.
+    pub fn set_drain(&mut self, drain_ms: u64) {
+        self.drain_ms = drain_ms;
+    }
+
+    /// No more children will be started.
+    pub fn complete(&mut self) {
+        self.complete = true;
+        self.say_ready();
     }
 
     /// The name of a child.
@@ -122,6 +157,7 @@ impl Lifecycle {
             Input::Stop if self.stopping => self.force(),
             Input::Stop => self.stop(now),
             Input::Reload => self.reload(),
+            Input::Ready(child) => self.up(child),
             Input::Ended(child, end) => self.ended(now, child, end),
             Input::NotStarted(name, what) => {
                 self.fail(format!("{name}: Error running: {what}"));
@@ -148,15 +184,27 @@ impl Lifecycle {
         self.log(Level::Error, text);
     }
 
+    /// Children that run and were not killed; of those that drain only, while they do.
     fn running(&self) -> Vec<usize> {
         let all = self.children.iter().enumerate();
-        all.filter(|(_, child)| child.state == State::Running).map(|(n, _)| n).collect()
+        let lives = |child: &Child| matches!(child.phase, Phase::Starting | Phase::Running);
+        let meant = |child: &Child| child.drains || !self.draining;
+        all.filter(|(_, child)| lives(child) && meant(child)).map(|(n, _)| n).collect()
     }
 
     fn stop(&mut self, now: u64) {
         self.stopping = true;
-        self.stop_deadline = Some(now + STOP_MAX_MS);
         self.log(Level::Info, "stopping...".into());
+        self.actions.push_back(Action::Notify(State::Stopping));
+        // after a failure nothing is left to be drained
+        self.draining = self.drain_ms > 0 && !self.failed;
+        self.draining &= !self.running().is_empty();
+        self.stop_deadline =
+            Some(now + STOP_MAX_MS + if self.draining { self.drain_ms } else { 0 });
+        self.term();
+    }
+
+    fn term(&mut self) {
         for n in self.running() {
             if self.verbose {
                 self.log(Level::Info, format!("stopping {}", self.children[n].name));
@@ -167,33 +215,58 @@ impl Lifecycle {
 
     /// The second signal: nobody wants to wait any more.
     fn force(&mut self) {
+        self.draining = false;
         self.kill_all("running while needing to exit, forcing quit");
         self.actions.push_back(Action::Exit(u8::from(self.failed)));
     }
 
     fn kill_all(&mut self, why: &str) {
         for n in self.running() {
-            self.children[n].state = State::Killed;
+            self.children[n].phase = Phase::Killed;
             self.log(Level::Warn, format!("{} {why}", self.children[n].name));
             self.actions.push_back(Action::Kill(n));
         }
     }
 
+    fn up(&mut self, n: usize) {
+        if let Some(child) = self.children.get_mut(n)
+            && child.phase == Phase::Starting
+        {
+            child.phase = Phase::Running;
+            self.say_ready();
+        }
+    }
+
+    fn say_ready(&mut self) {
+        let up = self.children.iter().all(|child| child.phase == Phase::Running);
+        if up && self.complete && !self.ready && !self.stopping {
+            self.ready = true;
+            self.log(Level::Info, "ready".into());
+            self.actions.push_back(Action::Notify(State::Ready));
+        }
+    }
+
     fn reload(&mut self) {
         self.log(Level::Info, "reloading".into());
-        self.actions.push_back(Action::ReopenLogs);
+        if self.ready && !self.stopping {
+            self.actions.push_back(Action::Notify(State::Reloading));
+        }
+        self.actions.extend([Action::ReopenLogs, Action::Reconfigure]);
         for n in self.running() {
             if self.children[n].reloads {
                 self.actions.push_back(Action::Hup(n));
             }
         }
+        if self.ready && !self.stopping {
+            self.actions.push_back(Action::Notify(State::Ready));
+        }
     }
 
     fn ended(&mut self, now: u64, n: usize, end: End) {
-        let state = std::mem::replace(&mut self.children[n].state, State::Gone);
+        let phase = std::mem::replace(&mut self.children[n].phase, Phase::Gone);
         let name = &self.children[n].name;
-        match (state, end) {
-            (State::Gone, _) | (State::Killed, End::Signal(_)) => {}
+        match (phase, end) {
+            (Phase::Gone, _) | (Phase::Killed, End::Signal(_)) => {}
             _ if !self.stopping => {
                 self.fail(format!("{name}: Exited unexpectedly ({end})"));
                 self.actions.push_back(Action::LastWords(n));
@@ -204,10 +277,21 @@ impl Lifecycle {
             (_, End::Code(code)) => self.fail(format!("{name}: Unexpected return code: {code}")),
             (_, End::Signal(_)) => self.fail(format!("{name}: Exited uncleanly")),
         }
+        self.drained(now);
+    }
+
+    /// The others stop when those that drained have ended.
+    fn drained(&mut self, now: u64) {
+        let ended = |child: &Child| !child.drains || child.phase == Phase::Gone;
+        if self.draining && self.children.iter().all(ended) {
+            self.draining = false;
+            self.stop_deadline = Some(now + STOP_MAX_MS);
+            self.term();
+        }
     }
 
     fn exit_if_done(&mut self) {
-        if self.stopping && self.children.iter().all(|child| child.state == State::Gone) {
+        if self.stopping && self.children.iter().all(|child| child.phase == Phase::Gone) {
             self.log(Level::Debug, "stopped".into());
             self.actions.push_back(Action::Exit(u8::from(self.failed)));
         }
@@ -240,7 +324,7 @@ mod tests {
     fn a_clean_stop() {
         let mut s = server();
         s.handle(0, Input::Stop);
-        let expected = ["INFO stopping...", "Term(0)", "Term(1)", "Term(2)"];
+        let expected = ["INFO stopping...", "Notify(Stopping)", "Term(0)", "Term(1)", "Term(2)"];
         assert_eq!(actions(&mut s), expected);
         assert_eq!(s.next_deadline(), Some(4000));
         for (n, end) in [End::Code(0), End::Signal(15), End::Code(0)].into_iter().enumerate() {
@@ -259,6 +343,7 @@ mod tests {
                 &format!("ERROR proxy: Exited unexpectedly ({said})"),
                 "LastWords(1)",
                 "INFO stopping...",
+                "Notify(Stopping)",
                 "Term(0)",
                 "Term(2)",
             ];
@@ -276,6 +361,7 @@ mod tests {
         let expected = [
             "ERROR other: Error running: pushpin-other: not found",
             "INFO stopping...",
+            "Notify(Stopping)",
             "Term(0)",
             "Term(1)",
             "Term(2)",
@@ -321,6 +407,50 @@ mod tests {
     }
 
     #[test]
+    fn the_handler_drains_before_the_others_stop() {
+        let mut s = server();
+        s.set_drain(30_000);
+        s.handle(0, Input::Stop);
+        assert_eq!(actions(&mut s), ["INFO stopping...", "Notify(Stopping)", "Term(2)"]);
+        assert_eq!(s.next_deadline(), Some(34_000));
+        s.handle(20_000, Input::Ended(2, End::Code(0)));
+        assert_eq!(actions(&mut s), ["Term(0)", "Term(1)"]);
+        assert_eq!(s.next_deadline(), Some(24_000));
+        s.handle(20_001, Input::Ended(0, End::Code(0)));
+        s.handle(20_001, Input::Ended(1, End::Code(0)));
+        assert_eq!(actions(&mut s).last().unwrap(), "Exit(0)");
+    }
+
+    #[test]
+    fn a_drain_that_takes_too_long_is_ended_and_a_second_signal_ends_it_at_once() {
+        let mut s = server();
+        s.set_drain(1_000);
+        s.handle(0, Input::Stop);
+        actions(&mut s);
+        s.timeout(5_000);
+        let killed = ["WARN handler taking too long, forcing quit", "Kill(2)"];
+        assert_eq!(actions(&mut s), killed);
+        s.handle(5_001, Input::Ended(2, End::Signal(9)));
+        assert_eq!(actions(&mut s), ["Term(0)", "Term(1)"]);
+        let mut s = server();
+        s.set_drain(1_000);
+        s.handle(0, Input::Stop);
+        actions(&mut s);
+        s.handle(1, Input::Stop);
+        let all = actions(&mut s);
+        assert_eq!(all.iter().filter(|action| action.starts_with("Kill")).count(), 3, "{all:?}");
+        assert_eq!(all.last().unwrap(), "Exit(0)");
+    }
+
+    #[test]
+    fn after_a_failure_nothing_drains() {
+        let mut s = server();
+        s.set_drain(30_000);
+        s.handle(0, Input::Ended(0, End::Signal(9)));
+        assert!(actions(&mut s).ends_with(&["Term(1)".into(), "Term(2)".into()]));
+    }
+
+    #[test]
     fn failures_while_stopping_count() {
         for (end, said) in [
             (End::Code(3), "ERROR proxy: Unexpected return code: 3"),
@@ -341,6 +471,42 @@ mod tests {
     fn a_reload_is_for_those_that_understand_it() {
         let mut s = server();
         s.handle(0, Input::Reload);
-        assert_eq!(actions(&mut s), ["INFO reloading", "ReopenLogs", "Hup(1)", "Hup(2)"]);
+        let early = ["INFO reloading", "ReopenLogs", "Reconfigure", "Hup(1)", "Hup(2)"];
+        assert_eq!(actions(&mut s), early);
+        s.complete();
+        (0..3).for_each(|n| s.handle(1, Input::Ready(n)));
+        actions(&mut s);
+        s.handle(2, Input::Reload);
+        let expected = [
+            "INFO reloading",
+            "Notify(Reloading)",
+            "ReopenLogs",
+            "Reconfigure",
+            "Hup(1)",
+            "Hup(2)",
+            "Notify(Ready)",
+        ];
+        assert_eq!(actions(&mut s), expected);
+    }
+
+    #[test]
+    fn ready_is_said_once_when_all_are_up() {
+        let mut s = server();
+        [0, 0, 2, 1].into_iter().for_each(|n| s.handle(0, Input::Ready(n)));
+        assert!(actions(&mut s).is_empty());
+        s.complete();
+        assert_eq!(actions(&mut s), ["INFO ready", "Notify(Ready)"]);
+        s.handle(1, Input::Ready(1));
+        assert!(actions(&mut s).is_empty());
+    }
+
+    #[test]
+    fn a_server_that_stops_does_not_get_ready() {
+        let mut s = server();
+        s.complete();
+        s.handle(0, Input::Stop);
+        actions(&mut s);
+        (0..3).for_each(|n| s.handle(0, Input::Ready(n)));
+        assert!(actions(&mut s).is_empty());
     }
 }

@@ -4,6 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use admin::{Address, MetricsSpec};
 use config::services::Services;
 use config::{Settings, specs};
 
@@ -65,6 +66,10 @@ pub(crate) struct ChildPlan {
     pub pid_file: PathBuf,
     /// Whether HUP is for it.
     pub reloads: bool,
+    /// Its log level.
+    pub level: u32,
+    /// How many clients it takes, if it takes any.
+    pub clients: Option<usize>,
 }
 
 /// A TCP address that a child will bind, and the key that says so.
@@ -83,6 +88,18 @@ pub(crate) struct Plan {
     /// In start order.
     pub children: Vec<ChildPlan>,
     pub claims: Vec<Claim>,
+    /// Unix sockets that the children will bind for clients.
+    pub local: Vec<PathBuf>,
+    /// Where certificates have to be, if any port needs one.
+    pub certs: Option<PathBuf>,
+    /// Where metrics and health of all processes are shown, and the prefix of the names.
+    pub metrics: Option<(Address, String)>,
+    /// Over how long sessions are ended at a stop, milliseconds.
+    pub drain_ms: u64,
+    /// The supervisor's own log level.
+    pub level: u32,
+    /// `client_maxconn`, if this server takes clients.
+    pub clients: Option<u64>,
     pub warnings: Vec<String>,
 }
 
@@ -95,6 +112,7 @@ impl Plan {
         if settings.rundir().is_empty() {
             return Err("no directory for runtime files: set rundir in [global]".into());
         }
+        settings.check();
         let services = Services::from(settings);
         let logdir = settings.string("runner", "logdir").unwrap_or_default();
         let mut planner = Planner {
@@ -105,6 +123,8 @@ impl Plan {
             plan: Self {
                 rundir: wanted.cwd.join(settings.rundir()),
                 logdir: (!wanted.merge_output).then(|| wanted.cwd.join(logdir)),
+                drain_ms: drain_ms(settings),
+                level: u32::from(wanted.levels.of("runner")),
                 warnings: services.warnings,
                 ..Self::default()
             },
@@ -118,6 +138,7 @@ impl Plan {
         if services.handler {
             planner.handler();
         }
+        planner.metrics()?;
         let mut plan = planner.plan;
         if plan.children.is_empty() {
             return Err("no services to start: set services in [runner]".into());
@@ -148,7 +169,45 @@ impl Planner<'_> {
         };
         let pid_file = self.plan.rundir.join(format!("{file}.pid"));
         let name = name.to_owned();
-        self.plan.children.push(ChildPlan { name, program, args, output, pid_file, reloads });
+        let service = program.strip_prefix("pushpin-").unwrap_or(program);
+        let level = u32::from(self.wanted.levels.of(service));
+        self.plan.children.push(ChildPlan {
+            name,
+            program,
+            args,
+            output,
+            pid_file,
+            reloads,
+            level,
+            clients: None,
+        });
+    }
+
+    /// The supervisor's own listener.
+    fn metrics(&mut self) -> Result<(), String> {
+        let key = "prometheus_port";
+        let Some(port) = self.settings.nonempty("runner", key) else { return Ok(()) };
+        let address = MetricsSpec::of_port(&port)
+            .map_err(|e| fault(self.settings, "runner", key, &e))?
+            .address;
+        let prefix = self.settings.string("runner", "prometheus_prefix").unwrap_or_default();
+        if !metrics::is_prefix(&prefix) {
+            let text = "only letters, digits, _ and : can begin a metric's name, no digit first";
+            return Err(fault(self.settings, "runner", "prometheus_prefix", text));
+        }
+        self.claim_metrics("runner");
+        self.plan.metrics = Some((address, prefix));
+        Ok(())
+    }
+
+    fn claim_metrics(&mut self, section: &str) {
+        let key = "prometheus_port";
+        let port = self.settings.nonempty(section, key).unwrap_or_default();
+        if let Ok(MetricsSpec { address: Address::Tcp(addr), .. }) = MetricsSpec::of_port(&port)
+            && addr.port() != 0
+        {
+            self.plan.claims.push(Claim { addr, key });
+        }
     }
 
     fn connmgr(&mut self) -> Result<(), String> {
@@ -161,6 +220,11 @@ impl Planner<'_> {
             workers: self.workers as u64,
             listeners: listeners.len() as u64,
         };
+        self.plan.clients = Some(size.maxconn);
+        self.plan.local = listeners.iter().filter_map(Listener::path).collect();
+        let certs = self.settings.dir().join("runner").join("certs");
+        let has_tls = listeners.iter().any(|one| matches!(one, Listener::Tls(_)));
+        self.plan.certs = has_tls.then(|| certs.clone());
         let share = size.share(self.wanted.files);
         self.plan.warnings.extend(share.warning);
         let buffer = self.positive("client_buffer_size", 8192)?;
@@ -183,8 +247,7 @@ impl Planner<'_> {
             let own = listeners.iter().filter(|one| n == 0 || one.tcp().is_some());
             args.extend(own.map(|one| format!("--listen={}", one.spec(processes > 1))));
             args.push(format!("--zclient-stream={}", self.ipc(&name)?));
-            if listeners.iter().any(|one| matches!(one, Listener::Tls(_))) {
-                let certs = self.settings.dir().join("runner").join("certs");
+            if has_tls {
                 args.push(format!("--tls-identities-dir={}", certs.display()));
             }
             if n == 0 && self.serves_client_side() {
@@ -192,6 +255,9 @@ impl Planner<'_> {
                 args.push("--deny-out-internal".into());
             }
             self.add(&name, &name, "pushpin-connmgr", args);
+            if let Some(child) = self.plan.children.last_mut() {
+                child.clients = usize::try_from(share.maxconn).ok();
+            }
         }
         Ok(())
     }
@@ -214,6 +280,7 @@ impl Planner<'_> {
         let mut args = self.common_args("pushpin-proxy", None, "proxy");
         args.extend(self.wanted.routes.iter().map(|line| format!("--route={line}")));
         self.add("proxy", "pushpin-proxy", "pushpin-proxy", args);
+        self.claim_metrics("proxy");
     }
 
     fn handler(&mut self) {
@@ -221,6 +288,7 @@ impl Planner<'_> {
         let args = self.common_args("pushpin-handler", offset, "handler");
         self.add("handler", "pushpin-handler", "pushpin-handler", args);
         self.claim_inputs();
+        self.claim_metrics("handler");
     }
 
     fn common_args(&self, file: &str, offset: Option<i64>, service: &str) -> Vec<String> {
@@ -303,6 +371,11 @@ impl Planner<'_> {
         let addr = ip.zip(port).map(SocketAddr::from);
         self.plan.claims.extend(addr.map(|addr| Claim { addr, key }));
     }
+}
+
+/// `drain_time`, an hour at most.
+fn drain_ms(settings: &Settings) -> u64 {
+    settings.int("handler", "drain_time", 0).clamp(0, 3_600) as u64 * 1_000
 }
 
 /// The address of a `tcp://` spec, if it names one and not a name or an interface.
@@ -444,6 +517,27 @@ mod tests {
         let expected = "--zserver-stream=ipc:///w/run/pushpin-connmgr-client --deny-out-internal";
         assert!(of(with).ends_with(expected));
         assert!(!of("services=connmgr,proxy\n").contains("--zserver-stream"));
+    }
+
+    #[test]
+    fn metrics_of_all_processes_are_asked_for_and_their_ports_claimed() {
+        let text = "services=proxy\nprometheus_port=127.0.0.1:9100\nprometheus_prefix=p_\n\
+                    [proxy]\nprometheus_port=9101\n";
+        let plan = plan(text, &wanted()).unwrap();
+        let claims: Vec<_> = plan.claims.iter().map(|claim| claim.addr.to_string()).collect();
+        assert_eq!(claims, ["0.0.0.0:9101", "127.0.0.1:9100"]);
+        let (address, prefix) = plan.metrics.unwrap();
+        assert_eq!((address.to_string().as_str(), prefix.as_str()), ("127.0.0.1:9100", "p_"));
+        for (line, expected) in [
+            (
+                "prometheus_port=x",
+                "c:7: prometheus_port in [runner]: invalid TCP address or port: x",
+            ),
+            ("prometheus_port=1\nprometheus_prefix=a-", "c:8: prometheus_prefix in [runner]: only"),
+        ] {
+            let error = super::tests::plan(&format!("services=proxy\n{line}\n"), &wanted());
+            assert!(error.as_ref().unwrap_err().starts_with(expected), "{error:?}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! (spec/config.md §4, spec/programs.md §2.2).
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 
 use config::Settings;
 
@@ -28,6 +29,14 @@ impl Listener {
                 format!("{addr},stream,tls,default-cert=default_{}{reuse}", addr.port())
             }
             Self::Local(spec) => spec.clone(),
+        }
+    }
+
+    /// The path of a unix socket.
+    pub fn path(&self) -> Option<PathBuf> {
+        match self {
+            Self::Local(spec) => spec.split(',').next().map(PathBuf::from),
+            Self::Tcp(_) | Self::Tls(_) => None,
         }
     }
 

@@ -60,14 +60,14 @@ pub struct World {
     on_the_way: BTreeMap<(u64, u64), Arrival>,
     sent: u64,
     lose: HashMap<Link, Vec<usize>>,
-    /// From which message on a link brings nonsense.
-    spoiled: HashMap<Link, usize>,
-    /// How much longer a link takes, milliseconds.
-    delays: HashMap<Link, u64>,
     /// What else happens to messages.
     pub faults: Faults,
     /// When the last message of a way arrives: none overtakes another.
     ways: HashMap<(Link, usize), u64>,
+    /// From which message on a link brings nonsense.
+    spoiled: HashMap<Link, usize>,
+    /// How much longer a link takes, milliseconds.
+    delays: HashMap<Link, u64>,
 }
 
 impl World {
@@ -97,10 +97,10 @@ impl World {
             sockets: Vec::new(),
             to_sockets: String::new(),
             lose: HashMap::new(),
-            spoiled: HashMap::new(),
-            delays: HashMap::new(),
             faults: Faults::new(0),
             ways: HashMap::new(),
+            spoiled: HashMap::new(),
+            delays: HashMap::new(),
         }
     }
 
@@ -482,9 +482,9 @@ impl World {
             Fate::Late(ms) => (1, ms),
             Fate::Arrives => (1, 0),
         };
-        let late = late + self.delays.get(&link).copied().unwrap_or_default();
+        let more = self.delays.get(&link).copied().unwrap_or_default();
         let way = self.ways.entry((link, shard)).or_default();
-        *way = (*way).max(self.now + LATENCY_MS + late);
+        *way = (*way).max(self.now + LATENCY_MS + late + more);
         let delay = *way - self.now;
         for _ in 0..times {
             self.deliver(delay, Arrival::Message(link, shard, bytes.clone()));

@@ -1,7 +1,9 @@
 //! The program around the engines: settings, workers, signals, the routes file.
 
 mod calls;
+mod drain;
 pub(crate) mod load;
+mod neighbours;
 mod routes_file;
 mod scrape;
 mod sockets;
@@ -21,7 +23,9 @@ use evloop::signals::{self, Signal};
 use mio::{Events, Poll, Token, Waker};
 
 use crate::{Routes, Settings};
+use neighbours::Neighbours;
 pub(crate) use routes_file::RoutesFile;
+use scrape::Boards;
 
 /// The command line (spec/programs.md §3).
 #[derive(Clone, Debug, Default)]
@@ -76,12 +80,13 @@ fn try_run(options: &Options) -> Result<(), String> {
     let incoming = signals::watch(Arc::clone(&waker)).map_err(io_text)?;
     let mut file = RoutesFile::new(&config, &options.routes);
     let routes = Arc::new(file.load().unwrap_or_default());
-    let mut workers = start_workers(&config, &routes, &waker)?;
+    let boards = Boards::bind(&config, config::specs::proxy_workers(&config))?;
+    let mut workers = start_workers(&config, &routes, &waker, boards.as_ref())?;
     for problem in config.problems() {
         log::warn!("{problem}");
     }
     log::info!("started");
-    obey()?;
+    obey(boards.as_ref())?;
     let reading = || config::Settings::load(&options.config, &overrides);
     let result = supervise(&mut poll, &incoming, &mut file, &workers, reading);
     log::info!("stopping...");
@@ -99,14 +104,16 @@ fn start_workers(
     config: &config::Settings,
     routes: &Arc<Routes>,
     main: &Arc<Waker>,
+    boards: Option<&Boards>,
 ) -> Result<Vec<Worker>, String> {
     let count = config::specs::proxy_workers(config);
     let specs = ProxySpecs::from(config);
     let context = zmq::Context::new();
     let clock = Clock::new();
-    let mut boards = scrape::bind(config, count)?.into_iter();
     let mut workers = Vec::new();
-    for n in 0..count {
+    let (neighbours, handed) = Neighbours::new(count);
+    let neighbours = Arc::new(neighbours);
+    for (n, handed) in handed.into_iter().enumerate() {
         let plan = worker::Plan {
             context: context.clone(),
             clock,
@@ -115,7 +122,10 @@ fn start_workers(
             settings: load::settings(config, n, count),
             routes: Arc::clone(routes),
             main: Arc::clone(main),
-            board: boards.next(),
+            number: n,
+            neighbours: Arc::clone(&neighbours),
+            handed,
+            board: boards.map(|boards| boards.board(n)),
         };
         workers.push(start_worker(n, plan)?);
     }
@@ -199,12 +209,15 @@ fn reload(
 }
 
 /// Tells the supervisor that all sockets are bound, and does what it says from then on.
-fn obey() -> Result<(), String> {
-    let answer = |order| {
-        if let evloop::parent::Order::Level(level) = order {
+fn obey(boards: Option<&Boards>) -> Result<(), String> {
+    let page = boards.map(Boards::page);
+    let answer = move |order| match order {
+        evloop::parent::Order::Level(level) => {
             logging::set_level(level);
+            None
         }
-        None
+        evloop::parent::Order::Clients(_) => None,
+        evloop::parent::Order::Page => page.as_ref().map(|page| page("")),
     };
     evloop::parent::ready(answer).map_err(io_text)
 }

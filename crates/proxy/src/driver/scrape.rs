@@ -17,24 +17,43 @@ pub(crate) struct Board {
     next_ms: u64,
 }
 
-/// Listens where the configuration says; gives the places of `workers`, or nothing if it does not.
-///
-/// # Errors
-/// A text for the log: which port, and why.
-pub(crate) fn bind(config: &config::Settings, workers: usize) -> Result<Vec<Board>, String> {
-    let Some(port) = config.nonempty("proxy", "prometheus_port") else { return Ok(Vec::new()) };
-    let prefix = config.nonempty("proxy", "prometheus_prefix").unwrap_or_default();
-    let places: Places = (0..workers).map(|_| Mutex::default()).collect();
-    let shown = Arc::clone(&places);
-    admin::serve_port(&port, move || {
-        let mut sum = Figures::default();
-        for place in shown.iter() {
-            sum.add(&place.lock().unwrap_or_else(PoisonError::into_inner));
+/// All places, for whoever shows their sums.
+pub(crate) struct Boards(Places);
+
+impl Boards {
+    /// Listens where the configuration says; nothing if nobody is to see the figures of `workers`:
+    /// neither there nor at the supervisor.
+    ///
+    /// # Errors
+    /// A text for the log: which port, and why.
+    pub fn bind(config: &config::Settings, workers: usize) -> Result<Option<Self>, String> {
+        let boards = Self((0..workers).map(|_| Mutex::default()).collect());
+        let port = config.nonempty("proxy", "prometheus_port");
+        let wanted = port.is_some() || config.nonempty("runner", "prometheus_port").is_some();
+        if let Some(port) = port {
+            let prefix = config.nonempty("proxy", "prometheus_prefix").unwrap_or_default();
+            let page = boards.page();
+            admin::serve_port(&port, move || page(&prefix))?;
         }
-        sum.page(&prefix)
-    })?;
-    let board = |own| Board { places: Arc::clone(&places), own, next_ms: 0 };
-    Ok((0..workers).map(board).collect())
+        Ok(wanted.then_some(boards))
+    }
+
+    /// The place of a worker.
+    pub fn board(&self, own: usize) -> Board {
+        Board { places: Arc::clone(&self.0), own, next_ms: 0 }
+    }
+
+    /// Gives the page of metrics; its argument stands before all names.
+    pub fn page(&self) -> impl Fn(&str) -> String + Send + use<> {
+        let places = Arc::clone(&self.0);
+        move |prefix| {
+            let mut sum = Figures::default();
+            for place in places.iter() {
+                sum.add(&place.lock().unwrap_or_else(PoisonError::into_inner));
+            }
+            sum.page(prefix)
+        }
+    }
 }
 
 impl Board {

@@ -1,0 +1,135 @@
+//! What would make a child fail is looked at before any is started: log files, certificates, keys,
+//! unix sockets of clients. Each fault is one line for the operator. Called by `run`.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use config::Settings;
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use crate::fault::fault;
+use crate::plan::{Output, Plan};
+
+/// Looks at everything; makes log files that are not there.
+///
+/// # Errors
+/// The first fault.
+pub(crate) fn check(plan: &Plan, settings: &Settings) -> Result<(), String> {
+    check_files(plan, settings)?;
+    plan.local.iter().try_for_each(|path| unused(path))?;
+    plan.children.iter().try_for_each(|child| match &child.output {
+        Output::Gathered(path) | Output::Own(path) => writable(path),
+        Output::Merged => Ok(()),
+    })
+}
+
+/// Looks at what is only read.
+///
+/// # Errors
+/// The first fault.
+pub(crate) fn check_files(plan: &Plan, settings: &Settings) -> Result<(), String> {
+    keys(settings)?;
+    plan.certs.as_deref().map_or(Ok(()), certificates)
+}
+
+/// Keys that are in files.
+fn keys(settings: &Settings) -> Result<(), String> {
+    for key in ["sig_key", "upstream_key"] {
+        let value = settings.string("proxy", key).unwrap_or_default();
+        let Some(path) = value.strip_prefix("file:") else { continue };
+        let path = settings.dir().join(path);
+        fs::read(&path).map_err(|error| {
+            fault(settings, "proxy", key, &format!("cannot read {}: {error}", path.display()))
+        })?;
+    }
+    Ok(())
+}
+
+/// At least one pair of certificate and key, and all pairs readable.
+fn certificates(dir: &Path) -> Result<(), String> {
+    let advice = "https_ports needs NAME.crt and NAME.key there";
+    let failed = |path: &Path, error: io::Error| format!("cannot read {}: {error}", path.display());
+    let entries = fs::read_dir(dir).map_err(|error| format!("{}; {advice}", failed(dir, error)))?;
+    let mut pairs = 0;
+    for entry in entries {
+        let cert = entry.map_err(|error| failed(dir, error))?.path();
+        let key = cert.with_extension("key");
+        if cert.extension().is_none_or(|extension| extension != "crt") || !key.exists() {
+            continue;
+        }
+        for path in [&cert, &key] {
+            File::open(path).map_err(|error| failed(path, error))?;
+        }
+        pairs += 1;
+    }
+    if pairs == 0 {
+        return Err(format!("no certificate in {}: {advice}", dir.display()));
+    }
+    Ok(())
+}
+
+/// No server listens at the path of a unix socket.
+fn unused(path: &PathBuf) -> Result<(), String> {
+    let connect = || -> io::Result<()> {
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        socket.connect(&SockAddr::unix(path)?)
+    };
+    match connect() {
+        // a full queue is that of somebody who listens
+        Ok(()) => Err(io::ErrorKind::AddrInUse.into()),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            Err(io::Error::from(io::ErrorKind::AddrInUse))
+        }
+        Err(_) => Ok(()),
+    }
+    .map_err(|error: io::Error| format!("failed to bind {}: {error} (local_ports)", path.display()))
+}
+
+fn writable(path: &Path) -> Result<(), String> {
+    let opened = OpenOptions::new().append(true).create(true).open(path);
+    opened.map(drop).map_err(|error| format!("failed to open log file {}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn certificates_come_in_pairs() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let error = certificates(&path("gone")).unwrap_err();
+        assert!(error.contains("gone: No such file") && error.contains("NAME.crt"), "{error}");
+        fs::write(path("a.crt"), "").unwrap();
+        assert!(certificates(dir.path()).unwrap_err().starts_with("no certificate in "));
+        fs::write(path("a.key"), "").unwrap();
+        certificates(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn a_socket_is_in_use_while_somebody_listens() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        unused(&path).unwrap();
+        let listener = UnixListener::bind(&path).unwrap();
+        assert!(unused(&path).unwrap_err().ends_with(" (local_ports)"));
+        drop(listener);
+        unused(&path).unwrap();
+    }
+
+    #[test]
+    fn a_key_file_is_named_with_its_place() {
+        let file = config::File::parse("c", "[proxy]\nsig_key=file:k\n");
+        let dir = tempfile::tempdir().unwrap();
+        let settings =
+            Settings::from_main(file, dir.path().to_owned(), &config::Overrides::default());
+        let error = keys(&settings).unwrap_err();
+        assert!(error.starts_with("c:2: sig_key in [proxy]: cannot read /"), "{error}");
+        fs::write(dir.path().join("k"), "secret").unwrap();
+        keys(&settings).unwrap();
+    }
+}
