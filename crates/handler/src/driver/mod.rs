@@ -18,8 +18,8 @@ use evloop::signals::Signal;
 use mio::{Poll, Token, Waker};
 
 use options::Config;
-use scrape::Scrape;
 pub use options::Words;
+use scrape::Scrape;
 
 /// Token of signals and of the other threads.
 const WAKE: Token = Token(0);

@@ -104,8 +104,7 @@ fn spawn(
     let seat =
         Seat { sender: to_shard, waker, behind: behind.clone(), congested: congested.clone() };
     let end = HubEnd { number, sender, waker: hub_waker, receiver, behind, congested, stop };
-    let mut work =
-        ShardLoop { clock, shard, io, end, inputs: Vec::new(), news: Vec::new() };
+    let mut work = ShardLoop { clock, shard, io, end, inputs: Vec::new(), news: Vec::new() };
     let run = move || {
         let _ended = EndsProcess;
         if let Err(error) = work.run(poll) {
