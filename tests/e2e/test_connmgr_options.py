@@ -325,3 +325,14 @@ def test_under_its_old_name(start):
     pull.close(0)
     assert c.stop() == 0
     assert 'stopping...' in c.text()
+
+
+def test_sizes():
+    out = subprocess.run([kit.program('pushpin-connmgr'), '--sizes'], capture_output=True, text=True, timeout=10)
+    sizes = dict(line.removesuffix(' bytes').split(': ') for line in out.stdout.splitlines())
+    sizes = {name: int(size) for name, size in sizes.items()}
+    assert out.returncode == 0 and list(sizes) == [
+        'server_req_connection_task', 'server_stream_connection_task', 'client_req_connection_task',
+        'client_stream_connection_task', 'deflate_codec_state']
+    assert 0 < sizes['server_stream_connection_task'] <= 256 and sizes['client_stream_connection_task'] > 0
+    assert 0 < sizes['deflate_codec_state'] <= 104

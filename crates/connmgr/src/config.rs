@@ -38,6 +38,10 @@ pub struct Config {
     pub req_timeout_ms: u32,
     /// Bytes that may wait for clients that do not read, all together.
     pub pinned_max: usize,
+    /// Most credits of a response whose client takes all at once; never less than a buffer.
+    pub window_max: u32,
+    /// Credits beyond a buffer for each that connections may have, all together.
+    pub lent_max: usize,
 }
 
 impl Default for Config {
@@ -58,6 +62,8 @@ impl Default for Config {
             message_size_max: u64::MAX,
             req_timeout_ms: 30_000,
             pinned_max: 1 << 30,
+            window_max: 128 << 10,
+            lent_max: 16 << 20,
         }
     }
 }

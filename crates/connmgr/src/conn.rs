@@ -194,6 +194,8 @@ pub(crate) struct Conn {
     pub(crate) listener: u8,
     /// Buffer blocks beyond the two that every connection may use.
     pub(crate) blocks: u8,
+    /// Buffers that its window was enlarged by.
+    pub(crate) lent: u8,
 }
 
 // The budget is 256 bytes (design, section 6); the aim is half of it.
@@ -226,6 +228,7 @@ impl Conn {
             state: State::Head,
             listener: 0,
             blocks: 0,
+            lent: 0,
         }
     }
 

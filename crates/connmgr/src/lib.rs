@@ -26,6 +26,7 @@ mod survey;
 mod target;
 mod timeouts;
 mod turn;
+mod window;
 mod words;
 mod worker;
 mod ws;

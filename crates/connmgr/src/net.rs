@@ -16,6 +16,11 @@ pub trait Net {
     /// Whether the engine waits for room to write.
     fn want_write(&mut self, conn: u32, on: bool);
 
+    /// Bytes in memory of the sockets that clients have not taken: ciphertext.
+    fn unsent(&self) -> usize {
+        0
+    }
+
     /// Nothing more will be written; the client sees the end of the stream.
     fn shutdown(&mut self, conn: u32);
 

@@ -53,13 +53,18 @@ impl Worker {
             return log::warn!("too many peers are known, packet dropped");
         };
         let mut body = SharedBody::default();
+        let mut count = 0;
         for id in packet.ids.iter() {
             match self.find(id.id) {
-                Found::Slot(slot) => self.deliver(net, slot, peer, id.seq, packet, &mut body),
+                Found::Slot(slot) => {
+                    count += 1;
+                    self.deliver(net, slot, peer, id.seq, packet, &mut body);
+                }
                 Found::Elsewhere => {}
                 Found::Unknown => self.counters.unknown += 1,
             }
         }
+        log::debug!("server-worker {}: queued zmq message for {count} conns", self.config.worker);
     }
 
     /// The connection that has this session now.
@@ -173,19 +178,6 @@ impl Worker {
             return self.close(net, slot);
         }
         self.answer(slot, &Answer::FAILED);
-    }
-
-    /// Lists the credits that are due, once they are worth a packet.
-    pub(crate) fn grant(&mut self, slot: u32) {
-        let Some(conn) = self.conns.at_mut(slot) else { return };
-        let worth = conn.due >= self.config.buffer_size / 4;
-        if !worth || conn.peer == PeerId::NONE || conn.state != State::Request {
-            return;
-        }
-        let (peer, counter) = (conn.peer, conn.counter);
-        let credits = std::mem::take(&mut conn.due);
-        conn.window += credits;
-        self.grants.push(crate::worker::Grant { peer, credits, slot, counter });
     }
 
     /// The process of that instance id is gone: its sessions end.

@@ -93,6 +93,11 @@ impl Peers {
         self.by_id.get(id).copied().map(PeerId)
     }
 
+    /// Whether the peer announced `batch`; no for [`PeerId::NONE`].
+    pub(crate) fn is_batch(&self, peer: PeerId) -> bool {
+        self.list.get(peer.0 as usize).is_some_and(|peer| peer.batch)
+    }
+
     /// One more session of this peer.
     pub(crate) fn hold(&mut self, peer: PeerId) {
         self.list[peer.0 as usize].sessions += 1;

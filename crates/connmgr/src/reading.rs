@@ -11,6 +11,10 @@ use crate::conn::{BODY, EXPECT, HUP, Kept, REQ, SECURE, STARTED, State, UNREAD};
 use crate::peers::PeerId;
 use crate::worker::Worker;
 
+/// Most request body in one packet to a peer of this release, if that is more than a buffer; it
+/// has to be read, written and woken for that much less often.
+pub(crate) const PIECE_MAX: usize = 64 * 1024;
+
 /// What a read gave.
 pub(crate) enum Got {
     /// So many bytes in the scratch buffer.
@@ -249,7 +253,7 @@ impl Worker {
         if !self.conns.at(slot).is_some_and(|conn| conn.has(UNREAD)) {
             return Ok(0);
         }
-        let limit = self.scratch.len();
+        let limit = self.body_limit(slot);
         match self.read(net, slot, limit) {
             Got::Bytes(n) => {
                 let scratch = std::mem::take(&mut self.scratch);
@@ -268,11 +272,25 @@ impl Worker {
         }
     }
 
+    /// Most request body in one packet to the connection's peer; old ones get no more than a
+    /// buffer (`spec/connmgr.md §6`).
+    fn piece_max(&self, slot: u32) -> usize {
+        let batch = self.conns.at(slot).is_some_and(|conn| self.peers.is_batch(conn.peer));
+        if batch { self.scratch.len() } else { self.config.buffer_size as usize }
+    }
+
+    /// Most bytes of one read of a body: what cannot be sent on is kept, so no more than a buffer
+    /// beyond the credits.
+    fn body_limit(&self, slot: u32) -> usize {
+        let credits = self.conns.at(slot).map_or(0, |conn| conn.out_credits as usize);
+        self.piece_max(slot).min(credits.max(self.config.buffer_size as usize))
+    }
+
     /// Takes body out of `bytes` as credits allow and sends it; gives the bytes dealt with.
     fn feed(&mut self, slot: u32, bytes: &[u8]) -> Result<usize, Reason> {
-        let max = self.config.buffer_size;
+        let max = self.piece_max(slot);
         let Some(conn) = self.conns.at_mut(slot) else { return Ok(0) };
-        let max = max.min(conn.out_credits) as usize;
+        let max = max.min(conn.out_credits as usize);
         self.body.clear();
         let mut used = 0;
         let end = loop {

@@ -164,3 +164,32 @@ impl Words {
         if self.old_name { OLD_NAME } else { "connmgr" }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_option_is_in_the_documentation() {
+        let page = include_str!("../../../docs/connmgr.md");
+        let named: Vec<&str> = page.split('`').collect();
+        let is_named = |option: &str| named.iter().any(|text| *text == format!("--{option}"));
+        let command = Words::command();
+        let options = command.get_arguments().filter_map(|arg| arg.get_long());
+        let missing: Vec<&str> = options.filter(|option| !is_named(option)).collect();
+        assert!(missing.is_empty(), "not in docs/connmgr.md: {missing:?}");
+    }
+
+    #[test]
+    fn nothing_else_is_in_the_documentation() {
+        let page = include_str!("../../../docs/connmgr.md");
+        let table = page.split("## Options").nth(1).and_then(|rest| rest.split("\n## ").next());
+        let command = Words::command();
+        let known: Vec<&str> = command.get_arguments().filter_map(|arg| arg.get_long()).collect();
+        let rows = table.into_iter().flat_map(str::lines).filter(|line| line.starts_with("| `--"));
+        let named = rows.filter_map(|row| row.split('|').nth(1)).flat_map(|cell| cell.split('`'));
+        for option in named.filter_map(|text| text.strip_prefix("--")) {
+            assert!(known.contains(&option), "--{option} is no option");
+        }
+    }
+}

@@ -13,6 +13,7 @@ use crate::conn::{Conn, REQ, SECURE, State};
 use crate::keepalive::Cycle;
 use crate::net::Net;
 use crate::peers::{PeerId, Peers};
+use crate::reading::PIECE_MAX;
 use crate::session::Session;
 use crate::timeouts::Timers;
 use crate::turn::Turn;
@@ -105,6 +106,10 @@ pub struct Worker {
     pub(crate) unfinished: Vec<u32>,
     /// Bytes in the queues of blocked connections.
     pub(crate) pinned: usize,
+    /// Bytes below the engine that blocked clients have not taken, as of the last turn.
+    pub(crate) below: usize,
+    /// Buffers that connections' windows have beyond their first.
+    pub(crate) lent: usize,
     /// Connections of req mode.
     req_conns: usize,
     /// A process that takes first packets left, and nobody took one since.
@@ -126,11 +131,13 @@ impl Worker {
             timers: Timers::new(),
             cycle: Cycle::default(),
             counters: Counters::default(),
-            scratch: vec![0; config.buffer_size as usize],
+            scratch: vec![0; PIECE_MAX.max(config.buffer_size as usize)],
             body: Vec::new(),
             compressor: Compressor::default(),
             unfinished: Vec::new(),
             pinned: 0,
+            below: 0,
+            lent: 0,
             req_conns: 0,
             push_lost: false,
             now: 0,
@@ -154,9 +161,14 @@ impl Worker {
         self.req_conns
     }
 
-    /// Bytes that wait for clients that do not read.
+    /// Bytes that wait for clients that do not read; ciphertext as of the last turn.
     pub fn pinned(&self) -> usize {
-        self.pinned
+        self.pinned + self.below
+    }
+
+    /// Bytes by which connections' windows are larger than one buffer, all together.
+    pub fn lent(&self) -> usize {
+        self.lent * self.config.buffer_size as usize
     }
 
     /// Whether a peer announced `batch`, as only ours do.
@@ -277,6 +289,7 @@ impl Worker {
     /// Forgets a connection whose socket is closed.
     pub(crate) fn forget(&mut self, slot: u32) {
         self.set_peer(slot, PeerId::NONE);
+        self.end_loan(slot);
         if let Some(conn) = self.conns.key_at(slot).and_then(|key| self.conns.remove(key)) {
             self.pinned -= conn.out.as_ref().map_or(0, |queue| queue.len());
             self.req_conns -= usize::from(conn.has(REQ));
@@ -294,8 +307,9 @@ impl Worker {
         grows
     }
 
-    /// Gives the connection's additional blocks back.
+    /// Gives back what the connection had for its request: additional blocks, a larger window.
     pub(crate) fn shrink(&mut self, slot: u32) {
+        self.end_loan(slot);
         if let Some(conn) = self.conns.at_mut(slot).filter(|conn| conn.blocks > 0) {
             self.config.blocks.give_back(std::mem::take(&mut conn.blocks));
         }

@@ -85,7 +85,7 @@ impl Worker {
             self.feed_ws(slot, &[], events);
             return true;
         }
-        let limit = self.scratch.len();
+        let limit = self.config.buffer_size as usize;
         self.read_ws(net, slot, limit, |worker, bytes| {
             let (Fed::Used(used) | Fed::Short(used)) = worker.feed_ws(slot, bytes, events);
             if let Some(conn) = worker.conns.at_mut(slot) {

@@ -8,6 +8,8 @@ use zhttp::{Ext, Fields, Head, Id, Kind, Packet};
 
 const TOTAL: u64 = 1 << 30;
 const BUFFER: u64 = 8192;
+/// Most of one piece to a peer that announced `batch`.
+const PIECE: u64 = 64 * 1024;
 /// Head and chunk framing that may be held beside the body.
 const FRAMING: u64 = 200;
 
@@ -98,7 +100,7 @@ impl Flow {
             for bytes in zhttp::split(&packet) {
                 let packet = Packet::parse(bytes).expect("a packet");
                 assert!(matches!(packet.kind, Kind::Data | Kind::Credit), "{:?}", packet.kind);
-                assert!(packet.body.len() as u64 <= BUFFER);
+                assert!(packet.body.len() as u64 <= PIECE);
                 self.body += packet.body.len() as u64;
                 self.credits += u64::from(packet.credits);
                 self.more = packet.more;
@@ -147,6 +149,7 @@ fn an_upload_follows_its_credits() {
 fn a_download_follows_its_reader() {
     let mut flow = Flow::new("GET / HTTP/1.1\r\nHost: h\r\n\r\n", 0);
     let body = [b'x'; BUFFER as usize];
+    let window_max = u64::from(Config::default().window_max);
     let mut window = std::mem::take(&mut flow.credits);
     assert_eq!(window, BUFFER);
     flow.peer(|f| {
@@ -164,8 +167,8 @@ fn a_download_follows_its_reader() {
                 f.body(&body[..n as usize]).flag("more", sent < TOTAL);
             });
         }
-        assert!(flow.worker.pinned() as u64 <= BUFFER + FRAMING);
-        assert!(sent <= flow.pipe.written - head + BUFFER, "more than one window is on its way");
+        assert!(flow.worker.pinned() as u64 <= window_max + FRAMING);
+        assert!(sent <= flow.pipe.written - head + window_max, "more than a window on its way");
         flow.pipe.room = room;
         if flow.pipe.blocked {
             flow.worker.writable(0, &mut flow.pipe, flow.conn);

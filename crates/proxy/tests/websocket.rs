@@ -444,6 +444,27 @@ fn stats_of_websockets() {
     assert!(w.stats.last().unwrap().contains("unavailable"), "{:?}", w.stats);
 }
 
+#[test]
+fn every_minute_of_a_websocket_counts() {
+    let mut w = world("* b:1,over_http");
+    open(&mut w, "0-0-0", "ws://h/");
+    w.respond(200, &[EVENTS], b"OPEN\r\n");
+    for seq in 1..=13 {
+        w.pass(10_000);
+        w.client("0-0-0", seq, |f| {
+            f.kind(Kind::KeepAlive);
+        });
+    }
+    let minutes: u32 = w
+        .stats
+        .iter()
+        .filter_map(|packet| packet.strip_prefix("report ")?.split_once("7:minutes,1:"))
+        .map(|(_, rest)| rest[..1].parse::<u32>().unwrap())
+        .sum();
+    // One at its start, then one for each that is full (spec/stats.md §5).
+    assert_eq!(minutes, 3);
+}
+
 /// An event of the WebSocket to the backend.
 fn socket(w: &mut World, event: Event<'_>) {
     let key = *w.openings.last().expect("a WebSocket to a backend");

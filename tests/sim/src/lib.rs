@@ -3,9 +3,11 @@
 
 pub mod backend;
 pub mod faults;
+pub mod link;
 pub mod net;
 pub mod world;
 
-pub use backend::Act;
+pub use backend::{Act, Socket};
 pub use faults::{Dice, Faults};
-pub use world::{Link, World};
+pub use link::{Count, Link};
+pub use world::World;

@@ -11,36 +11,19 @@ use origin::Event;
 use proxy::{Key, Proxy, Request, Routes, Signing};
 use zhttp::Packet;
 
-use crate::backend::{Act, Script, target};
+use crate::backend::{Act, Script, events, target};
 use crate::faults::{Fate, Faults};
+use crate::link::{Count, Link};
 use crate::net::{Clients, Pipe};
 
 /// How long a message is on the way, milliseconds.
 const LATENCY_MS: u64 = 1;
 
+/// What the proxy's driver gives a handler whose link was lost.
+const HANDLER_GONE_MS: u64 = 1_000;
+
 /// Steps after which a scenario counts as endless.
 const STEPS_MAX: usize = 1_000_000;
-
-/// The ways that messages go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Link {
-    /// First packets: connection manager to proxy.
-    Push,
-    /// Packets of running sessions: connection manager to proxy.
-    ToProxy,
-    /// Packets of running sessions: connection manager to handler.
-    ToHandler,
-    /// Proxy to connection manager.
-    FromProxy,
-    /// Handler to connection manager.
-    FromHandler,
-    /// Calls: proxy to handler.
-    Accept,
-    /// Their answers.
-    AcceptReply,
-    /// Sessions that go back: handler to proxy.
-    Retry,
-}
 
 #[derive(Debug)]
 enum Arrival {
@@ -48,18 +31,8 @@ enum Arrival {
     Backend(Key, Act),
 }
 
-/// What one ZeroMQ message had in it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Count {
-    /// ZeroMQ messages.
-    pub messages: usize,
-    /// Packets in them.
-    pub packets: usize,
-    /// Sessions that the packets listed, all together.
-    pub ids: usize,
-    /// Packets with body bytes.
-    pub bodies: usize,
-}
+/// Answers a request by its path, and WebSocket events by path and events.
+type Backend = Box<dyn Fn(&str, Option<&str>) -> Script>;
 
 /// The world.
 pub struct World {
@@ -79,7 +52,11 @@ pub struct World {
     pub counts: BTreeMap<Link, Count>,
     /// Requests that the backend got.
     pub requests: Vec<String>,
-    backend: Box<dyn Fn(&str) -> Script>,
+    /// WebSockets to the backend, and what they were told.
+    pub sockets: Vec<Key>,
+    /// What the backend's WebSockets were sent, all together.
+    pub to_sockets: String,
+    backend: Backend,
     on_the_way: BTreeMap<(u64, u64), Arrival>,
     sent: u64,
     lose: HashMap<Link, Vec<usize>>,
@@ -87,11 +64,24 @@ pub struct World {
     pub faults: Faults,
     /// When the last message of a way arrives: none overtakes another.
     ways: HashMap<(Link, usize), u64>,
+    /// From which message on a link brings nonsense.
+    spoiled: HashMap<Link, usize>,
+    /// How much longer a link takes, milliseconds.
+    delays: HashMap<Link, u64>,
 }
 
 impl World {
     /// A world whose backend answers each path and query with a script.
     pub fn new(workers: usize, backend: impl Fn(&str) -> Script + 'static) -> Self {
+        Self::with_events(workers, move |target, _| backend(target))
+    }
+
+    /// The same, with a backend that is given the events of WebSockets over HTTP too. Those below
+    /// `/socket` are real WebSockets.
+    pub fn with_events(
+        workers: usize,
+        backend: impl Fn(&str, Option<&str>) -> Script + 'static,
+    ) -> Self {
         Self {
             now: 0,
             connmgr: Some(Worker::new(Config::default())),
@@ -104,9 +94,13 @@ impl World {
             backend: Box::new(backend),
             on_the_way: BTreeMap::new(),
             sent: 0,
+            sockets: Vec::new(),
+            to_sockets: String::new(),
             lose: HashMap::new(),
             faults: Faults::new(0),
             ways: HashMap::new(),
+            spoiled: HashMap::new(),
+            delays: HashMap::new(),
         }
     }
 
@@ -114,6 +108,16 @@ impl World {
     pub fn lose(&mut self, link: Link, n: usize) {
         let so_far = self.counts.get(&link).map_or(0, |count| count.messages);
         self.lose.entry(link).or_default().push(so_far + n);
+    }
+
+    /// From now on a link brings nonsense.
+    pub fn spoil(&mut self, link: Link) {
+        self.spoiled.insert(link, self.count(link).messages);
+    }
+
+    /// Everything on a link takes so much longer.
+    pub fn delay(&mut self, link: Link, ms: u64) {
+        self.delays.insert(link, ms);
     }
 
     /// The count of a link.
@@ -137,9 +141,9 @@ impl World {
     }
 
     /// A client sends bytes.
-    pub fn send(&mut self, conn: u32, bytes: &str) {
+    pub fn send(&mut self, conn: u32, bytes: impl AsRef<[u8]>) {
         let pipe = self.clients.pipes.get_mut(&conn).expect("connected");
-        pipe.to_server.extend_from_slice(bytes.as_bytes());
+        pipe.to_server.extend_from_slice(bytes.as_ref());
         let worker = self.connmgr.as_mut().expect("alive");
         worker.readable(self.now, &mut self.clients, conn, false);
     }
@@ -147,7 +151,7 @@ impl World {
     /// A client connects and asks for `path`.
     pub fn get(&mut self, path: &str) -> u32 {
         let conn = self.connect();
-        self.send(conn, &format!("GET {path} HTTP/1.1\r\nHost: example.com\r\n\r\n"));
+        self.send(conn, format!("GET {path} HTTP/1.1\r\nHost: example.com\r\n\r\n"));
         conn
     }
 
@@ -179,7 +183,7 @@ impl World {
         self.clients.pipes[&conn].server_closed
     }
 
-    /// Publishes to a channel's streams and response holds.
+    /// Publishes to a channel, in all formats.
     pub fn publish(&mut self, channel: &str, content: &str) {
         let json = serde_item(channel, content);
         let value = grip::Value::from_json(json.as_bytes()).expect("JSON");
@@ -188,18 +192,25 @@ impl World {
         handler.publish(self.now, vec![item]);
     }
 
-    /// Kills the handler; the connection manager notices as the driver would.
+    /// Kills the handler; connection manager and proxy notice as the driver would.
     pub fn kill_handler(&mut self) {
         self.handler = None;
         self.connmgr.as_mut().expect("alive").peer_gone(self.now, b"handler_0");
+        if let Some(proxy) = &mut self.proxy {
+            proxy.handler_gone(self.now, HANDLER_GONE_MS);
+            proxy.control_gone(self.now, b"handler_0");
+        }
     }
 
-    /// Kills the proxy; the connection manager notices as the driver would.
+    /// Kills the proxy; connection manager and handler notice as the driver would.
     pub fn kill_proxy(&mut self) {
         self.proxy = None;
         let worker = self.connmgr.as_mut().expect("alive");
         worker.push_disconnected(self.now);
         worker.peer_gone(self.now, b"proxy");
+        if let Some(handler) = &mut self.handler {
+            handler.proxy_gone(self.now, b"proxy");
+        }
     }
 
     /// Runs until nothing is on the way, at most to `until`.
@@ -303,6 +314,16 @@ impl World {
                     proxy.retry(now, bytes);
                 }
             }
+            Link::ControlReply => {
+                if let Some(proxy) = &mut self.proxy {
+                    proxy.control_packet(now, bytes);
+                }
+            }
+            Link::Control => {
+                if let Some(handler) = &mut self.handler {
+                    handler.control(now, shard, bytes);
+                }
+            }
             Link::ToHandler => {
                 if let Some(handler) = &mut self.handler {
                     handler.client_message(now, shard, bytes);
@@ -330,6 +351,9 @@ impl World {
             Act::Body(bytes) => proxy.origin_event(self.now, key, Event::Body(&bytes)),
             Act::End => proxy.origin_event(self.now, key, Event::End),
             Act::Fail(error) => proxy.origin_event(self.now, key, Event::Failed(error)),
+            Act::Socket(act) => act.tell(|event| {
+                proxy.origin_event(self.now, key, Event::WebSocket(event));
+            }),
         }
     }
 
@@ -342,12 +366,9 @@ impl World {
                 connmgr::Output::Req { .. } => unreachable!("no listener of req mode"),
                 connmgr::Output::To { peer, packet } => {
                     let name = String::from_utf8_lossy(&peer);
-                    match name.strip_prefix("handler_0") {
-                        Some(rest) => {
-                            let shard = rest.strip_prefix('-').and_then(|n| n.parse().ok());
-                            self.put(Link::ToHandler, shard.unwrap_or(0), packet);
-                        }
-                        None => self.put(Link::ToProxy, 0, packet),
+                    match name.starts_with("handler_0") {
+                        true => self.put(Link::ToHandler, shard_of(&name), packet),
+                        false => self.put(Link::ToProxy, 0, packet),
                     }
                 }
             }
@@ -367,7 +388,12 @@ impl World {
                     self.put(Link::Accept, calls % shards, payload);
                 }
                 proxy::Output::Start { key, request, .. } => self.ask_backend(key, &request),
-                _ => {}
+                proxy::Output::Control { handler, payload } => {
+                    let handler = handler.map(|name| String::from_utf8_lossy(&name).into_owned());
+                    let shard = handler.as_deref().map_or(0, shard_of);
+                    self.put(Link::Control, shard, payload);
+                }
+                output => self.socket_output(output),
             }
         }
         self.proxy = Some(proxy);
@@ -375,10 +401,37 @@ impl World {
 
     fn ask_backend(&mut self, key: Key, request: &Request) {
         let target = target(request);
-        for (delay, act) in (self.backend)(&target) {
+        for (delay, act) in (self.backend)(&target, events(request).as_deref()) {
             self.deliver(delay, Arrival::Backend(key, act));
         }
         self.requests.push(target);
+    }
+
+    /// A WebSocket to the backend: it opens as the script for `/socket` says.
+    fn socket_output(&mut self, output: proxy::Output) {
+        match output {
+            proxy::Output::OpenWebSocket { key, .. } => {
+                self.sockets.push(key);
+                for (delay, act) in (self.backend)("/socket", None) {
+                    self.deliver(delay, Arrival::Backend(key, act));
+                }
+            }
+            proxy::Output::Message { data, .. } => {
+                self.to_sockets.push_str(&String::from_utf8_lossy(&data));
+            }
+            // The backend agrees to close.
+            proxy::Output::Close { key, .. } => {
+                self.to_sockets.push_str("[close]");
+                self.backend_does(key, Act::End);
+            }
+            proxy::Output::Cancel(_) => self.to_sockets.push_str("[cancel]"),
+            _ => {}
+        }
+    }
+
+    /// The backend does something by itself, a moment from now.
+    pub fn backend_does(&mut self, key: Key, act: Act) {
+        self.deliver(LATENCY_MS, Arrival::Backend(key, act));
     }
 
     fn handler_outputs(&mut self) {
@@ -389,6 +442,9 @@ impl World {
                     self.put(Link::FromHandler, 0, message);
                 }
                 handler::Output::Reply { payload, .. } => self.put(Link::AcceptReply, 0, payload),
+                handler::Output::ToProxy { packet, .. } => {
+                    self.put(Link::ControlReply, 0, packet);
+                }
                 handler::Output::Retry { packet, .. } => self.put(Link::Retry, 0, packet),
                 _ => {}
             }
@@ -397,11 +453,11 @@ impl World {
     }
 
     /// Puts a message on its way, or loses it.
-    fn put(&mut self, link: Link, shard: usize, bytes: Vec<u8>) {
+    fn put(&mut self, link: Link, shard: usize, mut bytes: Vec<u8>) {
         let count = self.counts.entry(link).or_default();
         let number = count.messages;
         count.messages += 1;
-        if !matches!(link, Link::Accept | Link::AcceptReply | Link::Retry) {
+        if link.is_zhttp() {
             for packet in zhttp::split(&bytes) {
                 count.packets += 1;
                 let packet = Packet::parse(packet).expect("a packet");
@@ -412,14 +468,18 @@ impl World {
         if self.lose.get(&link).is_some_and(|lost| lost.contains(&number)) {
             return;
         }
+        if self.spoiled.get(&link).is_some_and(|from| number >= *from) {
+            bytes = b"T3:abc,nonsense".to_vec();
+        }
         let (times, late) = match self.faults.fate() {
             Fate::Lost => return,
             Fate::Twice => (2, 0),
             Fate::Late(ms) => (1, ms),
             Fate::Arrives => (1, 0),
         };
+        let more = self.delays.get(&link).copied().unwrap_or_default();
         let way = self.ways.entry((link, shard)).or_default();
-        *way = (*way).max(self.now + LATENCY_MS + late);
+        *way = (*way).max(self.now + LATENCY_MS + late + more);
         let delay = *way - self.now;
         for _ in 0..times {
             self.deliver(delay, Arrival::Message(link, shard, bytes.clone()));
@@ -432,9 +492,17 @@ impl World {
     }
 }
 
+/// The number at the end of a shard's instance id.
+fn shard_of(name: &str) -> usize {
+    name.rsplit_once('-').and_then(|(_, n)| n.parse().ok()).unwrap_or(0)
+}
+
+const ROUTES: &str = "*,proto=ws,path_beg=/socket backend:80\n*,proto=ws backend:80,over_http\n\
+                      * backend:80\n";
+
 fn new_proxy() -> Proxy {
     let no_files = |path: &str| Err(format!("failed to open {path}"));
-    let (table, problems) = routes::Table::parse("* backend:80\n", "routes", &no_files);
+    let (table, problems) = routes::Table::parse(ROUTES, "routes", &no_files);
     assert!(problems.is_empty());
     let routes = Routes::new(table, &Signing::default(), std::path::Path::new(""));
     Proxy::new(proxy::Settings::default(), Arc::new(routes))
@@ -445,10 +513,11 @@ fn new_handler(workers: usize) -> Handler {
     Handler::new(0, settings)
 }
 
-/// An item for both HTTP formats.
+/// An item for all formats.
 fn serde_item(channel: &str, content: &str) -> String {
     format!(
         r#"{{"channel":"{channel}","formats":{{"http-stream":{{"content":"{content}"}},
-           "http-response":{{"body":"{content}"}}}}}}"#
+           "http-response":{{"body":"{content}"}},
+           "ws-message":{{"content":"{content}"}}}}}}"#
     )
 }

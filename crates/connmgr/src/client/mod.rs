@@ -25,6 +25,9 @@ use names::Names;
 pub(crate) use names::worker_of;
 use session::{Mode, Session};
 
+/// Bytes of state per session (`--sizes`).
+pub(crate) const SESSION_SIZE: usize = size_of::<Session>();
+
 /// Settings of the client side; times in milliseconds, sizes in bytes.
 #[derive(Clone, Debug)]
 pub struct ClientConfig {

@@ -274,7 +274,7 @@ fn hand_out(seats: &mut [Outlet<News>], message: &[u8]) {
     let mut named = vec![false; seats.len()];
     for packet in zhttp::split(message) {
         if mark(packet, &mut named).is_none() {
-            log::warn!("unable to determine packet id(s): invalid data");
+            log::warn!("unable to determine packet id(s): {}", why_unmarked(packet));
         }
     }
     let shared = Bytes::copy_from_slice(message);
@@ -287,10 +287,18 @@ fn hand_out(seats: &mut [Outlet<News>], message: &[u8]) {
 fn hand_out_response(seats: &mut [Outlet<News>], message: &[u8]) {
     let mut named = vec![false; seats.len()];
     if mark(message, &mut named).is_none() {
-        log::warn!("unable to determine packet id(s): invalid data");
+        log::warn!("unable to determine packet id(s): {}", why_unmarked(message));
     }
     for (seat, _) in seats.iter_mut().zip(named).filter(|(_, named)| *named) {
         seat.send(News::Response(Bytes::copy_from_slice(message)));
+    }
+}
+
+/// Why [`mark`] cannot read a packet (`spec/zhttp.md §12`).
+fn why_unmarked(packet: &[u8]) -> String {
+    match zhttp::Packet::parse(packet) {
+        Ok(_) => "there is no id".into(),
+        Err(reason) => reason.to_string(),
     }
 }
 
@@ -340,5 +348,17 @@ mod tests {
         assert_eq!(workers(&["7-5-a"]), Some(vec![false; 3]));
         assert_eq!(mark(b"T0:}", &mut [false]), None);
         assert_eq!(mark(b"junk", &mut [false]), None);
+        let reasons = [
+            (&b"junk"[..], "unrecognized data format"),
+            (b"T", "unexpected eof"),
+            (b"T5:2:id,}", "unexpected eof"),
+            (b"Tx:}", "invalid data"),
+            (b"T12:2:id,4:true!}", "id must be of type map or string"),
+            (b"T0:}", "there is no id"),
+        ];
+        for (packet, reason) in reasons {
+            assert_eq!(mark(packet, &mut [false]), None);
+            assert_eq!(why_unmarked(packet), reason);
+        }
     }
 }

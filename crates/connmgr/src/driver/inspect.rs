@@ -33,6 +33,8 @@ pub(crate) struct Report {
     pub(crate) turns: Histogram,
     /// Bytes that wait for clients that do not read.
     pub(crate) pinned: usize,
+    /// Bytes by which windows are larger than a buffer.
+    pub(crate) lent: usize,
     /// Messages that wait on their way to the ZeroMQ sockets.
     pub(crate) outputs: usize,
 }
@@ -182,6 +184,7 @@ impl Inspection {
             peers: worker.peer_sessions(),
             turns: self.turns.clone(),
             pinned: worker.pinned(),
+            lent: worker.lent(),
             outputs: worker.outputs() + parked,
         };
         self.answered = *number;

@@ -12,6 +12,7 @@ mod queues;
 mod reqside;
 mod sockets;
 mod tls;
+mod tlscount;
 mod tlsport;
 mod trace;
 mod waiting;
@@ -66,12 +67,19 @@ pub fn main(words: &Words) -> u8 {
     u8::from(result.is_err())
 }
 
+/// What a connection of each kind has as long as it lives, and a WebSocket's codec between
+/// messages; buffers come and go beside it (`spec/connmgr.md §1`).
 fn print_sizes() {
-    println!("server_req_connection_task: 0 bytes");
-    println!("server_stream_connection_task: {} bytes", crate::CONNECTION_SIZE);
-    println!("client_req_connection_task: 0 bytes");
-    println!("client_stream_connection_task: 0 bytes");
-    println!("deflate_codec_state: 0 bytes");
+    let sizes = [
+        ("server_req_connection_task", crate::CONNECTION_SIZE),
+        ("server_stream_connection_task", crate::CONNECTION_SIZE),
+        ("client_req_connection_task", crate::client::SESSION_SIZE),
+        ("client_stream_connection_task", crate::client::SESSION_SIZE),
+        ("deflate_codec_state", size_of::<websocket::Decoder>()),
+    ];
+    for (name, bytes) in sizes {
+        println!("{name}: {bytes} bytes");
+    }
 }
 
 fn run(options: &Options) -> Result<(), String> {
@@ -122,9 +130,9 @@ fn operators(
     inspector: &Arc<Inspector>,
 ) -> Result<(), String> {
     if let Some(spec) = &options.prometheus {
-        let (inspector, prefix) = (inspector.clone(), spec.prefix.clone());
-        let names = names(options, listeners);
-        let page = move || page::page(&prefix, &inspector.ask(), &names);
+        let fixed = page_parts(&spec.prefix, options, listeners);
+        let inspector = inspector.clone();
+        let page = move || page::page(&fixed, &inspector.ask());
         let address = admin::serve_metrics(&spec.address, admin::Rules::CONNMGR, page)
             .map_err(|e| format!("prometheus listener: failed to bind {}: {e}", spec.address))?;
         log::info!("metrics on {address}");
@@ -146,7 +154,8 @@ fn obey(
     limits: &Limits,
     inspector: &Arc<Inspector>,
 ) -> io::Result<()> {
-    let (names, limits, inspector) = (names(options, listeners), limits.clone(), inspector.clone());
+    let fixed = page_parts("", options, listeners);
+    let (limits, inspector) = (limits.clone(), inspector.clone());
     evloop::parent::ready(move |order| match order {
         Order::Level(level) => {
             logging::set_level(level);
@@ -156,14 +165,19 @@ fn obey(
             limits.stream.set_max(count);
             None
         }
-        Order::Page => Some(page::page("", &inspector.ask(), &names)),
+        Order::Page => Some(page::page(&fixed, &inspector.ask())),
     })
 }
 
-/// The addresses of the listeners, in the order of their numbers.
-fn names(options: &Options, listeners: &[(Listener, bool)]) -> Vec<String> {
+/// What of the metrics page stays the same.
+fn page_parts(prefix: &str, options: &Options, listeners: &[(Listener, bool)]) -> page::Fixed {
     let specs = options.listen.iter().zip(listeners);
-    specs.map(|(spec, (listener, _))| listener.describe(spec)).collect()
+    let tls = listeners.iter().find_map(|(listener, _)| listener.tls());
+    page::Fixed {
+        prefix: prefix.to_string(),
+        listeners: specs.map(|(spec, (listener, _))| listener.describe(spec)).collect(),
+        handshakes: tls.map(|port| port.handshakes().clone()),
+    }
 }
 
 /// What the threads are made of.

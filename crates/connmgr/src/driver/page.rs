@@ -1,8 +1,11 @@
 //! The metrics page (`spec/connmgr.md §11`): the old name first, then what else the workers count.
 
+use std::sync::Arc;
+
 use metrics::{Histogram, Kind, Text};
 
 use super::inspect::{Overview, Report};
+use super::tlscount::Handshakes;
 use crate::{Counters, LISTENERS_MAX, Phase};
 
 /// One counter: its label value, and where it is.
@@ -41,12 +44,23 @@ const DROPS: [Entry; 9] = [
     ("client_does_not_read", |c| c.pinned_limit),
 ];
 
-/// The page. `listeners`: addresses in the order of their numbers.
-pub(crate) fn page(prefix: &str, overview: &Overview, listeners: &[String]) -> String {
+/// What the page has that is not asked of the workers.
+#[derive(Clone, Debug)]
+pub(crate) struct Fixed {
+    /// Put before every name.
+    pub(crate) prefix: String,
+    /// Addresses in the order of their numbers.
+    pub(crate) listeners: Vec<String>,
+    /// Only where there is a TLS port.
+    pub(crate) handshakes: Option<Arc<Handshakes>>,
+}
+
+/// The page.
+pub(crate) fn page(fixed: &Fixed, overview: &Overview) -> String {
     let reports: Vec<&Report> =
         overview.workers.iter().filter_map(|worker| worker.report.as_ref()).collect();
     let sum = |get: Get| -> u64 { reports.iter().map(|r| get(&r.counters)).sum() };
-    let mut text = Text::new(prefix);
+    let mut text = Text::new(&fixed.prefix);
     text.counter(
         "connmgr_requests_total",
         "Total number of requests processed by connmgr",
@@ -77,7 +91,10 @@ pub(crate) fn page(prefix: &str, overview: &Overview, listeners: &[String]) -> S
         &DROPS,
         &sum,
     );
-    connections(&mut text, &reports, listeners);
+    connections(&mut text, &reports, &fixed.listeners);
+    if let Some(handshakes) = &fixed.handshakes {
+        tls(&mut text, handshakes);
+    }
     gauges(&mut text, overview, &reports);
     if let Some(turns) = all_turns(&reports) {
         text.histogram(
@@ -139,12 +156,26 @@ fn connections(text: &mut Text, reports: &[&Report], listeners: &[String]) {
     }
 }
 
+fn tls(text: &mut Text, handshakes: &Handshakes) {
+    let name = "connmgr_tls_handshakes_total";
+    let mut family = text.family(Kind::Counter, name, "TLS handshakes completed, by version");
+    for (version, count) in handshakes.versions() {
+        family.value(&[("version", version)], count);
+    }
+    let name = "connmgr_tls_failures_total";
+    let mut family = text.family(Kind::Counter, name, "TLS handshakes not completed, by cause");
+    for (cause, count) in handshakes.failures() {
+        family.value(&[("cause", cause)], count);
+    }
+}
+
 fn gauges(text: &mut Text, overview: &Overview, reports: &[&Report]) {
     let sum = |get: fn(&Report) -> usize| -> usize { reports.iter().map(|r| get(r)).sum() };
     let queues = &overview.queues;
     let silent = overview.workers.iter().filter(|worker| !worker.fresh).count();
     let all = [
         ("connmgr_unsent_bytes", "Bytes that wait for clients that do not read", sum(|r| r.pinned)),
+        ("connmgr_lent_bytes", "Bytes lent to windows of fast clients", sum(|r| r.lent)),
         ("connmgr_unread_bytes", "Bytes read and not yet passed on", sum(|r| r.survey.bytes_in)),
         ("connmgr_spare_blocks", "Spare buffer blocks left", overview.spare_blocks),
         (

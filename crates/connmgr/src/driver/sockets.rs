@@ -6,7 +6,7 @@ use std::net::Shutdown;
 use mio::{Registry, Token};
 
 use super::listen::Stream;
-use super::tls::Buffers;
+use super::tls::{Buffers, TlsStream};
 use crate::Net;
 
 /// Tokens below this are not clients.
@@ -49,12 +49,11 @@ impl Places {
         stream.ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
-    fn remove(&mut self, conn: u32) {
+    fn remove(&mut self, conn: u32) -> Option<Stream> {
         let (block, place) = split(conn);
-        let Some(block) = self.blocks.get_mut(block) else { return };
-        if block.streams.get_mut(place).and_then(Option::take).is_some() {
-            block.used -= 1;
-        }
+        let block = self.blocks.get_mut(block)?;
+        let stream = block.streams.get_mut(place).and_then(Option::take);
+        block.used -= usize::from(stream.is_some());
         if block.used == 0 {
             *block = Block::default();
         }
@@ -64,6 +63,7 @@ impl Places {
         if self.blocks.capacity() > 4 * self.blocks.len() + 64 {
             self.blocks.shrink_to(2 * self.blocks.len());
         }
+        stream
     }
 }
 
@@ -84,6 +84,8 @@ pub(crate) struct Sockets {
     steps: usize,
     /// Connections whose handshake goes on in the next turn.
     later: Vec<u32>,
+    /// Ciphertext that waits in all streams.
+    waiting: usize,
 }
 
 impl Sockets {
@@ -126,10 +128,24 @@ impl Sockets {
 
     /// The socket has room; before the engine is told.
     pub(crate) fn has_room(&mut self, conn: u32) {
-        if let Ok(Stream::Tls(stream)) = self.places.get(conn) {
-            // An error shows itself at the engine's next read or write.
-            let _ = stream.flush();
-        }
+        // An error shows itself at the engine's next read or write.
+        let _ = self.with_tls(conn, |stream, _| stream.flush().map(|_| ()));
+    }
+}
+
+impl Sockets {
+    /// Does `what` with a client of TLS and counts the ciphertext that waits afterwards; nothing
+    /// with others.
+    fn with_tls(
+        &mut self,
+        conn: u32,
+        what: impl FnOnce(&mut TlsStream, &mut Buffers) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let Ok(Stream::Tls(stream)) = self.places.get(conn) else { return Ok(()) };
+        let before = stream.waiting();
+        let result = what(stream, &mut self.tls);
+        self.waiting = self.waiting + stream.waiting() - before;
+        result
     }
 }
 
@@ -148,7 +164,10 @@ impl Net for Sockets {
                     }
                     self.steps += 1;
                 }
-                stream.read(&mut self.tls, buf)
+                let before = stream.waiting();
+                let result = stream.read(&mut self.tls, buf);
+                self.waiting = self.waiting + stream.waiting() - before;
+                result
             }
         }
     }
@@ -157,32 +176,41 @@ impl Net for Sockets {
         match self.places.get(conn)? {
             Stream::Tcp(stream) => stream.write_vectored(bufs),
             Stream::Local(stream) => stream.write_vectored(bufs),
-            Stream::Tls(stream) => stream.write(&mut self.tls, bufs),
+            Stream::Tls(stream) => {
+                let before = stream.waiting();
+                let result = stream.write(&mut self.tls, bufs);
+                self.waiting = self.waiting + stream.waiting() - before;
+                result
+            }
         }
     }
 
     /// Nothing: sockets are registered for both directions, edge-triggered.
     fn want_write(&mut self, _conn: u32, _on: bool) {}
 
+    fn unsent(&self) -> usize {
+        self.waiting
+    }
+
     fn shutdown(&mut self, conn: u32) {
         // A client that is gone already shows itself at the next read.
         let _ = match self.places.get(conn) {
             Ok(Stream::Tcp(stream)) => stream.shutdown(Shutdown::Write),
             Ok(Stream::Local(stream)) => stream.shutdown(Shutdown::Write),
-            Ok(Stream::Tls(stream)) => stream.shutdown(&mut self.tls),
+            Ok(Stream::Tls(_)) => self.with_tls(conn, TlsStream::shutdown),
             Err(error) => Err(error),
         };
     }
 
     fn close(&mut self, conn: u32) {
-        self.places.remove(conn);
+        if let Some(Stream::Tls(stream)) = self.places.remove(conn) {
+            self.waiting -= stream.waiting();
+        }
     }
 
     fn end(&mut self, conn: u32) {
-        if let Ok(Stream::Tls(stream)) = self.places.get(conn) {
-            // Best effort: the client may be gone.
-            let _ = stream.close_notify(&mut self.tls);
-        }
+        // Best effort: the client may be gone.
+        let _ = self.with_tls(conn, TlsStream::close_notify);
         self.close(conn);
     }
 }

@@ -8,9 +8,13 @@ use std::sync::Arc;
 
 use mio::net::TcpStream;
 use rustls::server::UnbufferedServerConnection;
-use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
+use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
 
+use super::tlscount::Failure;
 use super::tlsport::Context;
+use records::{Sink, append, encode_size, encrypt_size, gather, take};
+
+mod records;
 
 /// Most of a record's plain text (RFC 8446 §5.1).
 const PLAIN_MAX: usize = 16 * 1024;
@@ -170,12 +174,18 @@ impl TlsStream {
         let mut input = &mut buffers.input[..kept + n];
         let mut sink = Sink { buf, used: 0, rest: Vec::new() };
         buffers.output.clear();
+        let before = self.phase;
         let result = self.advance(&mut input, &mut buffers.output, &mut sink, Outgoing::Nothing);
+        if self.phase != before {
+            self.context.port.handshakes().done(self.tls.protocol_version());
+        }
         if let Err(cause) = result {
-            return Err(self.fail(input, &mut buffers.output, &cause));
+            let failure = Failure::of(&cause);
+            return Err(self.fail(input, &mut buffers.output, failure, &cause));
         }
         if input.len() > HANDSHAKE_MAX {
-            return Err(self.fail(input, &mut buffers.output, &"a handshake message is too long"));
+            let cause = "a handshake message is too long";
+            return Err(self.fail(input, &mut buffers.output, Failure::BadMessage, &cause));
         }
         self.input = input.to_vec();
         let used = sink.used;
@@ -196,6 +206,7 @@ impl TlsStream {
         // A method, or a blank line before one: neither starts a record.
         if bytes[0].is_ascii_alphabetic() || b"\r\n".contains(&bytes[0]) {
             self.phase = Phase::Plain;
+            self.count(Failure::PlainHttp);
             self.context.port.plain_client();
             return Err(io::Error::new(ErrorKind::InvalidData, "plain text on a TLS port"));
         }
@@ -258,20 +269,34 @@ impl TlsStream {
         &mut self,
         input: &mut [u8],
         output: &mut Vec<u8>,
+        mut failure: Failure,
         cause: &dyn std::fmt::Display,
     ) -> io::Error {
         output.clear();
         if self.context.resolver.take_missed() {
             log::debug!("tls: {}: no certificate for the host that it wants", self.peer());
             output.extend_from_slice(UNRECOGNIZED_NAME);
+            failure = Failure::NoCertificate;
         } else {
             log::debug!("tls: {}: {cause}", self.peer());
             self.alert(input, output);
+        }
+        if self.phase != Phase::Running {
+            self.count(failure);
         }
         self.phase = Phase::Failed;
         // The client may be gone.
         let _ = self.send(output);
         io::Error::new(ErrorKind::ConnectionAborted, cause.to_string())
+    }
+
+    fn count(&self, failure: Failure) {
+        self.context.port.handshakes().failed(failure);
+    }
+
+    /// Ciphertext that waits for the client.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.len()
     }
 
     /// Takes out what the library has for the client before it looks at the input again, which
@@ -396,6 +421,14 @@ impl TlsStream {
     }
 }
 
+impl Drop for TlsStream {
+    fn drop(&mut self) {
+        if matches!(self.phase, Phase::Fresh | Phase::Handshake) {
+            self.count(Failure::Unfinished);
+        }
+    }
+}
+
 impl std::fmt::Debug for TlsStream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("TlsStream").field("phase", &self.phase).finish_non_exhaustive()
@@ -408,88 +441,6 @@ enum Outgoing<'a> {
     Nothing,
     Data(&'a [u8]),
     CloseNotify,
-}
-
-/// Where plain text goes: the engine's buffer, then beyond.
-struct Sink<'a> {
-    buf: &'a mut [u8],
-    used: usize,
-    rest: Vec<u8>,
-}
-
-impl Sink<'_> {
-    fn put(&mut self, bytes: &[u8]) {
-        let n = bytes.len().min(self.buf.len() - self.used);
-        self.buf[self.used..self.used + n].copy_from_slice(&bytes[..n]);
-        self.used += n;
-        self.rest.extend_from_slice(&bytes[n..]);
-    }
-}
-
-/// Moves bytes from the front of `from` into `buf`; an empty `from` owns no memory.
-fn take(from: &mut Vec<u8>, buf: &mut [u8]) -> usize {
-    let n = from.len().min(buf.len());
-    buf[..n].copy_from_slice(&from[..n]);
-    if n == from.len() {
-        *from = Vec::new();
-    } else {
-        from.drain(..n);
-    }
-    n
-}
-
-/// The bytes of one record: what stands in `slices` behind the first `skip` bytes.
-fn gather<'a>(slices: &'a [IoSlice<'_>], mut skip: usize, into: &'a mut Vec<u8>) -> &'a [u8] {
-    into.clear();
-    for slice in slices {
-        let piece = &slice[skip.min(slice.len())..];
-        skip -= slice.len() - piece.len();
-        if into.is_empty() && piece.len() >= PLAIN_MAX {
-            return &piece[..PLAIN_MAX];
-        }
-        let n = piece.len().min(PLAIN_MAX - into.len());
-        into.extend_from_slice(&piece[..n]);
-        if into.len() == PLAIN_MAX {
-            break;
-        }
-    }
-    into
-}
-
-/// Appends what `fill` writes; it is asked again if it names a size that it needs.
-fn append(
-    output: &mut Vec<u8>,
-    mut fill: impl FnMut(&mut [u8]) -> Result<usize, Option<usize>>,
-) -> Result<(), rustls::Error> {
-    let start = output.len();
-    let mut room = RECORD_MAX;
-    for _ in 0..2 {
-        output.resize(start + room, 0);
-        match fill(&mut output[start..]) {
-            Ok(n) => {
-                output.truncate(start + n);
-                return Ok(());
-            }
-            Err(Some(required)) => room = required,
-            Err(None) => break,
-        }
-    }
-    output.truncate(start);
-    Err(rustls::Error::EncryptError)
-}
-
-fn encode_size(error: EncodeError) -> Option<usize> {
-    match error {
-        EncodeError::InsufficientSize(size) => Some(size.required_size),
-        EncodeError::AlreadyEncoded => None,
-    }
-}
-
-fn encrypt_size(error: EncryptError) -> Option<usize> {
-    match error {
-        EncryptError::InsufficientSize(size) => Some(size.required_size),
-        EncryptError::EncryptExhausted => None,
-    }
 }
 
 #[cfg(test)]

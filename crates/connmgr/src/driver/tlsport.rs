@@ -11,12 +11,14 @@ use rustls::server::ProducesTickets;
 use rustls::version::{TLS12, TLS13};
 
 use super::certs::{Resolver, Store};
+use super::tlscount::Handshakes;
 
 /// What all TLS ports of the process share.
 #[derive(Clone, Debug)]
 pub(crate) struct Shared {
     store: Arc<Store>,
     tickets: Option<Arc<dyn ProducesTickets>>,
+    handshakes: Arc<Handshakes>,
 }
 
 impl Shared {
@@ -27,7 +29,8 @@ impl Shared {
         if let Err(cause) = &tickets {
             log::warn!("TLS sessions will not be resumed: {cause}");
         }
-        Self { store: Arc::new(Store::new(dir, provider)), tickets: tickets.ok() }
+        let store = Arc::new(Store::new(dir, provider));
+        Self { store, tickets: tickets.ok(), handshakes: Arc::default() }
     }
 }
 
@@ -44,6 +47,11 @@ pub(crate) struct Port {
 impl Port {
     pub(crate) fn new(shared: Shared, default_cert: Option<String>, name: String) -> Self {
         Self { shared, default_cert, name, plain_clients: AtomicU64::new(0) }
+    }
+
+    /// The counts of all TLS ports.
+    pub(crate) fn handshakes(&self) -> &Arc<Handshakes> {
+        &self.shared.handshakes
     }
 
     /// Says at the start if clients that name no host will have no certificate.

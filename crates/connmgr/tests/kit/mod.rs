@@ -55,6 +55,8 @@ pub struct FakeNet {
     pub closed: Vec<(u32, Vec<u8>)>,
     /// Those of the closed that ended regularly.
     pub ended: Vec<u32>,
+    /// Ciphertext that waits below.
+    pub unsent: usize,
 }
 
 impl Net for FakeNet {
@@ -93,6 +95,10 @@ impl Net for FakeNet {
     }
 
     fn want_write(&mut self, _conn: u32, _on: bool) {}
+
+    fn unsent(&self) -> usize {
+        self.unsent
+    }
 
     fn shutdown(&mut self, conn: u32) {
         if let Some(sock) = self.socks.get_mut(&conn) {

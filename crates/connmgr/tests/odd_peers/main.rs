@@ -17,6 +17,13 @@ mod resets;
 mod sends_after_close;
 mod slow_readers;
 mod stalls;
+mod ws_control_flood;
+mod ws_data_after_close;
+mod ws_endless_fragments;
+mod ws_half_frame;
+mod ws_never_reads;
+mod ws_no_close_answer;
+mod ws_unmasked;
 
 use kit::{Bench, Sent};
 use zhttp::Kind;

@@ -6,11 +6,10 @@ use zhttp::Fields;
 
 use crate::{BODY_BUFFER, REQ_MS, Rig, packet};
 
-/// Asks; the key, if a request was begun.
-fn ask(rig: &mut Rig, fill: impl FnOnce(&mut Fields<'_>)) -> Option<Key> {
+/// Asks.
+fn ask(rig: &mut Rig, fill: impl FnOnce(&mut Fields<'_>)) {
     let request = packet("", &[("x", 0)], fill);
     rig.e.request(rig.now, vec![b"env".to_vec(), vec![]], &request);
-    None
 }
 
 fn get(rig: &mut Rig) -> Key {
@@ -18,7 +17,7 @@ fn get(rig: &mut Rig) -> Key {
         f.method("GET").uri("http://h/a");
     });
     assert_eq!(rig.out(), ["start h:80 GET /a"]);
-    rig.key.unwrap()
+    rig.key.expect("an order")
 }
 
 #[test]

@@ -319,3 +319,45 @@ fn hand_out(seats: &mut [Outlet<News>], message: &[u8]) {
         seat.send(News::Further(shared.clone()));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use mio::Token;
+    use zhttp::{Ext, Head, Id};
+
+    use super::*;
+
+    #[test]
+    fn packets_go_to_the_workers_of_their_sessions() {
+        let poll = Poll::new().unwrap();
+        let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
+        let (mut seats, inboxes): (Vec<_>, Vec<_>) = (0..3)
+            .map(|_| {
+                let (sender, inbox) = sync_channel(4);
+                (Outlet::new(sender, waker.clone()), inbox)
+            })
+            .unzip();
+        let ids: Vec<String> = (0..30).map(|n| format!("r{n}")).collect();
+        for count in [1, 2, 30] {
+            let named: Vec<Id<'_>> =
+                ids[..count].iter().map(|id| Id { id: id.as_bytes(), seq: Some(1) }).collect();
+            let mut packet = Vec::new();
+            let head = Head { from: b"px", ids: &named, ext: Ext::default() };
+            zhttp::write(&mut packet, &head, |_| {});
+            hand_out(&mut seats, &packet);
+            for (seat, inbox) in (0..3).zip(&inboxes) {
+                let meant = named.iter().any(|id| worker_of(id.id, 3) == seat);
+                let got = matches!(inbox.try_recv(), Ok(News::Further(got)) if got == packet);
+                assert_eq!(got, meant, "{count} sessions, worker {seat}");
+                assert!(inbox.try_recv().is_err());
+            }
+            if count == 1 {
+                assert_eq!(owner(&packet, 3), usize::from(worker_of(named[0].id, 3)));
+            }
+        }
+        // Nobody is bothered with what cannot be read, but somebody says so of a first packet.
+        hand_out(&mut seats, b"junk");
+        assert!(inboxes.iter().all(|inbox| inbox.try_recv().is_err()));
+        assert_eq!(owner(b"junk", 3), 0);
+    }
+}

@@ -17,6 +17,8 @@ use crate::driver::listen::Stream;
 use crate::driver::sockets::Sockets;
 use crate::driver::tlsport::{Port, Shared};
 
+mod odd_peers;
+
 /// No wait of these tests is longer; a wait that ends by it is a failure.
 const PATIENCE: Duration = Duration::from_secs(10);
 
