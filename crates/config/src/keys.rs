@@ -155,6 +155,7 @@ const HANDLER: &[Row] = &[
     ("push_in_max_headers_size", Number, Nothing),
     ("push_in_max_body_size", Number, Nothing),
     ("auth_token", Text, Reload),
+    ("publish_receivers", Truth, Reload),
     ("stats_spec", Text, Start),
     ("command_spec", Text, Start),
     ("state_spec", Text, Start),

@@ -59,8 +59,8 @@ fn the_sample_names_every_key() {
             named.push((section.clone(), name.to_owned()));
         }
     }
-    // deprecated, or of no use to most
-    let left_out = ["libdir", "state_spec"];
+    // deprecated
+    let left_out = ["libdir"];
     for key in keys::all().filter(|key| matches!(key.used, Use::Start | Use::Reload)) {
         let name = (key.section.to_owned(), key.name.to_owned());
         assert!(named.contains(&name) || left_out.contains(&key.name), "{name:?}");

@@ -6,5 +6,5 @@ mod query;
 mod request;
 mod response;
 
-pub use request::{Converted, Options, convert};
+pub use request::{Converted, Options, callback, convert};
 pub use response::Jsonp;

@@ -53,13 +53,9 @@ pub fn convert(
     if !query.has(options.callback_parameter) && !by_default {
         return Ok(None);
     }
-    let callback = match query.take(options.callback_parameter) {
-        Some(callback) => String::from_utf8(callback).map_err(|_| "Invalid callback parameter.")?,
-        None => options.default_callback.to_owned(),
-    };
-    if !is_callback(&callback) {
-        return Err("Invalid callback parameter.");
-    }
+    let named = query.take(options.callback_parameter);
+    let named = named.unwrap_or_else(|| options.default_callback.as_bytes().to_vec());
+    let callback = callback(named).ok_or("Invalid callback parameter.")?;
     let method = match query.take("_method") {
         Some(method) => text(method).ok_or("Invalid _method parameter.")?,
         None => options.default_method.to_owned(),
@@ -81,6 +77,11 @@ pub fn convert(
     let headers = request_headers(&extra, has_body, host, headers);
     let body = body.unwrap_or_default();
     Ok(Some(Converted { method, uri: query.uri(), headers, body, jsonp }))
+}
+
+/// The callback that a client named, if it is one: a name or a path of names, as `a.b["c"]`.
+pub fn callback(bytes: Vec<u8>) -> Option<String> {
+    String::from_utf8(bytes).ok().filter(|text| is_callback(text))
 }
 
 /// A name or a path of names, as `a.b["c"]`: whatever else it may be would be a script of

@@ -14,8 +14,9 @@ pub struct Context<'a> {
     pub meta: &'a BTreeMap<String, String>,
     /// Names of the connection's channels, without prefix.
     pub channels: &'a [&'a str],
-    /// The default id of `build-id` marks; none in response content.
-    pub prev_ids: &'a [(&'a str, &'a str)],
+    /// Where the channels' contents end, for the default id of `build-id` marks. Response content
+    /// has no default id.
+    pub prev_ids: Option<&'a [(&'a str, &'a str)]>,
 }
 
 /// What becomes of an item.
@@ -157,13 +158,11 @@ fn require_sub(item: &Item, context: &Context<'_>) -> bool {
 /// The texts of spec/grip.md §9.
 pub fn build_id(content: &[u8], context: &Context<'_>) -> Result<Vec<u8>, String> {
     let format = context.meta.get("id_format").ok_or("no sub meta 'id_format'")?;
-    let default = if context.prev_ids.is_empty() {
-        None
-    } else {
-        let id = substitute(format.as_bytes(), |directive| prev_id(directive, context))
-            .map_err(|error| format!("failed to render ID: {error}"))?;
-        Some(id)
-    };
+    let default = context.prev_ids.map(|ids| {
+        substitute(format.as_bytes(), |directive| prev_id(directive, ids))
+            .map_err(|error| format!("failed to render ID: {error}"))
+    });
+    let default = default.transpose()?;
     let encoding = context.meta.get("id_encoding").map(String::as_str);
     if !matches!(encoding, None | Some("hex")) {
         return Err(format!("unsupported encoding: {}", encoding.unwrap_or_default()));
@@ -175,7 +174,12 @@ pub fn build_id(content: &[u8], context: &Context<'_>) -> Result<Vec<u8>, String
         let id = match (directive.argument, &default) {
             (Some(text), _) => text,
             (None, Some(id)) => id.clone(),
-            (None, None) => return Err("No ID specified and no default ID in context".to_owned()),
+            (None, None) => {
+                let position = directive.position;
+                return Err(format!(
+                    "No ID specified and no default ID in context at position {position}"
+                ));
+            }
         };
         Ok(if encoding.is_some() { hex(&id) } else { id })
     })
@@ -198,9 +202,9 @@ fn variable(directive: Directive, context: &Context<'_>) -> Result<Vec<u8>, Stri
     }
 }
 
-fn prev_id(directive: Directive, context: &Context<'_>) -> Result<Vec<u8>, String> {
+fn prev_id(directive: Directive, ids: &[(&str, &str)]) -> Result<Vec<u8>, String> {
     let name = directive.needs_argument(b's')?;
-    match context.prev_ids.iter().find(|(channel, _)| *channel == name) {
+    match ids.iter().find(|(channel, _)| *channel == name) {
         Some((_, id)) => Ok(id.as_bytes().to_vec()),
         None => Err(format!("No such variable '{name}' at position {}", directive.position)),
     }
@@ -210,6 +214,7 @@ fn prev_id(directive: Directive, context: &Context<'_>) -> Result<Vec<u8>, Strin
 struct Directive {
     name: u8,
     argument: Option<Vec<u8>>,
+    /// Of the letter.
     position: usize,
 }
 
@@ -241,43 +246,46 @@ fn substitute(
     let mut out = Vec::with_capacity(text.len());
     let mut at = 0;
     while let Some(&byte) = text.get(at) {
-        let position = at;
         at += 1;
         if byte != b'%' {
             out.push(byte);
             continue;
         }
-        let mut argument = None;
+        let (mut argument, mut before) = (None, '%');
         if text.get(at) == Some(&b'(') {
-            let (text, after) = parse_argument(text, at + 1)
-                .ok_or_else(|| format!("Unterminated field starting at position {position}"))?;
-            argument = Some(text);
+            let (field, after) = parse_argument(text, at)?;
+            (argument, before) = (Some(field), ')');
             at = after;
         }
         match text.get(at) {
-            Some(b'%') if argument.is_none() => out.push(b'%'),
-            Some(&name) if name.is_ascii_alphabetic() => {
-                out.extend(render(Directive { name, argument, position })?);
+            None => {
+                let position = at - 1;
+                return Err(format!("Expected directive after '{before}' at position {position}"));
             }
-            _ => return Err(format!("Expected directive after '%' at position {position}")),
+            Some(b'%') if argument.is_none() => out.push(b'%'),
+            Some(&name) => out.extend(render(Directive { name, argument, position: at })?),
         }
         at += 1;
     }
     Ok(out)
 }
 
-/// The text up to the closing parenthesis, and where it goes on.
-fn parse_argument(text: &[u8], start: usize) -> Option<(Vec<u8>, usize)> {
+/// The text from the parenthesis at `start` up to the closing one, and where it goes on.
+fn parse_argument(text: &[u8], start: usize) -> Result<(Vec<u8>, usize), String> {
     let mut argument = Vec::new();
-    let mut at = start;
+    let mut at = start + 1;
     loop {
-        match text.get(at)? {
-            b')' => return Some((argument, at + 1)),
-            b'\\' => {
+        match text.get(at) {
+            None => return Err(format!("Unterminated field starting at position {start}")),
+            Some(b')') => return Ok((argument, at + 1)),
+            Some(b'\\') => {
                 at += 1;
-                argument.push(*text.get(at)?);
+                let byte = text.get(at).ok_or_else(|| {
+                    format!("Expected character after '\\' at position {}", at - 1)
+                })?;
+                argument.push(*byte);
             }
-            byte => argument.push(*byte),
+            Some(byte) => argument.push(*byte),
         }
         at += 1;
     }

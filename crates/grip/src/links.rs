@@ -27,13 +27,13 @@ impl Links {
             .and_then(|rest| rest.strip_suffix('>'))
             .filter(|url| !url.is_empty())
             .ok_or("failed to parse Grip-Link value")?;
-        let url = resolve(base, url).ok_or("Grip-Link contains invalid link")?;
+        let url = || resolve(base, url).ok_or("Grip-Link contains invalid link");
         match params.get("rel") {
             Some("next") => {
                 let timeout_s = next_timeout(params.get("timeout"))?;
-                self.next = Some(NextLink { url, timeout_s });
+                self.next = Some(NextLink { url: url()?, timeout_s });
             }
-            Some("gone") => self.gone = Some(url),
+            Some("gone") => self.gone = Some(url()?),
             _ => {}
         }
         Ok(())

@@ -394,7 +394,8 @@ fn filters_drop_and_rewrite() {
         let meta =
             [("user".to_owned(), user.to_owned()), ("id_format".to_owned(), "<%(c)s>".to_owned())]
                 .into();
-        let context = filter::Context { meta: &meta, channels: &["c"], prev_ids: &[("c", "7")] };
+        let context =
+            filter::Context { meta: &meta, channels: &["c"], prev_ids: Some(&[("c", "7")]) };
         filter::run(&[filter.to_owned()], 0, &item, content.into(), &context)
     };
     assert_eq!(run("ann", "skip-self", "a"), filter::Outcome::Drop);
@@ -405,11 +406,54 @@ fn filters_drop_and_rewrite() {
     assert_eq!(run("ann", "var-subst", "%(user)s 5%%"), filter::Outcome::Send("ann 5%".into()));
     assert_eq!(
         run("ann", "var-subst", "%s"),
-        filter::Outcome::Failed("var-subst: Directive 's' requires argument at position 0".into())
+        filter::Outcome::Failed("var-subst: Directive 's' requires argument at position 1".into())
     );
     assert_eq!(run("ann", "build-id", "%I %(z)I"), filter::Outcome::Send("<7> z".into()));
     let asks = filter::Outcome::Ask { filter: 0, content: "a".into() };
     assert_eq!(run("ann", "http-check", "a"), asks);
+}
+
+/// The texts and positions that backends see with debug, as they have always been.
+#[test]
+fn error_texts_of_marks() {
+    let item = item(r#"{"channel":"c","http-stream":{"content":""}}"#).unwrap();
+    let meta =
+        [("u".to_owned(), "v".to_owned()), ("id_format".to_owned(), "<%(no)s>".to_owned())].into();
+    let run = |filter: &str, content: &'static str, prev_ids| {
+        let context = filter::Context { meta: &meta, channels: &["c"], prev_ids };
+        match filter::run(&[filter.to_owned()], 0, &item, content.into(), &context) {
+            filter::Outcome::Failed(text) => text,
+            outcome => format!("{outcome:?}"),
+        }
+    };
+    for (content, text) in [
+        ("abc%", "Expected directive after '%' at position 3"),
+        ("ab%(x", "Unterminated field starting at position 3"),
+        ("ab%(x)", "Expected directive after ')' at position 5"),
+        ("a%s", "Directive 's' requires argument at position 2"),
+        ("a%(x)I", "Unknown directive 'I' at position 5"),
+        ("50% off", "Unknown directive ' ' at position 3"),
+        ("a%(x)%", "Unknown directive '%' at position 5"),
+        ("a%%(y)%(y)s", "No such variable 'y' at position 10"),
+        (r"a%(a\)b)s", "No such variable 'a)b' at position 8"),
+        ("%(u)1", "Unknown directive '1' at position 4"),
+        (r"a%(x\", r"Expected character after '\' at position 4"),
+    ] {
+        assert_eq!(run("var-subst", content, None), format!("var-subst: {text}"), "{content}");
+    }
+    let rendered = run("build-id", "%I", Some(&[]));
+    let text = "build-id: failed to render ID: No such variable 'no' at position 6";
+    assert_eq!(rendered, text);
+    let text = "build-id: No ID specified and no default ID in context at position 1";
+    assert_eq!(run("build-id", "%I", None), text);
+}
+
+/// A message has a default id whether or not its channels have ids.
+#[test]
+fn a_default_id_needs_no_channel() {
+    let meta = [("id_format".to_owned(), "x".to_owned())].into();
+    let context = filter::Context { meta: &meta, channels: &[], prev_ids: Some(&[]) };
+    assert_eq!(filter::build_id(b"a%I", &context).unwrap(), b"ax");
 }
 
 #[test]

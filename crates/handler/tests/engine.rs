@@ -549,6 +549,28 @@ fn a_stop_ends_everybody_in_order_and_in_parts() {
     assert_eq!((b.handler.sessions(), b.handler.sockets()), (0, 0));
 }
 
+#[test]
+fn a_body_that_cannot_be_filtered_shows_in_the_stream() {
+    for (debug, text) in [
+        (false, ""),
+        (
+            true,
+            "\n\nfilter error: build-id: No ID specified and no default ID in context at \
+            position 1\n",
+        ),
+    ] {
+        let mut b = Bench::with(|settings| settings.debug = debug);
+        let call = hold("stream").session("1").channel("c; filter=build-id").body("%I");
+        b.accept(call.header("Grip-Set-Meta", "id_format=x"));
+        assert_eq!(b.replies(), ["accepted"]);
+        let got = b.packets();
+        assert_eq!(got[0].code, Some(200));
+        let body: String = got.iter().map(|packet| packet.body.as_str()).collect();
+        assert_eq!((body.as_str(), got.last().unwrap().more), (text, false));
+        assert_eq!(b.handler.sessions(), 0);
+    }
+}
+
 /// A long poll that continues after `id`.
 fn poll_after(session: &str, id: &str) -> bench::Call {
     hold("response").session(session).channel(&format!("c; prev-id={id}"))

@@ -19,6 +19,14 @@ const INSPECT_BODY_MAX: usize = 10_000;
 
 const UNAVAILABLE: &str = "Accept service unavailable.";
 
+/// Whether the handler is to be asked when more of the body is there (spec/proxy.md §7.1).
+pub(crate) fn lacks_body(session: &Session) -> bool {
+    session.stage == Stage::Inspecting
+        && session.entry.as_ref().is_some_and(|entry| entry.route.session)
+        && session.request_more
+        && session.body.len() < INSPECT_BODY_MAX
+}
+
 impl Proxy {
     /// The whole response of a backend is there and has instructions.
     pub(crate) fn hold(&mut self, key: Key) {
@@ -175,10 +183,20 @@ impl Proxy {
             || crate::retry::Passthrough::of(packet).is_some_and(|p| p.auto_share)
     }
 
-    /// Asks the handler about the request; it goes on with the reply, or without one.
+    /// Asks the handler about the request; it goes on with the reply, or without one. Where a
+    /// session is looked for, the call waits for the first part of the body.
     pub(crate) fn inspect(&mut self, key: Key) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.stage = Stage::Inspecting;
+        match lacks_body(session) {
+            true => self.timers.calls.push(self.now, key),
+            false => self.call_inspect(key),
+        }
+    }
+
+    /// Sends the call.
+    pub(crate) fn call_inspect(&mut self, key: Key) {
+        let Some(session) = self.sessions.get(key) else { return };
         let Some(packet) = session.packet() else { return };
         let args = inspect::Args {
             method: packet.method,

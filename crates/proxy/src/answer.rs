@@ -165,8 +165,8 @@ impl Proxy {
     pub(crate) fn finish(&mut self, key: Key) {
         let Some(mut session) = self.remove(key) else { return };
         self.count_end(&mut session, false);
-        if session.ws.as_ref().is_some_and(|ws| ws.open) {
-            // Its line was written at the handshake.
+        if session.sockjs.is_some() || session.ws.as_ref().is_some_and(|ws| ws.open) {
+            // Its line was written at the handshake, or is that of the WebSocket inside.
             return;
         }
         let result = match session.out.code {

@@ -9,12 +9,10 @@ use zhttp::{Ext, Head, HeaderBuf, Headers, Id, Kind, Packet};
 
 use crate::Proxy;
 use crate::cross::Cross;
-use crate::forward::logical_address;
-use crate::peers::dump;
+use crate::peers::{NOBODY, dump};
 use crate::routing::Entry;
 use crate::session::{Out, Session, SessionId, Stage, range_of};
 use crate::uri::Uri;
-use crate::ws::{Cid, Ws};
 
 /// Credits for a request's body at its start, bytes (spec/zhttp.md §6).
 pub(crate) const REQUEST_CREDITS: u32 = 200_000;
@@ -104,14 +102,15 @@ impl Proxy {
             true => self.internal_route(packet, &uri),
             false => self.route(packet.headers, &uri),
         };
-        if uri.proto == Proto::Ws {
-            let (headers, peer) = (packet.headers, packet.peer_address);
-            let address = logical_address(headers, &self.settings, session.trusted, peer);
-            session.ws = Some(Box::new(Ws::new(Cid::new(self.random.bytes()), address)));
-        }
         if let Some(entry) = session.entry.clone().filter(|_| !internal) {
-            session.cross.on = self.settings.auto_cross_origin || entry.route.auto_cross_origin;
             session.debug = self.settings.debug || entry.route.debug;
+            if crate::sockjs::path_start(&entry.route.sockjs, uri.path).is_some() {
+                return self.sockjs_arrived(session, bytes, packet, &uri, &entry);
+            }
+            session.cross.on = self.settings.auto_cross_origin || entry.route.auto_cross_origin;
+        }
+        if uri.proto == Proto::Ws {
+            session.ws = Some(Box::new(self.new_ws(&session, packet)));
         }
         let Some(entry) = session.entry.clone() else {
             let key = self.insert(session);
@@ -151,7 +150,13 @@ impl Proxy {
     }
 
     /// Takes a session that has its route.
-    fn admit(&mut self, mut session: Session, packet: &Packet<'_>, uri: &Uri<'_>, entry: &Entry) {
+    pub(crate) fn admit(
+        &mut self,
+        mut session: Session,
+        packet: &Packet<'_>,
+        uri: &Uri<'_>,
+        entry: &Entry,
+    ) {
         let (now_s, address) = (self.now_s(), packet.peer_address);
         session.prepare(&self.settings, now_s, packet.headers, uri, entry, address);
         let (more, inspect) = (packet.more, self.wants_inspect(entry, packet));
@@ -178,13 +183,15 @@ impl Proxy {
     }
 
     pub(crate) fn insert(&mut self, session: Session) -> Key {
-        let name = (session.peer, session.id.clone());
+        let name = (session.peer != NOBODY).then(|| (session.peer, session.id.clone()));
         let cid = session.ws.as_ref().map(|ws| ws.cid);
         let key = self.sessions.insert(session);
         if let Some(cid) = cid {
             self.cids.insert(cid, key);
         }
-        self.names.insert(name, key);
+        if let Some(name) = name {
+            self.names.insert(name, key);
+        }
         self.timers.wake(self.now);
         key
     }
@@ -228,7 +235,13 @@ impl Proxy {
 }
 
 /// A session at its first packet.
-fn new_session(bytes: &[u8], packet: &Packet<'_>, peer: u32, internal: bool, now: u64) -> Session {
+pub(crate) fn new_session(
+    bytes: &[u8],
+    packet: &Packet<'_>,
+    peer: u32,
+    internal: bool,
+    now: u64,
+) -> Session {
     let id = packet.ids.iter().next().map_or(&b""[..], |id| id.id);
     Session {
         peer,
@@ -263,6 +276,7 @@ fn new_session(bytes: &[u8], packet: &Packet<'_>, peer: u32, internal: bool, now
         inspected: None,
         cross: Cross::default(),
         zmq: None,
+        sockjs: None,
         ws: None,
         counters: request_counters(packet),
         counted: false,

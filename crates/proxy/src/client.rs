@@ -4,6 +4,7 @@ use evloop::arena::Key;
 use routes::Destination;
 use zhttp::{Kind, Packet};
 
+use crate::accept::lacks_body;
 use crate::backend::BODY_KEPT_MAX;
 use crate::peers::dump;
 use crate::session::{Session, Stage};
@@ -90,13 +91,22 @@ impl Proxy {
             return;
         }
         session.counters.client_content_bytes_received += body.len() as u64;
+        let lacked_body = lacks_body(session);
         session.request_more = more;
         keep_body(session, body);
+        if lacked_body {
+            if !lacks_body(session) {
+                self.call_inspect(key);
+            }
+            return;
+        }
         if session.body.len() > BODY_QUEUE_MAX {
             log::warn!("a client's side sent more body than it may, ending the session");
             return self.drop_session(key);
         }
-        if session.backend {
+        if session.sockjs.is_some() {
+            self.sockjs_body(key, body.len() as u32, more);
+        } else if session.backend {
             session.owed_credits = session.owed_credits.saturating_add(body.len() as u32);
             session.counters.server_content_bytes_sent += body.len() as u64;
             match session.zmq {

@@ -11,6 +11,7 @@ use crate::figures::Totals;
 use crate::peers::Peers;
 use crate::random::Random;
 use crate::session::{Session, SessionId};
+use crate::sockjs::Polls;
 use crate::sums::Sums;
 use crate::timers::Timers;
 use crate::ws::{Cid, Outbox};
@@ -67,6 +68,7 @@ pub struct Proxy {
     pub(crate) totals: Totals,
     pub(crate) cids: HashMap<Cid, Key, foldhash::fast::RandomState>,
     pub(crate) outbox: Outbox,
+    pub(crate) polls: Polls,
     pub(crate) random: Random,
     pub(crate) zmq_requests: u32,
 }
@@ -79,6 +81,7 @@ impl Proxy {
             random: Random::new(&settings.seed),
             cids: HashMap::default(),
             outbox: Outbox::default(),
+            polls: Polls::default(),
             zmq_requests: 0,
             settings,
             routes,
@@ -195,6 +198,7 @@ impl Proxy {
         self.send(key, |fields| {
             fields.kind(Kind::Credit).credits(credits);
         });
+        self.add_poll_room(key, credits);
     }
 
     /// Takes a session out, with everything that belongs to it.
@@ -206,6 +210,12 @@ impl Proxy {
         self.names.remove(&(session.peer, session.id.clone()));
         if let Some(ws) = &session.ws {
             self.cids.remove(&ws.cid);
+            if let Some(poll) = ws.shape.poll_key() {
+                self.upstream_gone(poll);
+            }
+        }
+        if let Some(poll) = session.sockjs.as_ref().and_then(|ask| ask.poll()) {
+            self.poll_left(poll, key);
         }
         Some(session)
     }

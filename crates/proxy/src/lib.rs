@@ -27,12 +27,14 @@ mod routing;
 mod session;
 mod settings;
 mod sig;
+mod sockjs;
 mod sums;
 mod test_target;
 mod timers;
 mod uri;
 pub mod words;
 mod ws;
+mod zmq_socket;
 mod zmq_target;
 
 use std::sync::Arc;
@@ -56,6 +58,14 @@ pub enum Output {
         /// ROUTER, else PUB.
         router: bool,
         /// One packet, or several for a peer that announced `batch`.
+        message: Vec<u8>,
+    },
+    /// Give a request to another worker, which has its SockJS session, by
+    /// [`Proxy::handed_request`]; if it takes none, say [`Proxy::not_handed`].
+    Elsewhere {
+        /// Which worker.
+        worker: usize,
+        /// The packet.
         message: Vec<u8>,
     },
     /// Call `accept`; if the socket does not take it, say [`Proxy::accept_failed`].

@@ -210,6 +210,7 @@ fn session_of(
         inspected: None,
         cross: cross(state),
         zmq: None,
+        sockjs: None,
         ws: None,
         counters: stats::Counters::default(),
         counted: false,

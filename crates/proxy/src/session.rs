@@ -12,6 +12,7 @@ use crate::forward::{self, Context, Place};
 use crate::response::Head;
 use crate::routing::Entry;
 use crate::settings::Settings;
+use crate::sockjs::Ask;
 use crate::uri::Uri;
 use crate::ws::Ws;
 use crate::zmq_target::ZmqBack;
@@ -152,6 +153,8 @@ pub(crate) struct Session {
     pub cross: Cross,
     /// The request to the backend goes to a ZHTTP worker.
     pub zmq: Option<Box<ZmqBack>>,
+    /// It is a request to the SockJS server, which is neither counted nor logged.
+    pub sockjs: Option<Box<Ask>>,
     /// It is a WebSocket.
     pub ws: Option<Box<Ws>>,
     pub counters: Counters,

@@ -73,6 +73,14 @@ pub struct Settings {
     pub log_from: bool,
     /// `log_user_agent`
     pub log_user_agent: bool,
+    /// `from` of packets to ZHTTP workers, the same for all workers of the process.
+    pub target_id: String,
+    /// Which of the workers this is, from 0.
+    pub worker: usize,
+    /// How many workers there are.
+    pub workers: usize,
+    /// The page with `sockjs_url`.
+    pub sockjs_page: sockjs::Page,
     /// `upstream_key`
     pub upstream_key: Option<SigKey>,
     /// Ask the handler about every request (`share_all`).
@@ -105,6 +113,10 @@ impl Default for Settings {
             cdn_loop: String::new(),
             log_from: false,
             log_user_agent: false,
+            target_id: "proxy".into(),
+            worker: 0,
+            workers: 1,
+            sockjs_page: sockjs::Page::new(""),
             upstream_key: None,
             inspect_all: false,
             connection_send: true,

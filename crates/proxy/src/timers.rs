@@ -77,6 +77,7 @@ pub(crate) struct Timers {
     pub heads: Queue,
     pub calls: Queue,
     pub ws: Wheel<Key>,
+    pub polls: Wheel<Key>,
     next_tick_ms: Option<u64>,
     keep_alive_step: u32,
     expiry_step: u32,
@@ -89,6 +90,7 @@ impl Default for Timers {
             heads: Queue::new(COMPANY_MS),
             calls: Queue::new(CALL_MS),
             ws: Wheel::new(WHEEL_MS),
+            polls: Wheel::new(WHEEL_MS),
             next_tick_ms: None,
             keep_alive_step: 0,
             expiry_step: 0,
@@ -117,6 +119,7 @@ impl Proxy {
             self.call_timed_out(key);
         }
         self.ws_timeout();
+        self.polls_timeout();
         if self.timers.next_tick_ms.is_some_and(|due| due <= now) {
             self.tick();
         }
@@ -138,6 +141,7 @@ impl Proxy {
             self.timers.heads.next(with_head),
             self.timers.calls.next(calling),
             self.timers.ws.next(),
+            self.timers.polls.next(),
             self.timers.next_tick_ms,
             self.sums.due(),
         ]

@@ -11,13 +11,15 @@ use zhttp::{Ext, Fields, Head, HeaderBuf, Headers, Id, Kind, Packet};
 
 use crate::backend::ORIGIN_ERROR;
 use crate::session::{Session, Stage};
+use crate::ws::Back;
+use crate::zmq_socket::{Socket, headers_of};
 use crate::{Output, Proxy};
 
 /// Credits for a response's body at its start, bytes (spec/zhttp.md §6).
 const RESPONSE_CREDITS: u32 = 200_000;
 
 /// Most bytes of body in one packet of a stream.
-const PACKET_BODY_MAX: usize = 100_000;
+pub(crate) const PACKET_BODY_MAX: usize = 100_000;
 
 /// Most bytes of body either way in request mode (spec/routes.md §4.1).
 const REQ_BODY_MAX: usize = 1_000_000;
@@ -30,21 +32,25 @@ pub(crate) struct ZmqBack {
     spec: Arc<str>,
     /// One packet each way.
     req: bool,
+    /// Which of the proxy's workers asks.
+    asker: usize,
     /// Tells this request from earlier ones of the session.
     number: u32,
     /// The worker, once it has spoken.
     peer: Option<Arc<[u8]>>,
     in_seq: u32,
     out_seq: u32,
-    credits: usize,
+    pub credits: usize,
     body: Vec<u8>,
     /// More body comes from the client.
     more: bool,
     sent_all: bool,
-    headed: bool,
+    pub headed: bool,
     paused: bool,
     owed: u32,
     last_in_ms: u64,
+    /// It is a WebSocket.
+    pub socket: Option<Box<Socket>>,
 }
 
 /// A request as it goes to a worker.
@@ -58,7 +64,7 @@ pub(crate) struct Ask<'a> {
 
 impl ZmqBack {
     fn id(&self, key: Key) -> String {
-        format!("{:x}-{:x}-{:x}", key.index, key.generation, self.number)
+        format!("{:x}-{:x}-{:x}-{:x}", self.asker, key.index, key.generation, self.number)
     }
 
     /// Whether nothing was heard for too long.
@@ -67,13 +73,27 @@ impl ZmqBack {
     }
 }
 
-fn parse_id(id: &[u8]) -> Option<(Key, u32)> {
-    let mut parts = std::str::from_utf8(id).ok()?.splitn(3, '-');
+/// The worker of the proxy that a request is from, its session there, and its number.
+fn parse_id(id: &[u8]) -> Option<(usize, Key, u32)> {
+    let mut parts = std::str::from_utf8(id).ok()?.splitn(4, '-');
     let mut number = || u32::from_str_radix(parts.next()?, 16).ok();
-    Some((Key { index: number()?, generation: number()? }, number()?))
+    let asker = number()? as usize;
+    Some((asker, Key { index: number()?, generation: number()? }, number()?))
 }
 
-fn error_of(condition: &str) -> Error {
+/// Which of the proxy's workers a message of a ZHTTP worker is for, each once.
+pub(crate) fn askers(message: &[u8]) -> Vec<usize> {
+    let packets = zhttp::split(message).filter_map(|bytes| Packet::parse(bytes).ok());
+    let mut found: Vec<usize> = packets
+        .flat_map(|packet| packet.ids.iter().filter_map(|id| parse_id(id.id)).collect::<Vec<_>>())
+        .map(|(asker, _, _)| asker)
+        .collect();
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+pub(crate) fn error_of(condition: &str) -> Error {
     match condition {
         "policy-violation" => Error::Policy,
         "remote-connection-failed" => Error::Connect,
@@ -103,9 +123,11 @@ impl Proxy {
                 "The request is too large for the target.",
             );
         }
+        let is_socket = session.ws.as_ref().is_some_and(|ws| matches!(ws.back, Back::Socket));
         let back = ZmqBack {
             spec: spec.into(),
             req,
+            asker: self.settings.worker,
             number: self.zmq_requests,
             peer: None,
             in_seq: 0,
@@ -118,22 +140,26 @@ impl Proxy {
             paused: false,
             owed: 0,
             last_in_ms: now,
+            socket: is_socket.then(Box::default),
         };
         let id = back.id(key);
         let ids = [Id { id: id.as_bytes(), seq: (!req).then_some(0) }];
-        let from = if req { &b""[..] } else { self.settings.instance_id.as_bytes() };
+        let from = if req { &b""[..] } else { self.settings.target_id.as_bytes() };
         let head = Head { from, ids: &ids, ext: Ext { multi: !req, batch: false, quiet: false } };
         let host = crate::forward::host(place, target);
         let uri = uri(session, target, host);
         let headers = with_host(ask.headers, host);
         let mut message = Vec::with_capacity(512 + ask.body.len());
         zhttp::write(&mut message, &head, |fields| {
-            fields.method(ask.method).uri(&uri).header_list(headers.as_headers()).body(ask.body);
+            if !is_socket {
+                fields.method(ask.method);
+            }
+            fields.uri(&uri).header_list(headers.as_headers()).body(ask.body);
             if req {
                 fields.int("max-size", REQ_BODY_MAX as i64);
             } else {
-                fields.credits(RESPONSE_CREDITS).flag("stream", true).flag("router-resp", true);
-                fields.flag("more", ask.more);
+                fields.credits(RESPONSE_CREDITS).flag("stream", !is_socket);
+                fields.flag("router-resp", true).flag("more", ask.more);
             }
             fields.flag("ignore-policies", target.trusted);
         });
@@ -144,14 +170,14 @@ impl Proxy {
     }
 
     /// Sends a packet of a running request.
-    fn send_zmq(&mut self, key: Key, fill: impl FnOnce(&mut Fields<'_>)) {
+    pub(crate) fn send_zmq(&mut self, key: Key, fill: impl FnOnce(&mut Fields<'_>)) {
         let Some(back) = self.sessions.get_mut(key).and_then(|s| s.zmq.as_mut()) else { return };
         let Some(peer) = back.peer.clone().filter(|_| !back.req) else { return };
         let id = back.id(key);
         let ids = [Id { id: id.as_bytes(), seq: Some(back.out_seq) }];
         back.out_seq = back.out_seq.wrapping_add(1);
         let (spec, req) = (Arc::clone(&back.spec), back.req);
-        let from = self.settings.instance_id.as_bytes();
+        let from = self.settings.target_id.as_bytes();
         let mut message = Vec::new();
         let ext = Ext { multi: true, batch: false, quiet: false };
         zhttp::write(&mut message, &Head { from, ids: &ids, ext }, fill);
@@ -201,7 +227,8 @@ impl Proxy {
                 }
             };
             for id in packet.ids.iter() {
-                if let Some((key, number)) = parse_id(id.id) {
+                let known = parse_id(id.id).filter(|(asker, ..)| *asker == self.settings.worker);
+                if let Some((_, key, number)) = known {
                     self.worker_said(key, number, id.seq, &packet);
                 }
             }
@@ -225,6 +252,9 @@ impl Proxy {
             back.peer = Some(packet.from.into());
         }
         back.credits = back.credits.saturating_add(packet.credits as usize);
+        if back.socket.is_some() {
+            return self.zmq_socket_said(key, packet);
+        }
         match packet.kind {
             Kind::Data => self.worker_data(key, packet),
             Kind::Error => self.worker_ended(key, Some(error_of(packet.condition))),
@@ -242,8 +272,7 @@ impl Proxy {
                 self.cancel_zmq(key);
                 return self.worker_ended(key, Some(Error::BadResponse));
             };
-            let headers: Vec<http1::Header<'_>> =
-                packet.headers.iter().map(|(name, value)| http1::Header { name, value }).collect();
+            let headers = headers_of(packet);
             let length = (!packet.more).then_some(packet.body.len() as u64);
             let head = Event::Head { code, reason: packet.reason, headers: &headers, length };
             self.origin_event(self.now, key, head);
@@ -270,7 +299,7 @@ impl Proxy {
         });
     }
 
-    fn worker_ended(&mut self, key: Key, error: Option<Error>) {
+    pub(crate) fn worker_ended(&mut self, key: Key, error: Option<Error>) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.zmq = None;
         self.origin_event(self.now, key, error.map_or(Event::End, Event::Failed));
@@ -283,16 +312,12 @@ impl Proxy {
         if session.zmq.take().is_none() {
             return;
         }
-        if session.stage == Stage::Asked && session.ws.is_none() {
+        let over_http = session.ws.as_mut().is_some_and(|ws| ws.over_http().is_some());
+        if session.stage == Stage::Asked && !over_http {
             session.backend = false;
             return self.answer_error(key, 502, ORIGIN_ERROR, UNREACHABLE);
         }
         self.origin_event(now, key, Event::Failed(Error::Closed));
-    }
-
-    /// Whether a running request uses the sockets of that address.
-    pub fn uses_worker(&self, spec: &str) -> bool {
-        self.sessions.iter().any(|(_, s)| s.zmq.as_ref().is_some_and(|back| &*back.spec == spec))
     }
 
     /// A running stream lives.
@@ -302,7 +327,7 @@ impl Proxy {
         });
     }
 
-    fn cancel_zmq(&mut self, key: Key) {
+    pub(crate) fn cancel_zmq(&mut self, key: Key) {
         self.send_zmq(key, |fields| {
             fields.kind(Kind::Cancel);
         });
@@ -335,7 +360,13 @@ impl Proxy {
 
 /// The URI for a target (spec/proxy.md §3, 11).
 fn uri(session: &Session, target: &Target, host: &str) -> String {
-    let scheme = if target.ssl { "https" } else { "http" };
+    let socket = session.ws.as_ref().is_some_and(|ws| matches!(ws.back, Back::Socket));
+    let scheme = match (socket, target.ssl) {
+        (false, false) => "http",
+        (false, true) => "https",
+        (true, false) => "ws",
+        (true, true) => "wss",
+    };
     let path = session.place.as_ref().map_or("/", |place| &place.target);
     format!("{scheme}://{host}{path}")
 }

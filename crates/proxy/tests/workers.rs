@@ -162,3 +162,137 @@ fn events_of_a_websocket_over_a_worker() {
     });
     assert_eq!(Packet::parse(&w.to_worker[1].2).unwrap().body, b"TEXT 1\r\ny\r\n");
 }
+
+fn open_socket(w: &mut World, id: &str) {
+    w.request(id, |f| {
+        let headers = [("Host", "h"), ("X-C", "1")];
+        f.method("GET").uri("ws://h/s?q").headers(headers.into_iter()).credits(8192);
+        f.flag("router-resp", true);
+    });
+}
+
+fn accept(w: &mut World, credits: u32) {
+    said(w, 0, Some(0), |f| {
+        f.status(101, "Switching").headers([("A", "b")].into_iter()).credits(credits);
+    });
+}
+
+#[test]
+fn a_websocket_to_a_worker() {
+    let mut w = world("* zhttp/ipc:///w,ssl,host=other");
+    open_socket(&mut w, "0-0-0");
+    let first = w.to_worker[0].2.clone();
+    let packet = Packet::parse(&first).unwrap();
+    assert_eq!((packet.method, packet.uri, packet.from), ("", "wss://other/s?q", &b"px"[..]));
+    assert_eq!((packet.stream, packet.router_resp, packet.credits), (false, true, 200_000));
+    assert_eq!(packet.headers.get("sec-websocket-extensions"), Some(&b"grip"[..]));
+    accept(&mut w, 4);
+    assert_eq!(w.sent(), ["0 101 "]);
+    w.client("0-0-0", 1, |f| {
+        f.content_type("binary").body(b"hello");
+    });
+    w.client("0-0-0", 2, |f| {
+        f.kind(Kind::Ping).body(b"p");
+    });
+    said(&mut w, 0, Some(1), |f| {
+        f.kind(Kind::Credit).credits(100);
+    });
+    let sent: Vec<String> = w.to_worker[1..].iter().map(|(_, _, packet)| show(packet)).collect();
+    assert_eq!(sent, ["1 - hell...", "2 - o", "3 ping p"]);
+    assert_eq!(Packet::parse(&w.to_worker[2].2).unwrap().content_type, b"binary");
+    said(&mut w, 0, Some(2), |f| {
+        f.content_type("text").body(b"ab").flag("more", true);
+    });
+    said(&mut w, 0, Some(3), |f| {
+        f.content_type("text").body(b"c");
+    });
+    said(&mut w, 0, Some(4), |f| {
+        f.kind(Kind::Pong).body(b"p");
+    });
+    assert_eq!(w.sent()[1..], ["1 - ab...", "2 - c", "3 pong p"]);
+    said(&mut w, 0, Some(5), |f| {
+        f.kind(Kind::Close).code(4000).body(b"bye");
+    });
+    assert_eq!(w.sent().last().unwrap(), "4 close bye");
+    w.client("0-0-0", 3, |f| {
+        f.kind(Kind::Close).code(4000);
+    });
+    assert_eq!(show(&w.to_worker.last().unwrap().2), "4 close ");
+    assert_eq!((w.engine.sessions(), w.cancels), (0, 0));
+}
+
+#[test]
+fn ends_of_websockets_to_workers() {
+    // The client closes first.
+    let mut w = world("* zhttp/ipc:///w");
+    open_socket(&mut w, "0-0-0");
+    accept(&mut w, 100);
+    w.client("0-0-0", 1, |f| {
+        f.kind(Kind::Close).code(1000);
+    });
+    assert_eq!(show(&w.to_worker[1].2), "1 close ");
+    said(&mut w, 0, Some(1), |f| {
+        f.kind(Kind::Close).code(1000);
+    });
+    assert_eq!((w.sent().last().unwrap().as_str(), w.engine.sessions()), ("1 close ", 0));
+    // The worker refuses.
+    let mut w = world("* zhttp/ipc:///w");
+    open_socket(&mut w, "0-0-0");
+    said(&mut w, 0, Some(0), |f| {
+        f.kind(Kind::Error).condition("rejected").status(403, "Forbidden").body(b"no");
+    });
+    assert_eq!((w.sent(), w.engine.sessions()), (vec!["0 error rejected 403 no".to_owned()], 0));
+    // It cannot, and the next target is asked.
+    let mut w = world("* zhttp/ipc:///w b:1");
+    open_socket(&mut w, "0-0-0");
+    said(&mut w, 0, Some(0), |f| {
+        f.kind(Kind::Error).condition("remote-connection-failed");
+    });
+    assert_eq!(w.openings.len(), 1);
+    // It breaks off.
+    let mut w = world("* zhttp/ipc:///w");
+    open_socket(&mut w, "0-0-0");
+    accept(&mut w, 100);
+    said(&mut w, 0, None, |f| {
+        f.kind(Kind::Cancel);
+    });
+    assert_eq!((w.sent().last().unwrap().as_str(), w.engine.sessions()), ("1 cancel ", 0));
+    // The client vanishes.
+    let mut w = world("* zhttp/ipc:///w");
+    open_socket(&mut w, "0-0-0");
+    accept(&mut w, 100);
+    w.client("0-0-0", 1, |f| {
+        f.kind(Kind::Cancel);
+    });
+    assert_eq!((show(&w.to_worker[1].2), w.engine.sessions()), ("1 cancel ".to_owned(), 0));
+    // Nobody is there.
+    let mut w = world("* zhttp/ipc:///w");
+    open_socket(&mut w, "0-0-0");
+    let key = w.to_worker[0].0;
+    w.engine.worker_unreachable(w.now, key);
+    w.pull();
+    assert_eq!(w.sent(), ["0 error rejected 502 Error while proxying to origin.|"]);
+}
+
+#[test]
+fn packets_for_another_worker_of_the_proxy_are_not_taken() {
+    let settings = proxy::Settings { worker: 1, workers: 2, ..proxy::Settings::default() };
+    let mut w = world_with("* zhttp/ipc:///w", settings);
+    w.get("0-0-0", "http://h/");
+    let first = w.to_worker[0].2.clone();
+    let id = Packet::parse(&first).unwrap().ids.only().unwrap().id.to_vec();
+    assert!(id.starts_with(b"1-"), "{}", String::from_utf8_lossy(&id));
+    let mut other = world_with("* zhttp/ipc:///w", proxy::Settings::default());
+    other.get("0-0-0", "http://h/");
+    let ids = [Id { id: &id, seq: Some(0) }];
+    let mut packet = Vec::new();
+    zhttp::write(&mut packet, &Head { from: b"worker", ids: &ids, ext: Ext::default() }, |f| {
+        f.status(200, "OK").body(b"x");
+    });
+    other.engine.worker_packet(0, &packet);
+    other.pull();
+    assert!(other.sent().is_empty());
+    w.engine.worker_packet(0, &packet);
+    w.pull();
+    assert_eq!(w.sent(), ["0 200 x"]);
+}

@@ -41,6 +41,8 @@ struct Plan {
     prefix: Box<str>,
     implicit: Vec<String>,
     trusted: bool,
+    /// Why the initial body cannot be sent.
+    failure: Option<Box<str>>,
     named: Option<Box<Named>>,
 }
 
@@ -159,8 +161,14 @@ impl Shard {
             // Only paging: there is nothing to subscribe to yet.
             None => (Vec::new(), Vec::new()),
         };
+        let mut failure = None;
         if mode == HoldMode::Stream {
-            instruct.reply.body = filtered_body(&instruct)?;
+            // It shows only in the stream (spec/grip.md §5).
+            let body = filtered_body(&instruct);
+            instruct.reply.body = body.unwrap_or_else(|(_, text)| {
+                failure = Some(text.into());
+                Vec::new()
+            });
         }
         let route = args.route.filter(|_| args.separate_stats).map(Arc::from);
         Ok(Some(Plan {
@@ -177,6 +185,7 @@ impl Shard {
             prefix: args.channel_prefix.unwrap_or_default().into(),
             implicit: args.channels.iter().map(|channel| (*channel).to_owned()).collect(),
             trusted: args.trusted,
+            failure,
             named,
             cors: with_cors(args, &instruct.reply.headers),
             instruct,
@@ -305,6 +314,7 @@ impl Shard {
                 unconfirmed: 0,
                 timeout_s: plan.instruct.timeout_s,
                 origin: plan.origin.clone(),
+                failure: plan.failure.clone(),
                 cross: Cross::of(from),
             })),
             extra: extra(plan, from),
@@ -398,7 +408,7 @@ fn filtered_body(instruct: &Instruct) -> Result<Vec<u8>, Refusal> {
     if !filters.any(|filter| filter == "build-id") {
         return Ok(instruct.reply.body.clone());
     }
-    let context = grip::filter::Context { meta: &instruct.meta, channels: &[], prev_ids: &[] };
+    let context = grip::filter::Context { meta: &instruct.meta, channels: &[], prev_ids: None };
     grip::filter::build_id(&instruct.reply.body, &context)
         .map_err(|error| ("bad-format", format!("filter error: build-id: {error}")))
 }

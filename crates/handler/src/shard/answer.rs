@@ -37,8 +37,12 @@ impl Shard {
             self.go_live(now, key);
             return self.refuse_prev_ids(now, key);
         }
+        let failure = session.hold.as_mut().and_then(|hold| hold.failure.take());
         self.send_start(now, key);
-        self.refuse_prev_ids(now, key);
+        match failure {
+            Some(text) => self.fail_stream(now, key, &text),
+            None => self.refuse_prev_ids(now, key),
+        }
     }
 
     fn log_subscribed(&self, key: Key) {

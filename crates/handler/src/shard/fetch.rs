@@ -340,7 +340,7 @@ impl Shard {
         log_fetched(fetch, &instruct);
         if let Some(held) = held {
             let context =
-                grip::filter::Context { meta: &instruct.meta, channels: &[], prev_ids: &[] };
+                grip::filter::Context { meta: &instruct.meta, channels: &[], prev_ids: None };
             match grip::filter::build_id(&held, &context) {
                 Ok(body) if body.is_empty() => {}
                 Ok(body) => drop(self.relay(now, key, &body.into())),

@@ -166,6 +166,8 @@ pub(crate) struct Hold {
     pub(crate) timeout_s: u32,
     /// The original request, where the session can go back to the proxy.
     pub(crate) origin: Option<Arc<Origin>>,
+    /// Why a stream ends as soon as its head is sent.
+    pub(crate) failure: Option<Box<str>>,
     /// Automatic cross-origin.
     pub(crate) cross: Option<Box<Cross>>,
 }

@@ -100,7 +100,7 @@ impl Shard {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let ids: Vec<(&str, &str)> =
             channels.iter().filter_map(|c| Some((&*c.name, c.prev_id.as_deref()?))).collect();
-        let context = Context { meta, channels: &names, prev_ids: &ids };
+        let context = Context { meta, channels: &names, prev_ids: Some(&ids) };
         Step::from(filter::run(&own.filters, from, item, content, &context))
     }
 

@@ -1,7 +1,9 @@
 //! The program around the engines: settings, workers, signals, the routes file.
 
 mod calls;
+mod drain;
 pub(crate) mod load;
+mod neighbours;
 mod routes_file;
 mod scrape;
 mod sockets;
@@ -21,6 +23,7 @@ use evloop::signals::{self, Signal};
 use mio::{Events, Poll, Token, Waker};
 
 use crate::{Routes, Settings};
+use neighbours::Neighbours;
 pub(crate) use routes_file::RoutesFile;
 use scrape::Boards;
 
@@ -108,7 +111,9 @@ fn start_workers(
     let context = zmq::Context::new();
     let clock = Clock::new();
     let mut workers = Vec::new();
-    for n in 0..count {
+    let (neighbours, handed) = Neighbours::new(count);
+    let neighbours = Arc::new(neighbours);
+    for (n, handed) in handed.into_iter().enumerate() {
         let plan = worker::Plan {
             context: context.clone(),
             clock,
@@ -117,6 +122,9 @@ fn start_workers(
             settings: load::settings(config, n, count),
             routes: Arc::clone(routes),
             main: Arc::clone(main),
+            number: n,
+            neighbours: Arc::clone(&neighbours),
+            handed,
             board: boards.map(|boards| boards.board(n)),
         };
         workers.push(start_worker(n, plan)?);

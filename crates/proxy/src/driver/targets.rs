@@ -1,5 +1,6 @@
 //! The sockets of targets that are ZHTTP workers (spec/routes.md §4.1). The proxy binds, workers
-//! connect.
+//! connect. An address can be bound once, so the first worker of the proxy has all of them; the
+//! others reach them through it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,13 +11,17 @@ use evloop::zsock::{Error, Options, Sent, Socket};
 use mio::{Registry, Token};
 
 use super::sockets::Watched;
-use crate::{Proxy, Routes};
+use crate::Routes;
 
 /// Addresses that are bound at most.
 const TARGETS_MAX: usize = 100;
 
 /// Tokens that this takes: each target has up to two sockets to read.
 pub(crate) const COUNT: usize = 2 * TARGETS_MAX;
+
+/// Sockets that no route names are closed if so long nothing was sent: streams have keep-alives
+/// more often.
+const UNUSED_MS: u64 = 120_000;
 
 /// How long a request waits for a worker.
 const WAIT_MS: u64 = 1_000;
@@ -33,13 +38,25 @@ struct Target {
     spec: Arc<str>,
     req: bool,
     sockets: Sockets,
+    /// When something was last sent.
+    used_ms: u64,
+}
+
+/// A packet for a ZHTTP worker.
+pub(crate) struct Ask {
+    /// The proxy's worker that asks, and its session.
+    pub asker: (usize, Key),
+    /// Address of the target.
+    pub spec: Arc<str>,
+    /// Request mode.
+    pub req: bool,
+    /// The worker; none for the first packet.
+    pub to: Option<Arc<[u8]>>,
+    pub message: Vec<u8>,
 }
 
 struct Waiting {
-    spec: Arc<str>,
-    req: bool,
-    key: Key,
-    message: Vec<u8>,
+    ask: Ask,
     give_up_ms: u64,
 }
 
@@ -52,6 +69,8 @@ pub(crate) struct Targets {
     /// By token; a place is used again.
     places: Vec<Option<Target>>,
     waiting: VecDeque<Waiting>,
+    /// Who asked in vain.
+    failed: Vec<(usize, Key)>,
 }
 
 /// `base-out`, `base-out-stream`, `base-in`; for host and port the next ports (spec §4.1).
@@ -81,16 +100,17 @@ impl Targets {
             first_token,
             places: Vec::new(),
             waiting: VecDeque::new(),
+            failed: Vec::new(),
         }
     }
 
     /// Binds the sockets of new routes, and closes those that nothing names or uses any more.
-    pub fn update(&mut self, routes: &Routes, engine: &Proxy) {
+    pub fn update(&mut self, now: u64, routes: &Routes) {
         let wanted = routes.workers();
         for place in &mut self.places {
             let unused = place.as_ref().is_some_and(|target| {
                 let named = wanted.iter().any(|w| w.spec == &*target.spec && w.req == target.req);
-                !named && !engine.uses_worker(&target.spec)
+                !named && now.saturating_sub(target.used_ms) >= UNUSED_MS
             });
             if unused {
                 *place = None;
@@ -147,7 +167,7 @@ impl Targets {
                 sub: Watched { socket: sub, check: true },
             }
         };
-        let target = Target { spec: spec.into(), req, sockets };
+        let target = Target { spec: spec.into(), req, sockets, used_ms: 0 };
         match self.places.get_mut(place) {
             Some(free) => *free = Some(target),
             None => self.places.push(Some(target)),
@@ -169,12 +189,13 @@ impl Targets {
         }
     }
 
-    /// Whether any socket is to be looked at.
+    /// Whether any socket is to be looked at, or [`Targets::take_failed`] has something.
     pub fn any_check(&self) -> bool {
-        self.places.iter().flatten().any(|target| match &target.sockets {
+        let check = |target: &Target| match &target.sockets {
             Sockets::Req(dealer) => dealer.check,
             Sockets::Stream { router_check, sub, .. } => *router_check || sub.check,
-        })
+        };
+        !self.failed.is_empty() || self.places.iter().flatten().any(check)
     }
 
     /// Whether something waits, so that [`Targets::retry`] is worth a turn.
@@ -183,73 +204,71 @@ impl Targets {
     }
 
     /// Sends a packet. A first one may wait a moment for a worker.
-    pub fn send(
-        &mut self,
-        now: u64,
-        engine: &mut Proxy,
-        (spec, req, key): (Arc<str>, bool, Key),
-        to: Option<&[u8]>,
-        message: Vec<u8>,
-    ) {
-        let target = self.places.iter_mut().flatten().find(|t| *t.spec == *spec && t.req == req);
-        let Some(target) = target else { return engine.worker_unreachable(now, key) };
-        if let Some(peer) = to {
+    pub fn send(&mut self, now: u64, ask: Ask) {
+        let same = |t: &Target| *t.spec == *ask.spec && t.req == ask.req;
+        let Some(target) = self.places.iter_mut().flatten().find(|t| same(t)) else {
+            return self.failed.push(ask.asker);
+        };
+        target.used_ms = now;
+        if let Some(peer) = &ask.to {
             let Sockets::Stream { router, router_check, .. } = &mut target.sockets else { return };
             *router_check = true;
-            if matches!(router.send(now, peer, message), Routed::Gone | Routed::Overflow) {
-                engine.worker_unreachable(now, key);
+            if matches!(router.send(now, peer, ask.message), Routed::Gone | Routed::Overflow) {
+                self.failed.push(ask.asker);
             }
             return;
         }
-        let free = !self.waiting.iter().any(|w| w.spec == spec && w.req == req);
-        if free && target.first(&message) {
+        let behind = self.waiting.iter().any(|w| w.ask.spec == ask.spec && w.ask.req == ask.req);
+        if !behind && target.first(&ask.message) {
             return;
         }
         if self.waiting.len() >= WAITING_MAX {
-            return engine.worker_unreachable(now, key);
+            return self.failed.push(ask.asker);
         }
-        self.waiting.push_back(Waiting { spec, req, key, message, give_up_ms: now + WAIT_MS });
+        self.waiting.push_back(Waiting { ask, give_up_ms: now + WAIT_MS });
+    }
+
+    /// Who asked in vain since the last call.
+    pub fn take_failed(&mut self) -> Vec<(usize, Key)> {
+        std::mem::take(&mut self.failed)
     }
 
     /// Tries what waits.
-    pub fn retry(&mut self, now: u64, engine: &mut Proxy) {
+    pub fn retry(&mut self, now: u64) {
         for _ in 0..self.waiting.len() {
             let Some(waiting) = self.waiting.pop_front() else { return };
-            let target = self
-                .places
-                .iter_mut()
-                .flatten()
-                .find(|t| t.spec == waiting.spec && t.req == waiting.req);
-            let sent = target.is_some_and(|target| target.first(&waiting.message));
-            if sent {
+            let ask = &waiting.ask;
+            let target =
+                self.places.iter_mut().flatten().find(|t| t.spec == ask.spec && t.req == ask.req);
+            if target.is_some_and(|target| target.first(&ask.message)) {
                 continue;
             }
             match waiting.give_up_ms <= now {
-                true => engine.worker_unreachable(now, waiting.key),
+                true => self.failed.push(ask.asker),
                 false => self.waiting.push_back(waiting),
             }
         }
     }
 
-    /// Takes what came.
-    pub fn drain(&mut self, now: u64, frames: &mut Vec<zmq::Message>, engine: &mut Proxy) {
+    /// Takes what came: messages of workers, without their envelopes.
+    pub fn drain(&mut self, now: u64, frames: &mut Vec<zmq::Message>, take: &mut dyn FnMut(&[u8])) {
         let id = self.instance_id.as_bytes();
         for target in self.places.iter_mut().flatten() {
             match &mut target.sockets {
                 Sockets::Req(dealer) => {
-                    super::worker::drain(dealer, frames, |frames| match frames {
-                        [empty, packet] if empty.is_empty() => engine.worker_packet(now, packet),
+                    super::drain::drain(dealer, frames, |frames| match frames {
+                        [empty, packet] if empty.is_empty() => take(packet),
                         _ => log::warn!("zhttpreq message with parts != 2, skipping"),
                     })
                 }
                 Sockets::Stream { router, router_check, sub, .. } => {
-                    super::worker::drain_router(router, router_check, frames, |packet| {
-                        engine.worker_packet(now, packet);
+                    super::drain::drain_router(router, router_check, frames, |packet| {
+                        take(packet);
                     });
-                    super::worker::drain(sub, frames, |frames| {
+                    super::drain::drain(sub, frames, |frames| {
                         let message = frames.first().map_or(&b""[..], |frame| frame);
                         match zhttp::route::published(id, message) {
-                            Ok(packet) => engine.worker_packet(now, packet),
+                            Ok(packet) => take(packet),
                             Err(cause) => log::warn!("{cause}"),
                         }
                     });

@@ -1,5 +1,7 @@
 //! The loop of one worker: sockets and backends on one side, the engine on the other.
 
+mod handed;
+
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
@@ -15,14 +17,13 @@ use origin::{Client, Limits};
 
 use super::Order;
 use super::calls::{Calls, FirstWords};
+use super::drain::{drain, drain_router};
+use super::neighbours::{Handed, Neighbours};
 use super::scrape::Board;
 use super::sockets::{COUNT, FIRST, Sockets, Watched};
-use super::targets::{self, Targets};
+use super::targets::{self, Ask, Targets};
 use super::topics::{listeners, note_topic};
 use crate::{Output, Proxy, Routes, Settings};
-
-/// Messages per socket and turn, so that none holds up the others.
-const BUDGET: usize = 100;
 
 /// How long packets for a peer whose queue is full wait before the next try.
 const PARKED_MS: u64 = 20;
@@ -47,6 +48,10 @@ pub(crate) struct Plan {
     pub settings: Settings,
     pub routes: Arc<Routes>,
     pub main: Arc<Waker>,
+    pub number: usize,
+    pub neighbours: Arc<Neighbours>,
+    /// What other workers give.
+    pub handed: Receiver<Handed>,
     pub board: Option<Board>,
 }
 
@@ -57,10 +62,17 @@ pub(crate) struct Loop {
     main: Arc<Waker>,
     clock: Clock,
     orders: Receiver<Order>,
+    number: usize,
+    neighbours: Arc<Neighbours>,
+    handed: Receiver<Handed>,
+    handed_check: bool,
+    /// Requests of other workers that wait until one may be taken.
+    requests: VecDeque<Vec<u8>>,
     engine: Proxy,
     client: Client,
     sockets: Sockets,
-    targets: Targets,
+    /// The first worker's.
+    targets: Option<Targets>,
     accepts: Calls,
     inspects: Calls,
     first_words: FirstWords,
@@ -90,21 +102,31 @@ impl Loop {
         let text = |cause: io::Error| format!("unable to set up the event loop: {cause}");
         let poll = Poll::new().map_err(text)?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKE).map_err(text)?);
+        plan.neighbours.arrived(plan.number, Arc::clone(&waker));
         let id = plan.settings.instance_id.clone();
         let sockets =
             Sockets::new(&plan.context, poll.registry(), &plan.specs, &id, plan.ipc_file_mode)?;
         let registry = poll.registry().try_clone().map_err(text)?;
         let client = Client::new(registry, FIRST_ORIGIN, Arc::clone(&waker), Limits::default());
+        let target_id = plan.settings.target_id.clone();
         let engine = Proxy::new(plan.settings, Arc::clone(&plan.routes));
         let registry = poll.registry().try_clone().map_err(text)?;
-        let mut targets = Targets::new(plan.context, registry, &id, FIRST_TARGET);
-        targets.update(&plan.routes, &engine);
+        let mut targets = (plan.number == 0)
+            .then(|| Targets::new(plan.context, registry, &target_id, FIRST_TARGET));
+        if let Some(targets) = &mut targets {
+            targets.update(plan.clock.now_ms(), &plan.routes);
+        }
         Ok(Self {
             poll,
             waker,
             main: plan.main,
             clock: plan.clock,
             orders,
+            number: plan.number,
+            requests: VecDeque::new(),
+            neighbours: plan.neighbours,
+            handed: plan.handed,
+            handed_check: true,
             engine,
             targets,
             client,
@@ -177,7 +199,12 @@ impl Loop {
 
     /// How long nothing needs to be done.
     fn timeout(&mut self) -> Option<Duration> {
-        if self.sockets.any_check(self.engine.wants_requests()) || self.targets.any_check() {
+        let requests = !self.requests.is_empty() && self.engine.wants_requests();
+        let handed = self.handed_check || requests;
+        if handed
+            || self.sockets.any_check(self.engine.wants_requests())
+            || self.targets.as_ref().is_some_and(Targets::any_check)
+        {
             return Some(Duration::ZERO);
         }
         let now = self.clock.now_ms();
@@ -185,7 +212,7 @@ impl Loop {
             || self.sockets.int_stream.has_parked()
             || self.sockets.ws_stream.has_parked()
             || self.first_words.is_waiting()
-            || self.targets.is_waiting()
+            || self.targets.as_ref().is_some_and(Targets::is_waiting)
             || self.accepts.is_waiting()
             || self.inspects.is_waiting();
         let next = [
@@ -205,10 +232,13 @@ impl Loop {
         for event in events {
             match event.token() {
                 WAKE => {
+                    self.handed_check = true;
                     while let Ok(order) = self.orders.try_recv() {
                         match order {
                             Order::Routes(routes) => {
-                                self.targets.update(&routes, &self.engine);
+                                if let Some(targets) = &mut self.targets {
+                                    targets.update(now, &routes);
+                                }
                                 self.engine.set_routes(routes);
                             }
                             Order::Settings(settings) => self.engine.set_settings(*settings),
@@ -221,7 +251,11 @@ impl Loop {
                     self.client
                         .handle(now, event, &mut |key, event| engine.origin_event(now, key, event));
                 }
-                token if token.0 >= FIRST_TARGET => self.targets.event(token),
+                token if token.0 >= FIRST_TARGET => {
+                    if let Some(targets) = &mut self.targets {
+                        targets.event(token);
+                    }
+                }
                 token => self.sockets.event(token),
             }
         }
@@ -250,8 +284,9 @@ impl Loop {
 
     /// Takes what came, each socket within its budget.
     fn drain(&mut self, now: u64) {
-        let Self { engine, sockets, targets, frames, topics, .. } = self;
-        targets.drain(now, frames, engine);
+        self.take_handed(now);
+        self.take_targets(now);
+        let Self { engine, sockets, frames, topics, .. } = self;
         if sockets.requests.check && engine.wants_requests() {
             drain(&mut sockets.requests, frames, |frames| match frames {
                 [packet] => engine.request(now, packet),
@@ -315,8 +350,8 @@ impl Loop {
     /// Calls that wait for the handler.
     fn retry_calls(&mut self, now: u64) {
         self.first_words.retry(&self.sockets.ws_init);
-        if self.targets.is_waiting() {
-            self.targets.retry(now, &mut self.engine);
+        if let Some(targets) = self.targets.as_mut().filter(|targets| targets.is_waiting()) {
+            targets.retry(now);
         }
         if self.accepts.is_waiting() {
             let late = self.accepts.retry(now, &mut self.sockets.accept);
@@ -335,6 +370,12 @@ impl Loop {
                 Output::Client { peer, internal, router, message } => {
                     self.send_to_client(now, &peer, internal, router, message);
                 }
+                Output::Elsewhere { worker, message } => {
+                    let given = self.neighbours.give(worker, Handed::Request(message));
+                    if let Err(Handed::Request(message)) = given {
+                        self.engine.not_handed(now, &message);
+                    }
+                }
                 Output::Accept { key, payload } => {
                     self.accepts.send(now, &mut self.sockets.accept, key, payload);
                 }
@@ -348,8 +389,8 @@ impl Loop {
                     self.first_words.push(&self.sockets.ws_init, payload);
                 }
                 Output::Worker { spec, req, key, to, message } => {
-                    let which = (spec, req, key);
-                    self.targets.send(now, &mut self.engine, which, to.as_deref(), message);
+                    let asker = (self.number, key);
+                    self.ask_target(now, Ask { asker, spec, req, to, message });
                 }
                 Output::Stats(packet) => {
                     self.sockets.stats.check = true;
@@ -386,6 +427,7 @@ impl Loop {
             }
             Output::Grant { key, bytes } => client.grant(now, key, bytes, sink),
             Output::Client { .. }
+            | Output::Elsewhere { .. }
             | Output::Accept { .. }
             | Output::Inspect { .. }
             | Output::Control { .. }
@@ -430,43 +472,6 @@ impl Loop {
             Routed::Overflow | Routed::Gone => {
                 log::debug!("zmq send to host unreachable");
                 self.engine.peer_gone(now, peer, internal);
-            }
-        }
-    }
-}
-
-/// Takes messages until there is none or the budget is used up.
-pub(crate) fn drain(
-    watched: &mut Watched,
-    frames: &mut Vec<zmq::Message>,
-    mut take: impl FnMut(&[zmq::Message]),
-) {
-    for _ in 0..BUDGET {
-        if !watched.check {
-            return;
-        }
-        watched.check = watched.socket.recv(frames);
-        if watched.check {
-            take(frames);
-        }
-    }
-}
-
-pub(crate) fn drain_router(
-    router: &mut PeerRouter,
-    check: &mut bool,
-    frames: &mut Vec<zmq::Message>,
-    mut take: impl FnMut(&[u8]),
-) {
-    for _ in 0..BUDGET {
-        if !*check {
-            return;
-        }
-        *check = router.socket().recv(frames);
-        if *check {
-            match frames.as_slice() {
-                [_, empty, packet] if empty.is_empty() => take(packet),
-                _ => log::warn!("unable to determine packet address"),
             }
         }
     }

@@ -41,9 +41,8 @@ impl Proxy {
 
     /// Passes a close on to the backend, once.
     pub(crate) fn tell_back_of_close(&mut self, key: Key, code: Option<u16>, reason: &[u8]) {
-        let Some(ws) = self.sessions.get_mut(key).and_then(|session| session.ws.as_mut()) else {
-            return;
-        };
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let Some(ws) = &mut session.ws else { return };
         if std::mem::replace(&mut ws.back_told, true) {
             return;
         }
@@ -52,6 +51,7 @@ impl Proxy {
                 over_http.link.push_close(&close_content(code, reason));
                 self.ask(key);
             }
+            Back::Socket if session.zmq.is_some() => self.close_zmq(key, code, reason),
             Back::Socket => {
                 let reason = String::from_utf8_lossy(reason).into_owned();
                 self.outputs.push_back(Output::Close { key, code, reason });
@@ -103,9 +103,10 @@ impl Proxy {
                 fields.code(code).body(&reason);
             }
         });
-        match finished {
-            true => self.ws_finished(key),
-            false => self.schedule_ws(key),
+        match (finished, self.poll_of(key)) {
+            (true, _) => self.ws_finished(key),
+            (false, Some(poll)) => self.poll_closed(key, poll, code, &reason),
+            (false, None) => self.schedule_ws(key),
         }
     }
 
@@ -164,13 +165,18 @@ impl Proxy {
         let name = (session.peer, std::mem::replace(&mut session.id, SessionId::new()));
         session.peer = NOBODY;
         session.stage = Stage::Parting;
+        let mut poll = None;
         if let Some(ws) = &mut session.ws {
             (ws.control, ws.filter, ws.keep_alive) = (None, None, None);
             ws.close_by_ms = Some(now + BACK_CLOSE_MS);
+            poll = std::mem::take(&mut ws.shape).poll_key();
             self.cids.remove(&ws.cid);
         }
         self.names.remove(&name);
         self.count_ws_end(key);
+        if let Some(poll) = poll {
+            self.upstream_gone(poll);
+        }
         self.part(key);
         self.schedule_ws(key);
     }

@@ -345,7 +345,8 @@ impl Proxy {
         let ws = session.ws.as_ref()?;
         let multi = self.peers.get(session.peer)?.multi;
         let fits = size <= session.credits as usize && size <= crate::answer::PACKET_BODY_MAX;
-        (multi && ws.is_clear() && fits).then_some((session.peer, session.router))
+        (multi && ws.shape.is_plain() && ws.is_clear() && fits)
+            .then_some((session.peer, session.router))
     }
 
     /// Sends one packet to sessions of one peer.

@@ -25,6 +25,7 @@ mod timer;
 
 pub(crate) use cid::Cid;
 pub(crate) use control::Outbox;
+pub(crate) use outgoing::{Frame, Outgoing, Piece};
 pub(crate) use session::{Back, Ws};
 
 /// What a frame carries.

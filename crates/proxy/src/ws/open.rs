@@ -36,14 +36,7 @@ impl Proxy {
                 let debug = "WebSockets cannot be used with zhttpreq target";
                 self.answer_error(key, 502, ORIGIN_ERROR, debug);
             }
-            Destination::Zhttp(_) => {
-                log::warn!(
-                    "target {}: WebSockets to it are not supported by this version, trying the next",
-                    target.destination
-                );
-                session.target += 1;
-                self.start_target(key);
-            }
+            Destination::Zhttp(spec) => self.open_zmq_socket(key, spec),
         }
     }
 
@@ -116,6 +109,7 @@ impl Proxy {
             log_line::write(&self.settings, session, log_line::Outcome::Code(101, 0));
         }
         self.forget_handshake(key);
+        self.sockjs_opened(key);
         self.dirty.push(key);
     }
 
@@ -139,6 +133,9 @@ impl Proxy {
         headers: Headers<'_>,
         body: &[u8],
     ) {
+        if let Some(poll) = self.poll_of(key) {
+            self.poll_refused(poll, code, reason, headers, body);
+        }
         self.send(key, |fields| {
             fields.kind(PacketKind::Error).condition("rejected").status(code, reason);
             fields.header_list(headers).body(body);

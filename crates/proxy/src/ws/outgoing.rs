@@ -38,6 +38,19 @@ pub(crate) struct Piece {
     pub ack: Option<Box<[u8]>>,
 }
 
+impl Piece {
+    /// Writes it into a packet.
+    pub fn write(&self, fields: &mut zhttp::Fields<'_>) {
+        match self.kind {
+            Kind::Text => fields.content_type("text"),
+            Kind::Binary => fields.content_type("binary"),
+            Kind::Ping => fields.kind(zhttp::Kind::Ping),
+            Kind::Pong => fields.kind(zhttp::Kind::Pong),
+        };
+        fields.body(&self.data).flag("more", self.more);
+    }
+}
+
 /// The queue of one connection.
 #[derive(Debug, Default)]
 pub(crate) struct Outgoing {

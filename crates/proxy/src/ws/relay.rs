@@ -4,7 +4,7 @@ use evloop::arena::Key;
 use zhttp::{Kind as PacketKind, Packet};
 
 use super::filter::Verdict;
-use super::outgoing::{Frame, Piece, WAITING_MAX};
+use super::outgoing::{Frame, WAITING_MAX};
 use super::session::{End, event_kind};
 use super::{Back, Kind};
 use crate::Proxy;
@@ -25,6 +25,13 @@ impl Proxy {
         }
         match packet.kind {
             // A packet that only grants credits has no content.
+            PacketKind::Data if self.is_framed(key) => {
+                self.framed_piece(key, packet.body, packet.more);
+            }
+            PacketKind::Ping if self.is_framed(key) => self.framed_ping(key, packet.body),
+            PacketKind::Pong if self.is_framed(key) => {
+                self.send_credit(key, packet.body.len() as u32);
+            }
             PacketKind::Data => {
                 self.client_sent(key, Kind::of(packet.content_type), packet.body, packet.more);
             }
@@ -107,10 +114,16 @@ impl Proxy {
                 log::debug!("{}: a message without prefix was dropped", ws.cid);
             }
             Verdict::Control(message) => self.say_grip(key, message),
-            Verdict::Forward(data) => {
-                ws.out.push(Frame { more, ..Frame::new(kind, data) });
+            Verdict::Forward(data) if kind.is_message() || ws.shape.is_plain() => {
+                let frame = ws.shape.dress(kind, data, more);
+                ws.out.push(frame);
                 self.dirty.push(key);
             }
+            // The client of SockJS knows no pings: the proxy is its answer.
+            Verdict::Forward(data) if kind == Kind::Ping => {
+                self.answer_ping(key, &data);
+            }
+            Verdict::Forward(_) => {}
         }
     }
 
@@ -119,13 +132,16 @@ impl Proxy {
         self.count_activity(key);
         let Some(session) = self.sessions.get_mut(key) else { return };
         let Some(ws) = &mut session.ws else { return };
+        let hidden = !ws.shape.is_plain() && !frame.kind.is_message();
+        let frame = ws.shape.dress_own(frame);
         let fits = !ws.out.is_full() && ws.out.waiting() + frame.data.len() <= WAITING_MAX;
-        let taken = ws.open && ws.close_out == End::No && (queue || fits);
-        if taken {
+        let open = ws.open && ws.close_out == End::No;
+        if open && !hidden && (queue || fits) {
             ws.out.push_own(frame);
             return self.dirty.push(key);
         }
-        match ws.open && ws.close_out == End::No {
+        match open {
+            true if hidden => {}
             true => self.drops.ws_full += 1,
             false => self.drops.ws_closed += 1,
         }
@@ -136,7 +152,7 @@ impl Proxy {
 
     /// Sends what may be sent.
     pub(crate) fn flush_ws(&mut self, key: Key) {
-        let now = self.now;
+        let (now, poll) = (self.now, self.poll_of(key));
         while let Some(session) = self.sessions.get_mut(key) {
             let Some(ws) = session.ws.as_mut().filter(|ws| ws.open) else { return };
             let Some(piece) = ws.out.pop(session.credits as usize, PACKET_BODY_MAX) else { break };
@@ -145,26 +161,20 @@ impl Proxy {
             session.counters.client_content_bytes_sent += piece.data.len() as u64;
             session.counters.client_messages_sent +=
                 u64::from(!piece.more && piece.kind.is_message());
-            self.send_ws_piece(key, &piece);
+            match poll {
+                Some(poll) => self.poll_piece(key, poll, &piece),
+                None => self.send(key, |fields| piece.write(fields)),
+            }
             if let Some(id) = piece.ack {
                 self.say_ack(key, &id);
             }
         }
+        if let Some(poll) = poll {
+            self.answer_poll(poll);
+        }
         self.flush_close(key);
         self.extend_window(key);
         self.ask(key);
-    }
-
-    fn send_ws_piece(&mut self, key: Key, piece: &Piece) {
-        self.send(key, |fields| {
-            match piece.kind {
-                Kind::Text => fields.content_type("text"),
-                Kind::Binary => fields.content_type("binary"),
-                Kind::Ping => fields.kind(PacketKind::Ping),
-                Kind::Pong => fields.kind(PacketKind::Pong),
-            };
-            fields.body(&piece.data).flag("more", piece.more);
-        });
     }
 
     /// One activity for each minute in which data passed.

@@ -8,6 +8,7 @@ use zhttp::HeaderBuf;
 use super::filter::Filter;
 use super::outgoing::Outgoing;
 use super::{Cid, Kind};
+use crate::sockjs::Shape;
 
 /// The backend's side.
 #[derive(Debug)]
@@ -91,6 +92,8 @@ pub(crate) struct Ws {
     pub back: Back,
     pub out: Outgoing,
     pub filter: Option<Filter>,
+    /// How messages look to the client.
+    pub shape: Shape,
     pub control: Option<Box<Control>>,
     /// The client's close came.
     pub client_closed: bool,
@@ -124,6 +127,7 @@ impl Ws {
             back: Back::None,
             out: Outgoing::default(),
             filter: None,
+            shape: Shape::Plain,
             control: None,
             client_closed: false,
             close_out: End::No,

@@ -44,6 +44,9 @@ impl Proxy {
     /// A message of the client, or a piece of one, or a control frame.
     pub(crate) fn pass_to_socket(&mut self, key: Key, kind: Kind, data: &[u8], more: bool) {
         let data = data.to_vec();
+        if self.has_zmq_socket(key) {
+            return self.pass_to_zmq(key, kind, data, more);
+        }
         self.outputs.push_back(match kind {
             Kind::Text => Output::Message { key, kind: websocket::Type::Text, data, last: !more },
             Kind::Binary => {
@@ -111,7 +114,10 @@ impl Proxy {
         let room = ws.out.waiting() < WAITING_MAX && !ws.out.is_full();
         if matches!(ws.back, Back::Socket) && room && ws.owed_window >= WINDOW_STEP {
             let bytes = std::mem::take(&mut ws.owed_window);
-            self.outputs.push_back(Output::Grant { key, bytes });
+            match session.zmq {
+                Some(_) => self.grant_zmq(key, bytes),
+                None => self.outputs.push_back(Output::Grant { key, bytes }),
+            }
         }
     }
 

@@ -20,6 +20,7 @@ impl Ws {
             control.map(|(_, due)| *due),
             self.keep_alive.map(|keep_alive| keep_alive.due_ms),
             self.close_by_ms,
+            self.shape.heartbeat_ms(),
         ]
         .into_iter()
         .flatten()
@@ -69,6 +70,7 @@ impl Proxy {
             keep_alive.due_ms = now + keep_alive.interval_ms;
             self.say_need_keep_alive(key);
         }
+        self.sockjs_heartbeat(key);
         self.ask(key);
         self.schedule_ws(key);
     }

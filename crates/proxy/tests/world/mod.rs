@@ -30,6 +30,8 @@ pub struct World {
     pub cancels: usize,
     pub pauses: Vec<bool>,
     pub stats: Vec<String>,
+    /// Requests for other workers.
+    pub elsewhere: Vec<(usize, Vec<u8>)>,
     pub controls: Vec<Vec<u8>>,
     /// WebSockets that were opened to backends.
     pub openings: Vec<Key>,
@@ -54,6 +56,7 @@ pub fn world_with(lines: &str, settings: Settings) -> World {
         cancels: 0,
         pauses: Vec::new(),
         stats: Vec::new(),
+        elsewhere: Vec::new(),
         controls: Vec::new(),
         openings: Vec::new(),
         to_worker: Vec::new(),
@@ -62,7 +65,8 @@ pub fn world_with(lines: &str, settings: Settings) -> World {
 }
 
 pub fn world(lines: &str) -> World {
-    world_with(lines, Settings { instance_id: "px".into(), ..Settings::default() })
+    let (instance_id, target_id) = ("px".into(), "px".into());
+    world_with(lines, Settings { instance_id, target_id, ..Settings::default() })
 }
 
 impl World {
@@ -73,6 +77,7 @@ impl World {
                     self.messages += 1;
                     self.packets.extend(zhttp::split(&message).map(<[u8]>::to_vec));
                 }
+                Output::Elsewhere { worker, message } => self.elsewhere.push((worker, message)),
                 Output::Accept { key, payload } => self.accepts.push((key, payload)),
                 Output::Start { key, endpoint, request } => {
                     self.starts.push((key, endpoint.port, request));
