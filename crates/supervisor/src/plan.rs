@@ -535,7 +535,7 @@ mod tests {
             ),
             ("prometheus_port=1\nprometheus_prefix=a-", "c:8: prometheus_prefix in [runner]: only"),
         ] {
-            let error = super::tests::plan(&format!("services=proxy\n{line}\n"), &wanted());
+            let error = tests::plan(&format!("services=proxy\n{line}\n"), &wanted());
             assert!(error.as_ref().unwrap_err().starts_with(expected), "{error:?}");
         }
     }
