@@ -27,7 +27,7 @@ impl Escaper {
             out.extend_from_slice(open.as_bytes());
         }
         let text = quoted(&String::from_utf8_lossy(&data[..ready]));
-        out.extend_from_slice(text[1..text.len() - 1].as_bytes());
+        out.extend_from_slice(&text.as_bytes()[1..text.len() - 1]);
         self.held = data[ready..].to_vec();
         if !more {
             out.extend_from_slice(close.as_bytes());

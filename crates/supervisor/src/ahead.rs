@@ -17,7 +17,7 @@ use crate::plan::{Output, Plan};
 /// The first fault.
 pub(crate) fn check(plan: &Plan, settings: &Settings) -> Result<(), String> {
     check_files(plan, settings)?;
-    plan.local.iter().try_for_each(|path| unused(path))?;
+    plan.local.iter().try_for_each(unused)?;
     plan.children.iter().try_for_each(|child| match &child.output {
         Output::Gathered(path) | Output::Own(path) => writable(path),
         Output::Merged => Ok(()),

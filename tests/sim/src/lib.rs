@@ -5,6 +5,7 @@ pub mod backend;
 pub mod faults;
 pub mod link;
 pub mod net;
+mod parts;
 pub mod world;
 
 pub use backend::{Act, Socket};

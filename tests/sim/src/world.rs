@@ -2,19 +2,19 @@
 //! and may lose what they carry.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 
 use connmgr::{Config, Worker};
 use grip::Item;
 use handler::Handler;
 use origin::Event;
-use proxy::{Key, Proxy, Request, Routes, Signing};
+use proxy::{Key, Proxy, Request};
 use zhttp::Packet;
 
 use crate::backend::{Act, Script, events, target};
 use crate::faults::{Fate, Faults};
 use crate::link::{Count, Link};
 use crate::net::{Clients, Pipe};
+use crate::parts::{new_handler, new_proxy, serde_item, shard_of};
 
 /// How long a message is on the way, milliseconds.
 const LATENCY_MS: u64 = 1;
@@ -141,9 +141,14 @@ impl World {
     }
 
     /// A client sends bytes.
-    pub fn send(&mut self, conn: u32, bytes: impl AsRef<[u8]>) {
+    pub fn send(&mut self, conn: u32, text: &str) {
+        self.send_bytes(conn, text.as_bytes());
+    }
+
+    /// A client sends what is no text.
+    pub fn send_bytes(&mut self, conn: u32, bytes: &[u8]) {
         let pipe = self.clients.pipes.get_mut(&conn).expect("connected");
-        pipe.to_server.extend_from_slice(bytes.as_ref());
+        pipe.to_server.extend_from_slice(bytes);
         let worker = self.connmgr.as_mut().expect("alive");
         worker.readable(self.now, &mut self.clients, conn, false);
     }
@@ -151,7 +156,7 @@ impl World {
     /// A client connects and asks for `path`.
     pub fn get(&mut self, path: &str) -> u32 {
         let conn = self.connect();
-        self.send(conn, format!("GET {path} HTTP/1.1\r\nHost: example.com\r\n\r\n"));
+        self.send(conn, &format!("GET {path} HTTP/1.1\r\nHost: example.com\r\n\r\n"));
         conn
     }
 
@@ -490,34 +495,4 @@ impl World {
         self.sent += 1;
         self.on_the_way.insert((self.now + delay, self.sent), arrival);
     }
-}
-
-/// The number at the end of a shard's instance id.
-fn shard_of(name: &str) -> usize {
-    name.rsplit_once('-').and_then(|(_, n)| n.parse().ok()).unwrap_or(0)
-}
-
-const ROUTES: &str = "*,proto=ws,path_beg=/socket backend:80\n*,proto=ws backend:80,over_http\n\
-                      * backend:80\n";
-
-fn new_proxy() -> Proxy {
-    let no_files = |path: &str| Err(format!("failed to open {path}"));
-    let (table, problems) = routes::Table::parse(ROUTES, "routes", &no_files);
-    assert!(problems.is_empty());
-    let routes = Routes::new(table, &Signing::default(), std::path::Path::new(""));
-    Proxy::new(proxy::Settings::default(), Arc::new(routes))
-}
-
-fn new_handler(workers: usize) -> Handler {
-    let settings = handler::Settings { workers, ..handler::Settings::default() };
-    Handler::new(0, settings)
-}
-
-/// An item for all formats.
-fn serde_item(channel: &str, content: &str) -> String {
-    format!(
-        r#"{{"channel":"{channel}","formats":{{"http-stream":{{"content":"{content}"}},
-           "http-response":{{"body":"{content}"}},
-           "ws-message":{{"content":"{content}"}}}}}}"#
-    )
 }

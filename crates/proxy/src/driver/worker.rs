@@ -10,17 +10,17 @@ use std::time::Duration;
 
 use config::specs::ProxySpecs;
 use evloop::clock::Clock;
-use evloop::peers::{PeerRouter, Routed};
+use evloop::peers::Routed;
 use evloop::zsock::Sent;
 use mio::{Events, Poll, Token, Waker};
 use origin::{Client, Limits};
 
 use super::Order;
 use super::calls::{Calls, FirstWords};
-use super::drain::{drain, drain_router};
+use super::drain::{drain, drain_commands, drain_router};
 use super::neighbours::{Handed, Neighbours};
 use super::scrape::Board;
-use super::sockets::{COUNT, FIRST, Sockets, Watched};
+use super::sockets::{COUNT, FIRST, Sockets};
 use super::targets::{self, Ask, Targets};
 use super::topics::{listeners, note_topic};
 use crate::{Output, Proxy, Routes, Settings};
@@ -473,30 +473,6 @@ impl Loop {
                 log::debug!("zmq send to host unreachable");
                 self.engine.peer_gone(now, peer, internal);
             }
-        }
-    }
-}
-
-/// The command socket (spec/internal-rpc.md §8).
-fn drain_commands(
-    now: u64,
-    watched: &mut Watched,
-    frames: &mut Vec<zmq::Message>,
-    engine: &mut Proxy,
-) {
-    let mut replies: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
-    drain(watched, frames, |frames| match frames {
-        [peer, empty, payload] if empty.is_empty() => {
-            if let Some(reply) = engine.command(now, payload) {
-                replies.push((peer.to_vec(), reply));
-            }
-        }
-        _ => log::warn!("zrpc server: received message with parts != 3, skipping"),
-    });
-    for (peer, reply) in replies {
-        watched.check = true;
-        if watched.socket.send(&[&peer, b"", &reply]) != Sent::Ok {
-            log::debug!("a reply to a command could not be sent");
         }
     }
 }
