@@ -1,6 +1,7 @@
 """The connection manager's client mode, asked for requests by the test itself: what is asked of
 backends, and what becomes of it."""
 
+import socket
 import threading
 
 import pytest
@@ -71,10 +72,11 @@ def test_body_waits_for_credits(asks):
 
 
 def test_refused(asks):
-    b = Backend(OK)
-    b.listener.close()
-    asks.ask(b.url())
-    assert asks.error() == 'remote-connection-failed'
+    # Bound without listening: nobody else gets the port meanwhile.
+    with socket.socket() as closed:
+        closed.bind(('127.0.0.1', 0))
+        asks.ask('http://127.0.0.1:%d/' % closed.getsockname()[1])
+        assert asks.error() == 'remote-connection-failed'
 
 
 def test_bad_uri(asks):
