@@ -4,7 +4,7 @@
 //!
 //! The engines are pure, so each path is one call on a warmed engine, without sockets. Nothing but
 //! valgrind is needed: it runs this program again for each path and collects only inside
-//! [`paths::measured`].
+//! `paths::measured`.
 
 mod callgrind;
 mod figures;
