@@ -151,7 +151,11 @@ impl Proxy {
         }
         let (now, route) = (self.now, Self::stats_route(session));
         let counters = std::mem::take(&mut session.counters);
+        let start = session.minute_ms;
         let minutes = take_minutes(session, now);
+        if handed_over && minutes == 0 && !session.is_retry {
+            self.sums.reports.take_back_minute(&route, start);
+        }
         if minutes > 0 {
             self.totals.minutes += minutes;
             self.sums.reports.count(now, &route, |report| report.minutes += minutes);

@@ -52,6 +52,14 @@ impl Reports {
         }
     }
 
+    /// A connection that began at `start`, and counted its first minute then, is somebody else's now
+    /// who counts it too: takes the minute out again, unless it was reported already.
+    pub fn take_back_minute(&mut self, route: &Route, start: u64) {
+        if let Some(open) = self.by_route.get_mut(route).filter(|open| open.since <= start) {
+            open.sums.minutes = open.sums.minutes.saturating_sub(1);
+        }
+    }
+
     fn open(&mut self, now: u64, route: &Route) -> &mut Open {
         self.by_route.entry(route.clone()).or_insert_with(|| Open {
             current: 0,

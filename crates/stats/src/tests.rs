@@ -143,3 +143,15 @@ proptest! {
         let _ = Packet::parse(&[name.as_bytes(), b" T", &bytes].concat());
     }
 }
+
+#[test]
+fn a_minute_is_taken_back_as_long_as_it_was_not_reported() {
+    let mut reports = Reports::new(0, 1_000);
+    let route: Route = None;
+    reports.count(5, &route, |report| report.minutes += 2);
+    reports.take_back_minute(&route, 5);
+    assert_eq!(reports.take(1_000)[0].1.minutes, 1);
+    reports.count(1_001, &route, |report| report.minutes += 1);
+    reports.take_back_minute(&route, 5);
+    assert_eq!(reports.take(2_000)[0].1.minutes, 1);
+}
