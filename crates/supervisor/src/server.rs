@@ -228,11 +228,14 @@ fn show(plan: &Plan) -> Result<Arc<Board>, String> {
     Ok(board)
 }
 
-/// The signals of the server, and of its children's ends, in order.
+/// The signals of the server, and of its children's ends, in order. HUP stays ignored if it was
+/// (nohup); INT does not: shells start what runs in the background so, and it is to stop it too.
 fn watch_signals(sender: Sender<Event>) -> io::Result<()> {
-    let wanted = [SIGTERM, SIGINT, SIGHUP].into_iter();
-    let kept = wanted.filter(|signal| !evloop::signals::is_ignored(*signal));
-    let mut signals = Signals::new(kept.chain([SIGCHLD]))?;
+    let mut wanted = vec![SIGTERM, SIGINT, SIGCHLD];
+    if !evloop::signals::is_ignored(SIGHUP) {
+        wanted.push(SIGHUP);
+    }
+    let mut signals = Signals::new(&wanted)?;
     let run = move || {
         for signal in signals.forever() {
             if sender.send(Event::Signal(signal)).is_err() {
