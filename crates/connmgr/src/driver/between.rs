@@ -14,27 +14,12 @@ use std::time::Duration;
 use tnetstring::Value;
 
 use super::inspect::Inspector;
-use super::queues::Outlet;
+use super::queues::{BUDGET, Outlet, QUEUE_MAX, RETRY_MS, STOP_MS, WAITING_MAX};
 use super::sockets::Sockets;
 use super::workloop::Exchange;
 use super::zmqside::ZmqSide;
 use crate::session::worker_of;
 use crate::{Output, Worker};
-
-/// Messages in the queue of one worker, each direction.
-const QUEUE_MAX: usize = 4096;
-
-/// Messages that may wait for one worker beyond its queue before the sockets are not read.
-const PARKED_MAX: usize = 16 * 1024;
-
-/// Messages that are dealt with in one turn.
-const BUDGET: usize = 500;
-
-/// Longest time for the last cancels (`spec/connmgr.md §2`).
-const STOP_MS: u64 = 10_000;
-
-/// How soon a full queue is tried again.
-const RETRY_MS: u64 = 5;
 
 /// What a worker is told.
 #[derive(Clone, Debug)]
@@ -207,7 +192,7 @@ impl Middle {
 
     /// Whether a worker is so far behind that no more is taken from the sockets.
     fn is_full(&self) -> bool {
-        self.seats.iter().any(|seat| seat.waiting() >= PARKED_MAX)
+        self.seats.iter().any(|seat| seat.waiting() >= WAITING_MAX)
     }
 
     /// One turn. False: every worker has ended.

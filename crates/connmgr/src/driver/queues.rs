@@ -8,6 +8,21 @@ use std::sync::mpsc::{SyncSender, TrySendError};
 
 use mio::Waker;
 
+/// Messages in the queue of one worker, each direction.
+pub(crate) const QUEUE_MAX: usize = 4096;
+
+/// Messages that may wait for one worker beyond its queue before the sockets are not read.
+pub(crate) const WAITING_MAX: usize = 16 * 1024;
+
+/// Messages that are dealt with in one turn.
+pub(crate) const BUDGET: usize = 500;
+
+/// Longest time for the last cancels (`spec/connmgr.md §2`).
+pub(crate) const STOP_MS: u64 = 10_000;
+
+/// How soon a full queue is tried again, in milliseconds.
+pub(crate) const RETRY_MS: u64 = 5;
+
 /// The sending end.
 pub(super) struct Outlet<T> {
     queue: SyncSender<T>,

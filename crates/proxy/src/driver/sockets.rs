@@ -123,15 +123,14 @@ impl Sockets {
         let router = Options { identity, mandatory: true, heartbeat: true, ..plain.clone() };
         // Without this a connecting socket keeps what is sent to a peer that is gone.
         let connecting = Options { immediate: true, ..router.clone() };
-        let calls = Options { hwm: CALLS_HWM, linger_ms: 0, ..plain.clone() };
-        let requests = Options { hwm: REQUESTS_HWM, linger_ms: 0, ..plain.clone() };
+        let bounded = |hwm| Options { hwm, linger_ms: 0, ..plain.clone() };
+        let (calls, requests) = (bounded(CALLS_HWM), bounded(REQUESTS_HWM));
 
         let inspect = make.bound(zmq::DEALER, &calls, &specs.handler_inspect).map_err(text)?;
         let accept = make.bound(zmq::DEALER, &calls, &specs.handler_accept).map_err(text)?;
         let retry = Options { identity, ..plain.clone() };
         let retry = make.bound(zmq::ROUTER, &retry, &specs.handler_retry_in).map_err(text)?;
-        let stats = Options { hwm: 200_000, linger_ms: 0, ..plain.clone() };
-        let stats = make.bound(zmq::XPUB, &stats, &specs.stats).map_err(text)?;
+        let stats = make.bound(zmq::XPUB, &bounded(200_000), &specs.stats).map_err(text)?;
         let command = make.bound(zmq::ROUTER, &plain, &specs.command).map_err(text)?;
         let int_requests = make.bound(zmq::PULL, &requests, &specs.intreq_in).map_err(text)?;
         let int_stream = make.bound(zmq::ROUTER, &router, &specs.intreq_in_stream).map_err(text)?;

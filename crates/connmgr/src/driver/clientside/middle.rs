@@ -15,22 +15,7 @@ use super::sockets::{Arrival, Room, Sockets};
 use super::work::Exchange;
 use crate::client::{Message, Outgoing, worker_of};
 use crate::driver::between::each_id;
-use crate::driver::queues::Outlet;
-
-/// Messages in the queue of one worker, each direction.
-const QUEUE_MAX: usize = 4096;
-
-/// Messages that may wait for one worker beyond its queue before the sockets are not read.
-const WAITING_MAX: usize = 16 * 1024;
-
-/// Messages that are dealt with in one turn.
-const BUDGET: usize = 500;
-
-/// Longest time for the last cancels (`spec/connmgr.md §2`).
-const STOP_MS: u64 = 10_000;
-
-/// How soon a full queue is tried again.
-const RETRY_MS: u64 = 5;
+use crate::driver::queues::{BUDGET, Outlet, QUEUE_MAX, RETRY_MS, STOP_MS, WAITING_MAX};
 
 /// What a worker is told.
 #[derive(Clone, Debug)]
