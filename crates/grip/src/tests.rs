@@ -483,6 +483,30 @@ fn document() -> impl Strategy<Value = serde_json::Value> {
 }
 
 proptest! {
+    /// A body that comes in pieces is rewritten as if it were one.
+    #[test]
+    fn marks_are_found_across_every_cut(
+        parts in prop::collection::vec("a|%%|%I|%\\(b\\)I|%\\(\\\\\\)c\\)I", 0..6),
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
+    ) {
+        let meta = [("id_format".to_owned(), "x".to_owned())].into();
+        let context = filter::Context { meta: &meta, channels: &[], prev_ids: Some(&[]) };
+        let whole = parts.concat().into_bytes();
+        let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(whole.len() + 1)).collect();
+        cuts.push(whole.len());
+        cuts.sort_unstable();
+        let (mut held, mut out, mut from) = (Vec::new(), Vec::new(), 0);
+        for cut in cuts {
+            held.extend_from_slice(&whole[from..cut]);
+            from = cut;
+            let rest = held.split_off(filter::complete(&held));
+            out.extend(filter::build_id(&held, &context).unwrap());
+            held = rest;
+        }
+        prop_assert!(held.is_empty());
+        prop_assert_eq!(out, filter::build_id(&whole, &context).unwrap());
+    }
+
     /// A member set by a patch is there, everything else is as before; taking it away again
     /// gives the document without it; a test of what is there succeeds.
     #[test]

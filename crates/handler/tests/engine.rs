@@ -36,6 +36,20 @@ fn a_response_hold_is_claimed_by_a_keep_alive_and_answered_at_its_timeout() {
 }
 
 #[test]
+fn a_stream_of_which_only_the_head_is_wanted_ends_with_it() {
+    let mut b = Bench::new();
+    b.accept(hold("stream").session("1").method("HEAD").body("hello"));
+    let got = b.packets();
+    // The first says that a body would follow: that is how it would be framed.
+    let of = |p: &Got| (p.code, p.body.clone(), p.more);
+    let expected = [(Some(200), String::new(), true), (None, String::new(), false)];
+    assert_eq!(got.iter().map(of).collect::<Vec<_>>(), expected);
+    assert_eq!((b.handler.sessions(), b.replies()), (0, vec!["accepted".to_owned()]));
+    b.accept(hold("response").session("2").method("HEAD"));
+    assert_eq!(b.handler.sessions(), 1);
+}
+
+#[test]
 fn a_publish_to_n_streams_takes_a_packet_for_each_128() {
     for count in [1usize, 127, 128, 129, 1000] {
         let mut b = Bench::new();

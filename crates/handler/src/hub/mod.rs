@@ -20,7 +20,7 @@ use metrics::Histogram;
 
 use crate::message::{Output, ToHub, ToShard};
 use crate::settings::Settings;
-use crate::shard::LATENCY_BOUNDS_US;
+use crate::shard::{KEPT_MESSAGES, LATENCY_BOUNDS_US};
 
 /// What was thrown away since the start, by cause.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -212,10 +212,12 @@ impl Hub {
     /// Moves messages to the shards, each with the shard's number, to `messages`.
     pub fn take_to_shards(&mut self, messages: &mut impl Extend<(usize, ToShard)>) {
         messages.extend(self.to_shards.drain(..));
+        self.to_shards.shrink_to(KEPT_MESSAGES);
     }
 
     /// Moves what is to be done to `outputs`.
     pub fn take_output(&mut self, outputs: &mut impl Extend<Output>) {
         outputs.extend(self.out.drain(..));
+        self.out.shrink_to(KEPT_MESSAGES);
     }
 }
