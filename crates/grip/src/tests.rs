@@ -482,6 +482,19 @@ fn document() -> impl Strategy<Value = serde_json::Value> {
         .prop_map(|map| serde_json::Value::Object(map.into_iter().collect()))
 }
 
+#[test]
+fn a_patch_can_neither_nest_nor_grow_without_end() {
+    let step = r#"{"op":"add","path":"/y","value":{}},{"op":"move","from":"/x","path":"/y/x"},
+        {"op":"move","from":"/y","path":"/x"}"#;
+    let steps = |count: usize| format!("[{}]", vec![step; count].join(","));
+    assert!(patch(r#"{"x":{}}"#, &steps(200)).is_ok());
+    let error = patch(r#"{"x":{}}"#, &steps(20_000)).unwrap_err();
+    assert_eq!(error, "failed to apply JSON patch: it nests too deeply");
+    let step = r#"{"op":"copy","from":"/","path":"/x"}"#;
+    let error = patch("{}", &format!("[{}]", vec![step; 60].join(","))).unwrap_err();
+    assert_eq!(error, "failed to apply JSON patch: it copies too much");
+}
+
 proptest! {
     /// A body that comes in pieces is rewritten as if it were one.
     #[test]

@@ -57,6 +57,7 @@ pub struct Hub {
     to_shards: Vec<(usize, ToShard)>,
     out: Vec<Output>,
     drops: HubDrops,
+    told_drops: figures::ToldDrops,
     /// What the shards told of themselves last.
     figures: Vec<crate::shard::Figures>,
     /// Subscriptions by mode, as in records.
@@ -89,6 +90,7 @@ impl Hub {
             to_shards: Vec::new(),
             out: Vec::new(),
             drops: HubDrops::default(),
+            told_drops: figures::ToldDrops::default(),
             figures: Vec::new(),
             subscriptions: [0; 3],
             latency: Histogram::new(LATENCY_BOUNDS_US),
@@ -206,6 +208,9 @@ impl Hub {
             self.seen.expire(now);
             self.end_lingering(now);
             self.announce_subscriptions();
+            if let Some(line) = self.drops_to_tell(now) {
+                log::warn!("{line}");
+            }
         }
     }
 
