@@ -137,6 +137,28 @@ def test_idle_connections_make_room_for_new_ones(srv):
             client.close()
 
 
+@pytest.mark.parametrize('way', ['push', 'pub'])
+@pytest.mark.parametrize('fmt', ['tnet', 'J'])
+def test_several_items_in_one_message(srv, ep, way, fmt):
+    ep.handler = H.hold_stream(ep.channel)
+    with H.Http(srv.http_port) as client:
+        client.request('GET', ep.path)
+        client.read_head()
+        client.stream(b'open\n')
+        items = [H.stream_item(ep.channel, '%d;' % n) for n in range(20)]
+        if way == 'push':
+            srv.wait_sub(ep.channel)
+            srv.push({'items': items}, fmt)
+        else:
+            for item in items:
+                del item['channel']
+            message = {'items': items}
+            payload = b'J' + json.dumps(message).encode() if fmt == 'J' else H.tnet_dumps(message)
+            srv.xpub_wait(b'\x01' + ep.channel.encode())
+            srv.xpub().send_multipart([ep.channel.encode(), payload])
+        assert client.stream(b'19;') == b''.join(b'%d;' % n for n in range(20))
+
+
 def test_a_stop_ends_streams_with_their_last_chunk():
     with H.Server(routes=ROUTES, conf={'handler': {'drain_time': 1}}) as server:
         ep = server.origin.endpoint()

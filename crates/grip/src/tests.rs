@@ -483,6 +483,27 @@ fn document() -> impl Strategy<Value = serde_json::Value> {
 }
 
 #[test]
+fn a_message_has_one_item_or_several() {
+    let message = |text: &str, topic| {
+        let items = parse_message(&Value::from_json(text.as_bytes()).unwrap(), topic, true);
+        items.map(|items| items.into_iter().map(|item| item.channel).collect::<Vec<_>>())
+    };
+    let one = r#"{"channel":"a","http-stream":{"content":"x"}}"#;
+    let bare = r#"{"http-stream":{"content":"x"}}"#;
+    assert_eq!(message(one, None).unwrap(), ["a"]);
+    assert_eq!(message(&format!(r#"{{"items":[{one},{one}]}}"#), None).unwrap(), ["a", "a"]);
+    assert_eq!(message(&format!(r#"{{"items":[{one},{bare}]}}"#), Some("t")).unwrap(), ["t", "t"]);
+    assert_eq!(message(r#"{"items":[]}"#, None).unwrap(), Vec::<String>::new());
+    let error = message(&format!(r#"{{"items":[{one},{bare}]}}"#), None).unwrap_err();
+    assert_eq!(error.to_string(), "publish item object does not contain 'channel'");
+    let error = message(r#"{"items":5}"#, None).unwrap_err();
+    assert_eq!(error.to_string(), "object contains 'items' with wrong type");
+    // It has formats of its own: an item, whatever else is in it.
+    let text = r#"{"items":5,"channel":"b","formats":{"http-stream":{"content":"x"}}}"#;
+    assert_eq!(message(text, None).unwrap(), ["b"]);
+}
+
+#[test]
 fn a_patch_can_neither_nest_nor_grow_without_end() {
     let step = r#"{"op":"add","path":"/y","value":{}},{"op":"move","from":"/x","path":"/y/x"},
         {"op":"move","from":"/y","path":"/x"}"#;

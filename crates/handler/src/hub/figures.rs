@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn a_burst_of_drops_is_told_once_with_its_number() {
         let mut hub = Hub::new(0, Arc::default());
-        let mut drop = |hub: &mut Hub, queue_full, expired| {
+        let drop = |hub: &mut Hub, queue_full, expired| {
             let drops = Drops { queue_full, expired, ..Drops::default() };
             hub.keep_figures(1, Figures { drops, ..Figures::default() });
         };
