@@ -511,7 +511,7 @@ fn a_patch_can_neither_nest_nor_grow_without_end() {
     assert!(patch(r#"{"x":{}}"#, &steps(200)).is_ok());
     let error = patch(r#"{"x":{}}"#, &steps(20_000)).unwrap_err();
     assert_eq!(error, "failed to apply JSON patch: it nests too deeply");
-    let step = r#"{"op":"copy","from":"/","path":"/x"}"#;
+    let step = r#"{"op":"copy","from":"/","path":"/x"},{"op":"copy","from":"/","path":"/y"}"#;
     let error = patch("{}", &format!("[{}]", vec![step; 60].join(","))).unwrap_err();
     assert_eq!(error, "failed to apply JSON patch: it copies too much");
 }

@@ -191,6 +191,7 @@ impl Shard {
         self.restart_keep_alive(now, key.index);
         self.arm_next(now, key);
         self.examine_paused(now, key);
+        self.refuse_prev_ids(now, key);
     }
 
     fn channels_of(&self, key: Key) -> Vec<(u32, Arc<str>)> {
