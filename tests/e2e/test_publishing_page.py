@@ -43,7 +43,7 @@ def run(srv, name):
     if kind == 'json':
         return srv.publish(*json.loads(text)['items'])
     command = ['bash', '-euc'] if kind == 'sh' else [sys.executable, '-c']
-    env = dict(os.environ, PATH=kit.PROGRAMS + ':' + os.environ['PATH'],
+    env = dict(os.environ, PATH=':'.join([kit.PROGRAMS, os.path.dirname(sys.executable), os.environ['PATH']]),
                GRIP_URL='http://127.0.0.1:%d' % srv.ctl_port)
     done = subprocess.run([*command, text], env=env, cwd=kit.ROOT, capture_output=True, text=True, timeout=30)
     assert done.returncode == 0, done.stderr

@@ -51,7 +51,9 @@ mod tests {
         let mut set: HashSet<u32> = (0..100_000).collect();
         let mut queue: VecDeque<u32> = (0..100_000).collect();
         let mut table = HashTable::new();
-        (0..100_000).for_each(|n| drop(table.insert_unique(u64::from(n), n, |n| u64::from(*n))));
+        for n in 0..100_000 {
+            table.insert_unique(u64::from(n), n, |n| u64::from(*n));
+        }
         for n in 10..100_000 {
             map.remove(&n);
             set.remove(&n);
