@@ -7,6 +7,7 @@
 
 mod ahead;
 mod board;
+mod certs;
 mod child;
 mod cost;
 mod fault;
