@@ -281,6 +281,10 @@ impl Proxy {
         if !self.sums.conn_wanted {
             return;
         }
+        // Who hears of this proxy's connections must know first that it counts them itself.
+        if self.sums.conn_max_wanted && self.sums.told_ms.is_none() {
+            self.publish_maxima();
+        }
         let here = |session: &&Session| session.counted && session.away.is_none();
         let Some(session) = self.sessions.get(key).filter(here) else { return };
         let id = self.connection_id(session);
