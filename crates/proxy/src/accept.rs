@@ -10,7 +10,7 @@ use zrpc::{HttpRequest, HttpResponse, Response, Rid, inspect};
 use crate::backend::ORIGIN_ERROR;
 use crate::peers::Peer;
 use crate::response::Head;
-use crate::session::{Held, Inspected, Session, Stage};
+use crate::session::{Away, Inspected, Session, Stage};
 use crate::uri::Uri;
 use crate::{Output, Proxy, forward, log_line};
 

@@ -6,6 +6,7 @@ mod world;
 
 use origin::{Error, Event};
 use proptest::prelude::*;
+use proxy::Settings;
 use tnetstring::Writer;
 use world::*;
 use zhttp::{HeaderBuf, Kind, Packet};

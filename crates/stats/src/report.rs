@@ -85,11 +85,22 @@ impl Reports {
     }
 
     fn open(&mut self, now: u64, route: &Route) -> &mut Open {
+        if self.by_route.is_empty() {
+            self.skip_to(now);
+        }
         self.by_route.entry(route.clone()).or_insert_with(|| Open {
             current: 0,
             since: now,
             sums: Report::default(),
         })
+    }
+
+    /// The next reports are those of the interval in which `now` is.
+    fn skip_to(&mut self, now: u64) {
+        if self.enabled() && self.next <= now {
+            let missed = (now - self.next) / self.interval_ms + 1;
+            self.next += missed * self.interval_ms;
+        }
     }
 
     /// When the next reports are due, milliseconds; never while nothing is counted.
@@ -108,8 +119,7 @@ impl Reports {
         if !self.enabled() || now < self.next {
             return Vec::new();
         }
-        let missed = (now - self.next) / self.interval_ms + 1;
-        self.next += missed * self.interval_ms;
+        self.skip_to(now);
         let mut reports = Vec::new();
         self.by_route.retain(|route, open| {
             let had = open.sums;

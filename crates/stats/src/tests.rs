@@ -83,6 +83,9 @@ fn a_report_covers_the_peak_and_ends_with_zeros() {
     assert_eq!(reports.take(30_000), [(None, Report { duration_ms: 10_000, ..Report::default() })]);
     assert_eq!(reports.due(), None);
     assert_eq!(reports.take(40_000), []);
+    // The interval goes on from the start, also while there is silence.
+    reports.count(65_000, &None, |r| r.sent += 1);
+    assert_eq!(reports.due(), Some(70_000));
 }
 
 #[test]

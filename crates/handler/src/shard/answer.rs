@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use evloop::arena::Key;
 use grip::{Body, Headers, Item, merge_headers};
+use stats::Mode;
 use zhttp::Kind;
 
 use super::Shard;
