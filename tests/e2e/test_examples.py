@@ -14,13 +14,21 @@ from kit import H
 EXAMPLES = os.path.join(kit.ROOT, 'tools', 'examples')
 
 
+def answers(srv):
+    try:
+        return H.http(srv, 'GET', '/testwebsocket.php', timeout=2).status == 400
+    except (OSError, H.Closed, TimeoutError):
+        return False
+
+
 @pytest.fixture(scope='module')
 def srv():
     folder = tempfile.mkdtemp(prefix='examples-')
     for name in os.listdir(EXAMPLES):
         shutil.copy(os.path.join(EXAMPLES, name), folder)
     php = kit.Php(folder)
-    s = kit.Server(routes='* localhost:%d,over_http' % php.port, own_lines=False)
+    s = kit.Server(routes='* localhost:%d,over_http' % php.port, own_lines=False, ready=False)
+    H.eventually(lambda: answers(s), 20)
     yield s
     s.stop()
     php.stop()

@@ -122,8 +122,8 @@ def test_monitorsubsock(srv, ep, started, tools):
 def test_command_and_recover(srv, tools):
     spec = 'tcp://127.0.0.1:%d' % srv.cmd_port
     out = once(tools, 'command.py', spec, 'get-zmq-uris')
-    assert out.startswith('success: ') and 'tcp://127.0.0.1:%d' % srv.pull_port in out
-    assert once(tools, 'command.py', spec, 'conncheck', '{"ids": ["none:0"]}').startswith('success: []')
+    assert 'success: ' in out and 'tcp://127.0.0.1:%d' % srv.pull_port in out
+    assert 'success: []' in once(tools, 'command.py', spec, 'conncheck', '{"ids": ["none:0"]}')
     once(tools, 'recover.py', spec)
 
 
