@@ -374,7 +374,6 @@ fn state_of<'a>(
         jsonp_callback: jsonp.map(|jsonp| jsonp.callback().as_bytes()),
         jsonp_extended_response: jsonp.is_some_and(|jsonp| jsonp.is_extended()),
         unreported_time_ms: unreported.and_then(|ms| i64::try_from(ms).ok()),
-        ..zrpc::Session::default()
     })
 }
 

@@ -88,7 +88,8 @@ impl Proxy {
         let more = session.request_more;
         session.counters.server_content_bytes_sent += body.len() as u64;
         let line = method.len() + session.place.as_ref().map_or(0, |place| place.target.len());
-        session.counters.server_header_bytes_sent += line as u64 + fields_size(headers.as_headers());
+        session.counters.server_header_bytes_sent +=
+            line as u64 + fields_size(headers.as_headers());
         let ask = Ask { method: &method, headers: headers.as_headers(), body: &body, more };
         self.start_zmq(key, spec, req, &ask);
         if let Some(session) = self.sessions.get_mut(key) {

@@ -5,8 +5,8 @@ use evloop::arena::Key;
 use origin::{Error, Event, WebSocketEvent};
 use zhttp::{Kind as PacketKind, Packet};
 
-use crate::backend::fields_size;
 use crate::Proxy;
+use crate::backend::fields_size;
 use crate::ws::{Back, Frame, Kind, Outgoing};
 use crate::zmq_target::{Ask, PACKET_BODY_MAX, error_of};
 

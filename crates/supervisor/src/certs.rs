@@ -40,7 +40,10 @@ pub(crate) fn check(wanted: &Wanted) -> Result<Vec<String>, String> {
             None => format!("no certificate for port {port} in {dir}: {}", advice(&[*port])),
         });
     }
-    Ok(bad.into_iter().map(|(name, text)| format!("certificate {name} is of no use: {text}")).collect())
+    Ok(bad
+        .into_iter()
+        .map(|(name, text)| format!("certificate {name} is of no use: {text}"))
+        .collect())
 }
 
 fn advice(ports: &[u16]) -> String {
@@ -79,7 +82,7 @@ fn load(dir: &Path, name: &str) -> Result<(), String> {
     };
     let (path, bytes) = read("crt")?;
     let first = CertificateDer::pem_slice_iter(&bytes).next();
-    if !first.is_some_and(|cert| cert.is_ok()) {
+    if first.is_none_or(|cert| cert.is_err()) {
         return Err(format!("{} has no certificate in PEM format", path.display()));
     }
     let (path, bytes) = read("key")?;
@@ -105,7 +108,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut wanted = Wanted { dir: dir.path().join("gone"), ports: vec![443, 8443] };
         let error = check(&wanted).unwrap_err();
-        assert!(error.contains("gone: No such file") && error.contains("default_443.crt"), "{error}");
+        assert!(
+            error.contains("gone: No such file") && error.contains("default_443.crt"),
+            "{error}"
+        );
         wanted.dir = dir.path().to_owned();
         assert!(check(&wanted).unwrap_err().starts_with("no certificate for port 443 in "));
         put(&wanted, "default_443", CERT, KEY);
@@ -129,7 +135,10 @@ mod tests {
         put(&wanted, "www.example.com", "", KEY);
         let warnings = check(&wanted).unwrap();
         assert_eq!(warnings.len(), 1);
-        assert!(warnings[0].starts_with("certificate www.example.com is of no use: "), "{warnings:?}");
+        assert!(
+            warnings[0].starts_with("certificate www.example.com is of no use: "),
+            "{warnings:?}"
+        );
         // A certificate alone is not a pair, and nobody's business.
         fs::write(wanted.dir.join("ca.crt"), "").unwrap();
         assert_eq!(check(&wanted).unwrap().len(), 1);
