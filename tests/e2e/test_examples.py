@@ -37,7 +37,11 @@ def srv():
 
 @pytest.fixture
 def st(srv):
-    return srv.stats()
+    stats = srv.stats()
+    # Nothing is heard from before the sockets have met.
+    H.eventually(lambda: answers(srv) and stats.pump(0.2), 20)
+    yield stats
+    stats.close()
 
 
 def subscribed(st, channel, mode):
