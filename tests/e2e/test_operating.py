@@ -113,6 +113,13 @@ def test_health_follows_the_processes(started):
     pid = kit.child(srv, 'pushpin-proxy')
     os.kill(pid, signal.SIGSTOP)
     try:
+        with socket.create_connection((kit.HOST, srv.metrics_port)) as waiting:
+            waiting.sendall(b'GET /metrics HTTP/1.0\r\n\r\n')
+            assert srv.get('/healthz/ready') == (200, 'ready\n')
+            # The page waits two seconds for the one that is stuck; health did not wait for the page.
+            waiting.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                waiting.recv(1)
         page = srv.page()
     finally:
         os.kill(pid, signal.SIGCONT)
@@ -224,6 +231,34 @@ def test_reload_takes_over_what_is_not_structural(started, topology):
     assert srv.alive()
 
 
+def test_reload_takes_over_what_the_stats_are_like(started):
+    srv = kit.Server(conf={'global': {'stats_connection_send': 'true'},
+                           'proxy': {'stats_report_interval': 600}, 'handler': {'stats_report_interval': 600}})
+    started.append(srv)
+    ep = srv.origin.endpoint(H.R('short'))
+    st = srv.stats()
+    for kind in 'conn', 'activity':
+        H.eventually(lambda: H.http(srv, 'GET', ep.path) and st.pump(0.2) and
+                     kind in {t for t, _, _ in st.seen}, 10)
+    assert {letter for _, letter, _ in st.seen} == {'T'}
+    change(srv, ('stats_report_interval=600', 'stats_report_interval=1'),
+           ('stats_format=tnetstring', 'stats_format=json'),
+           ('stats_connection_send=true', 'stats_connection_send=false'))
+    srv.signal(signal.SIGHUP)
+
+    def minutes():
+        """A report with the request's minute: it came by a report of the proxy and one of the handler."""
+        H.http(srv, 'GET', ep.path)
+        st.pump(0.2)
+        return [v for t, letter, v in st.seen if t == 'report' and letter == 'J' and v['minutes']]
+    H.eventually(minutes, 15)
+    st.seen.clear()
+    H.eventually(minutes, 15)
+    assert 'conn' not in {t for t, _, _ in st.seen}
+    assert 'has changed, which takes effect' not in srv.all_logs()
+    st.close()
+
+
 def test_a_broken_file_changes_nothing(started):
     srv = Watched()
     started.append(srv)
@@ -303,6 +338,18 @@ def test_missing_certificate(attempt):  # noqa: F811
     fails(attempt, attempt.path('runner/certs'), 'https_ports')
     os.makedirs(attempt.path('runner/certs'))
     fails(attempt, attempt.path('runner/certs'), 'https_ports')
+
+
+def test_certificate_without_a_key_in_it(attempt):  # noqa: F811
+    attempt.conf(runner='https_ports=%s:%d' % (kit.HOST, attempt.ports[0]))
+    with open(attempt.path('pushpin.conf')) as f:
+        text = re.sub(r'http_port=\S+\n', 'http_port=\n', f.read(), count=1)
+    attempt.write('pushpin.conf', text)
+    name = 'runner/certs/default_%d' % attempt.ports[0]
+    os.makedirs(attempt.path('runner/certs'))
+    for kind in 'crt', 'key':
+        attempt.write('%s.%s' % (name, kind), '-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n')
+    fails(attempt, 'port %d of https_ports' % attempt.ports[0], attempt.path(name + '.key'))
 
 
 def test_key_file_that_is_not_there(attempt):  # noqa: F811

@@ -3,9 +3,10 @@
 
 mod address;
 mod debug;
+mod later;
 mod listen;
 mod scrape;
 
 pub use address::{Address, DebugSpec, MetricsSpec};
 pub use debug::serve_debug;
-pub use scrape::{Reply, Rules, serve, serve_metrics, serve_port};
+pub use scrape::{Answer, Reply, Rules, serve, serve_metrics, serve_port};

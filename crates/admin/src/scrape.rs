@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use http1::write::Response;
 use http1::{BodyKind, HeaderSlots, Version, parse_request};
-use mio::{Events, Poll, Token};
+use mio::{Events, Poll, Token, Waker};
 
+use crate::later::{Later, Ticket, Work};
 use crate::listen::{Listener, Stream};
 use crate::{Address, MetricsSpec};
 
@@ -23,6 +24,9 @@ const DISCARD_MAX: usize = 64 * 1024;
 const NO_FILES_WAIT: Duration = Duration::from_millis(200);
 
 const LISTENER: Token = Token(0);
+
+/// An answer that somebody waits for was made.
+const MADE: Token = Token(usize::MAX);
 
 /// What differs between the programs' metrics listeners.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +74,14 @@ impl Reply {
     }
 }
 
+/// What a request gets.
+pub enum Answer {
+    /// This.
+    Now(Reply),
+    /// What this gives. It may wait, and holds up nobody but those who ask for such things too.
+    Later(Work),
+}
+
 /// Binds, and serves from a thread of its own until the process ends. `page` makes the text of an
 /// answer, in that thread; it may wait for the program's loops. Gives the address in use.
 ///
@@ -81,7 +93,7 @@ pub fn serve_metrics(
     mut page: impl FnMut() -> String + Send + 'static,
 ) -> io::Result<String> {
     let content_type = rules.content_type;
-    serve(address, rules, move |_| Reply { content_type, ..Reply::metrics(page()) })
+    serve(address, rules, move |_| Answer::Now(Reply { content_type, ..Reply::metrics(page()) }))
 }
 
 /// As [`serve_metrics`]; `respond` gets the request's target.
@@ -91,13 +103,15 @@ pub fn serve_metrics(
 pub fn serve(
     address: &Address,
     rules: Rules,
-    respond: impl FnMut(&str) -> Reply + Send + 'static,
+    respond: impl FnMut(&str) -> Answer + Send + 'static,
 ) -> io::Result<String> {
     let mut listener = Listener::bind(address)?;
     let described = listener.describe(address);
     let poll = Poll::new()?;
     listener.register(poll.registry(), LISTENER)?;
-    let mut server = Server { poll, listener, rules, respond, clients: Vec::new(), stalled: false };
+    let later = Later::new(Waker::new(poll.registry(), MADE)?);
+    let clients = Vec::new();
+    let mut server = Server { poll, listener, rules, respond, later, clients, stalled: false };
     thread::Builder::new().name("metrics".into()).stack_size(1 << 20).spawn(move || {
         if let Err(error) = server.run() {
             log::error!("the metrics listener ends: {error}");
@@ -124,6 +138,7 @@ struct Server<R> {
     listener: Listener,
     rules: Rules,
     respond: R,
+    later: Later,
     /// By token, less one.
     clients: Vec<Option<Client>>,
     /// Out of files: accepting is tried again after a while.
@@ -138,8 +153,17 @@ struct Client {
 
 enum Step {
     Reading(Vec<u8>),
+    /// For an answer; what comes meanwhile is thrown away.
+    Waiting(Shape, Ticket, usize),
     Writing(Vec<u8>, usize),
     Discarding(usize),
+}
+
+/// How an answer is to be written.
+#[derive(Clone, Copy)]
+struct Shape {
+    version: Version,
+    bodyless: bool,
 }
 
 /// What became of a client's turn.
@@ -149,7 +173,7 @@ enum Turn {
     Over,
 }
 
-impl<R: FnMut(&str) -> Reply> Server<R> {
+impl<R: FnMut(&str) -> Answer> Server<R> {
     fn run(&mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(32);
         loop {
@@ -159,8 +183,12 @@ impl<R: FnMut(&str) -> Reply> Server<R> {
                 result => result?,
             }
             let accepts = self.stalled || events.iter().any(|event| event.token() == LISTENER);
-            for event in events.iter().filter(|event| event.token() != LISTENER) {
-                self.turn(event.token().0 - 1);
+            for event in &events {
+                match event.token() {
+                    LISTENER => {}
+                    MADE => self.hand_out(),
+                    Token(n) => self.turn(n - 1),
+                }
             }
             self.expire();
             if accepts {
@@ -218,10 +246,30 @@ impl<R: FnMut(&str) -> Reply> Server<R> {
         Ok(())
     }
 
+    /// Gives the answers that were made to those who still wait for them.
+    fn hand_out(&mut self) {
+        let made: Vec<_> = self.later.made().collect();
+        for (ticket, reply) in made {
+            let waits = |client: &Client| match &client.step {
+                Step::Waiting(_, own, _) => own.is_for(&ticket),
+                _ => false,
+            };
+            let place = self.clients.iter().position(|c| c.as_ref().is_some_and(waits));
+            let Some(place) = place else { continue };
+            if let Some(client) = &mut self.clients[place]
+                && let Step::Waiting(shape, ..) = client.step
+            {
+                client.step = Step::Writing(response(shape, &reply), 0);
+            }
+            self.turn(place);
+        }
+    }
+
     fn turn(&mut self, place: usize) {
         let Some(slot) = self.clients.get_mut(place) else { return };
         let Some(client) = slot else { return };
-        if client.turn(&self.rules, &mut self.respond).unwrap_or(Turn::Over) == Turn::Over {
+        let result = client.turn(&self.rules, &mut self.later, &mut self.respond);
+        if result.unwrap_or(Turn::Over) == Turn::Over {
             *slot = None;
         }
     }
@@ -229,14 +277,21 @@ impl<R: FnMut(&str) -> Reply> Server<R> {
 
 impl Client {
     /// Goes on until the socket has nothing to give or take.
-    fn turn(&mut self, rules: &Rules, respond: &mut impl FnMut(&str) -> Reply) -> io::Result<Turn> {
+    fn turn(
+        &mut self,
+        rules: &Rules,
+        later: &mut Later,
+        respond: &mut impl FnMut(&str) -> Answer,
+    ) -> io::Result<Turn> {
         let mut buf = [0; 4096];
         loop {
             let result = match &mut self.step {
-                Step::Reading(_) | Step::Discarding(_) => self.stream.read(&mut buf),
                 Step::Writing(answer, written) => self.stream.write(&answer[*written..]),
+                _ => self.stream.read(&mut buf),
             };
             let n = match result {
+                // It has said everything, and waits all the same.
+                Ok(0) if matches!(self.step, Step::Waiting(..)) => return Ok(Turn::Waits),
                 Ok(0) => return Ok(Turn::Over),
                 Ok(n) => n,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Turn::Waits),
@@ -246,8 +301,14 @@ impl Client {
             match &mut self.step {
                 Step::Reading(request) => {
                     request.extend_from_slice(&buf[..n]);
-                    if let Some(answer) = answer(request, rules, respond) {
-                        self.step = Step::Writing(answer, 0);
+                    match answer(request, rules, respond) {
+                        None => {}
+                        Some((shape, Answer::Now(reply))) => {
+                            self.step = Step::Writing(response(shape, &reply), 0);
+                        }
+                        Some((shape, Answer::Later(work))) => {
+                            self.step = Step::Waiting(shape, later.ask(work)?, DISCARD_MAX);
+                        }
                     }
                 }
                 Step::Writing(answer, written) => {
@@ -257,8 +318,8 @@ impl Client {
                         self.step = Step::Discarding(DISCARD_MAX);
                     }
                 }
-                Step::Discarding(left) if *left > n => *left -= n,
-                Step::Discarding(_) => return Ok(Turn::Over),
+                Step::Discarding(left) | Step::Waiting(_, _, left) if *left > n => *left -= n,
+                Step::Discarding(_) | Step::Waiting(..) => return Ok(Turn::Over),
             }
         }
     }
@@ -268,28 +329,28 @@ impl Client {
 fn answer(
     request: &[u8],
     rules: &Rules,
-    respond: &mut impl FnMut(&str) -> Reply,
-) -> Option<Vec<u8>> {
+    respond: &mut impl FnMut(&str) -> Answer,
+) -> Option<(Shape, Answer)> {
+    let bad = |text: String| {
+        let shape = Shape { version: Version::V10, bodyless: false };
+        Some((shape, Answer::Now(Reply::text(400, "Bad Request", &text))))
+    };
     let mut slots = HeaderSlots::new();
     match parse_request(request, &mut slots) {
         Ok(None) if request.len() < rules.request_max => None,
         Ok(Some(head)) if head.size <= rules.request_max => {
-            let bodyless = head.method == "HEAD";
-            Some(response(head.version, &respond(head.target), bodyless))
+            let shape = Shape { version: head.version, bodyless: head.method == "HEAD" };
+            Some((shape, respond(head.target)))
         }
         Ok(_) => {
-            let text =
-                format!("Request header size exceeded limit of {} bytes.\n", rules.request_max);
-            Some(response(Version::V10, &Reply::text(400, "Bad Request", &text), false))
+            bad(format!("Request header size exceeded limit of {} bytes.\n", rules.request_max))
         }
-        Err(reason) => {
-            let text = format!("Failed to parse request: {reason}\n");
-            Some(response(Version::V10, &Reply::text(400, "Bad Request", &text), false))
-        }
+        Err(reason) => bad(format!("Failed to parse request: {reason}\n")),
     }
 }
 
-fn response(version: Version, reply: &Reply, bodyless: bool) -> Vec<u8> {
+fn response(shape: Shape, reply: &Reply) -> Vec<u8> {
+    let Shape { version, bodyless } = shape;
     let text = &reply.text;
     let parts = Response {
         version,

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
 
-use admin::{Address, Rules, serve_metrics};
+use admin::{Address, Answer, Reply, Rules, serve_metrics};
 use evloop::local::FileOwner;
 
 fn serve() -> String {
@@ -94,4 +94,34 @@ fn unix_sockets() {
     assert!(text.contains("\r\nContent-Type: text/plain\r\n") && text.ends_with("\r\n\r\nx 1\n"));
     let bad = Address::Local("/nonexistent/x".into(), FileOwner::default());
     assert!(serve_metrics(&bad, Rules::PUSHPIN, String::new).is_err());
+}
+
+#[test]
+fn who_waits_for_an_answer_holds_up_nobody() {
+    let address = Address::Tcp("127.0.0.1:0".parse().expect("address"));
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let held = std::sync::Arc::new(std::sync::Mutex::new(held));
+    let address = admin::serve(&address, Rules::PUSHPIN, move |path| match path {
+        "/slow" => {
+            let held = held.clone();
+            Answer::Later(Box::new(move || {
+                held.lock().expect("one at a time").recv().expect("released");
+                Reply::text(200, "OK", "slow\n")
+            }))
+        }
+        _ => Answer::Now(Reply::text(200, "OK", "quick\n")),
+    });
+    let address = address.expect("bound");
+    let mut first = TcpStream::connect(&address).expect("connected");
+    first.write_all(b"GET /slow HTTP/1.1\r\n\r\n").expect("sent");
+    // One that has said everything, and one that leaves.
+    let mut second = TcpStream::connect(&address).expect("connected");
+    second.write_all(b"GET /slow HTTP/1.1\r\n\r\n").expect("sent");
+    second.shutdown(Shutdown::Write).expect("shut down");
+    assert!(ask(&address, "GET / HTTP/1.1\r\n\r\n").ends_with("quick\n"));
+    assert!(ask(&address, "GET / HTTP/1.1\r\n\r\n").ends_with("quick\n"));
+    release.send(()).expect("sent");
+    release.send(()).expect("sent");
+    assert!(all(first).ends_with("slow\n"));
+    assert!(all(second).ends_with("slow\n"));
 }

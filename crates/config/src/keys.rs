@@ -56,7 +56,7 @@ const GLOBAL: &[Row] = &[
     ("ipc_prefix", Text, Start),
     ("port_offset", Number, Start),
     ("stats_connection_ttl", Number, Reload),
-    ("stats_connection_send", Truth, Start),
+    ("stats_connection_send", Truth, Reload),
 ];
 
 const RUNNER: &[Row] = &[
@@ -101,9 +101,9 @@ const PROXY: &[Row] = &[
     ("sig_iss", Text, Reload),
     ("sig_key", Text, Reload),
     ("upstream_key", Text, Reload),
-    ("sockjs_url", Text, Start),
-    ("stats_connections_max_ttl", Number, Start),
-    ("stats_report_interval", Number, Start),
+    ("sockjs_url", Text, Reload),
+    ("stats_connections_max_ttl", Number, Reload),
+    ("stats_report_interval", Number, Reload),
     ("prometheus_port", Text, Start),
     ("prometheus_prefix", Text, Start),
     ("ipc_file_mode", Mode, Start),
@@ -169,8 +169,8 @@ const HANDLER: &[Row] = &[
     ("connection_subscription_max", Number, Reload),
     ("subscription_linger", Number, Reload),
     ("stats_subscription_ttl", Number, Reload),
-    ("stats_report_interval", Number, Start),
-    ("stats_format", Text, Start),
+    ("stats_report_interval", Number, Reload),
+    ("stats_format", Text, Reload),
     ("close_slow_clients", Truth, Reload),
     ("drain_time", Number, Reload),
     ("prometheus_port", Text, Start),

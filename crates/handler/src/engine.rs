@@ -42,7 +42,7 @@ impl Handler {
 
     /// Goes on with other settings; what is structural stays.
     pub fn set_settings(&mut self, now: u64, settings: Settings) {
-        self.hub.set_settings(settings);
+        self.hub.set_settings(now, settings);
         self.exchange(now);
     }
 

@@ -162,8 +162,6 @@ pub enum ToHub {
 pub struct Took {
     /// `SENDER:ID`.
     pub id: String,
-    /// Instance id of the proxy, if it says so.
-    pub proxy: Option<Arc<str>>,
     /// Explicit route id.
     pub route: Route,
     /// Logical address of the client.

@@ -99,9 +99,6 @@ impl Settings {
             workers: old.workers,
             limits,
             sessions: old.sessions,
-            stats_format: old.stats_format,
-            stats_connection_send: old.stats_connection_send,
-            stats_report_interval_ms: old.stats_report_interval_ms,
             seed: old.seed,
             uris: old.uris.clone(),
             ..self

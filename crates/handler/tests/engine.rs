@@ -4,7 +4,7 @@
 
 mod bench;
 
-use bench::{Bench, Got, hold};
+use bench::{Bench, Got, conn_max, hold};
 use zhttp::Kind;
 
 #[test]
@@ -444,25 +444,70 @@ fn a_report_of_zeros_ends_the_reports() {
     assert_eq!(b.stats().len(), 2);
 }
 
+/// The connections and minutes of the next report.
+fn next_report(b: &mut Bench) -> (u64, u64) {
+    b.run_to(b.now / 10_000 * 10_000 + 10_100);
+    let packets = b.stats();
+    let report = packets.iter().rfind(|packet| bench::kind_of(packet) == "report").unwrap();
+    let stats::Body::Report(report) = stats::Packet::parse(report).unwrap().body else {
+        panic!("no report")
+    };
+    (report.connections, report.minutes)
+}
+
 #[test]
 fn a_connection_is_counted_once_while_it_changes_hands() {
-    let max = |b: &mut Bench, max| {
-        let body = stats::Body::ConnMax { max, ttl: 60, retry_seq: None };
-        let packet = stats::Packet { from: "proxy_1", route: None, body };
-        b.handler.proxy_stats(b.now, &packet.encode(stats::Format::Tnetstring));
-    };
-    // The proxy's figure comes after the hand-over of one, before that of another.
     let mut b = Bench::new();
     b.handler.stats_subscription(b.now, b"\x01report ");
-    b.accept(hold("stream").session("1").minute_counted());
-    max(&mut b, 2);
-    b.accept(hold("stream").session("2").minute_counted());
-    max(&mut b, 0);
-    b.run_to(10_100);
-    let packets = b.stats();
-    let packet = stats::Packet::parse(&packets[0]).unwrap();
-    let stats::Body::Report(report) = packet.body else { panic!("no report") };
-    assert_eq!((report.connections, report.minutes), (2, 0));
+    b.proxy_says(&conn_max(2));
+    // The first comes with its minute, which the proxy has reported; the word of the proxy's own
+    // socket is late.
+    b.accept(hold("stream").session("1").maxima(&[1]).minute_counted());
+    b.proxy_says(&conn_max(1));
+    b.accept(hold("stream").session("2").maxima(&[0]));
+    assert_eq!(next_report(&mut b), (2, 1));
+}
+
+#[test]
+fn a_proxy_that_keeps_all_minutes_says_so_by_two_maxima() {
+    let mut b = Bench::new();
+    b.handler.stats_subscription(b.now, b"\x01report ");
+    b.accept(hold("stream").session("1").maxima(&[3, 2]));
+    assert_eq!(next_report(&mut b), (3, 0));
+}
+
+#[test]
+fn minutes_of_requests_that_the_proxy_answers_come_from_its_reports() {
+    let mut b = Bench::new();
+    b.handler.stats_subscription(b.now, b"\x01report ");
+    let report = stats::Report { minutes: 3, ..stats::Report::default() };
+    let report = stats::Packet { from: "proxy_1", route: None, body: stats::Body::Report(report) };
+    // One that was never heard of may tell of each connection besides: not counted twice.
+    b.proxy_says(&report);
+    assert_eq!(next_report(&mut b), (0, 0));
+    b.proxy_says(&conn_max(0));
+    b.proxy_says(&report);
+    assert_eq!(next_report(&mut b), (0, 3));
+    // A minute later nothing of its maxima is in force, and it is known all the same.
+    b.run_to(90_000);
+    b.proxy_says(&report);
+    assert_eq!(next_report(&mut b), (0, 3));
+}
+
+#[test]
+fn a_proxy_of_ours_is_never_asked_for_single_connections_that_nobody_wants() {
+    let mut b = Bench::new();
+    for n in 0..20 {
+        b.proxy_says(&conn_max(0));
+        let body = stats::Body::Activity { count: n };
+        b.proxy_says(&stats::Packet { from: "proxy_1", route: None, body });
+    }
+    assert!(!b.listens_to_conn);
+    for n in 0..4 {
+        let body = stats::Body::Activity { count: n };
+        b.proxy_says(&stats::Packet { from: "pushpin-proxy_2", route: None, body });
+    }
+    assert!(b.listens_to_conn, "an old one tells nothing else");
 }
 
 #[test]
@@ -710,13 +755,18 @@ fn other_settings_count_for_what_comes_after_them() {
     let mut settings = b.handler.settings().clone();
     let id = settings.instance_id.clone();
     settings.stats_subscription_ttl_s = 7;
+    settings.stats_format = stats::Format::Json;
+    settings.stats_report_interval_ms = 1_000;
     settings.workers = 1;
     settings.instance_id = "other".into();
     b.handler.set_settings(b.now, settings);
     b.accept_at(1, hold("stream").session("1"));
     let packets = b.stats();
-    let packet = stats::Packet::parse(&packets[0]).unwrap();
-    assert_eq!((packet.from, packets.len()), (id.as_str(), 1));
-    assert!(matches!(packet.body, stats::Body::Sub { ttl: 7, .. }), "{packet:?}");
-    assert_eq!(b.handler.settings().workers, 2);
+    let text = std::str::from_utf8(&packets[0]).unwrap();
+    assert!(text.starts_with("sub J{") && text.contains("\"ttl\":7"), "{text}");
+    assert!(text.contains(&format!("\"from\":\"{id}\"")), "{text}");
+    assert_eq!((packets.len(), b.handler.settings().workers), (1, 2));
+    b.handler.stats_subscription(b.now, b"\x01report ");
+    b.run_to(1_100);
+    assert_eq!(b.stats().len(), 1, "the report of the new interval");
 }

@@ -10,7 +10,7 @@ use zrpc::{HttpRequest, HttpResponse, Response, Rid, inspect};
 use crate::backend::ORIGIN_ERROR;
 use crate::peers::Peer;
 use crate::response::Head;
-use crate::session::{Held, Inspected, Session, Stage};
+use crate::session::{Away, Inspected, Session, Stage};
 use crate::uri::Uri;
 use crate::{Output, Proxy, forward, log_line};
 
@@ -49,12 +49,13 @@ impl Proxy {
 
     /// Calls `accept` with everything needed to go on with the session.
     pub(crate) fn call_accept(&mut self, key: Key) {
-        self.count_before_hand_over(key);
+        let maxima = self.count_away(key);
+        let now = self.now;
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.stage = Stage::Accepting;
         let Some(peer) = self.peers.get(session.peer) else { return };
-        let payload =
-            accept_payload(&self.settings.instance_id, key, session, peer, &self.settings);
+        let state = state_of(session, peer, &self.settings, now);
+        let payload = accept_payload(&self.settings, key, session, state, maxima.as_deref());
         let Some(payload) = payload else {
             return self.answer_plain(key, 500, UNAVAILABLE);
         };
@@ -71,6 +72,7 @@ impl Proxy {
     pub fn accept_failed(&mut self, now: u64, key: Key) {
         self.now = now;
         if self.sessions.get(key).is_some_and(|session| session.stage == Stage::Accepting) {
+            self.count_back(key);
             self.accept_error(key, 500, UNAVAILABLE, UNAVAILABLE);
         }
     }
@@ -97,8 +99,12 @@ impl Proxy {
         if !self.sessions.get(key).is_some_and(|session| session.stage == Stage::Accepting) {
             return;
         }
-        match reply.result {
-            Ok(value) => match Reply::parse(value) {
+        let parsed = reply.result.map(Reply::parse);
+        if !matches!(parsed, Ok(Ok(Reply::Accepted))) {
+            self.count_back(key);
+        }
+        match parsed {
+            Ok(reply) => match reply {
                 Ok(Reply::Accepted) => self.accepted(key),
                 Ok(Reply::Response(response)) => self.not_held(key, &response),
                 Ok(Reply::Nothing) => self.nothing_to_say(key),
@@ -288,11 +294,11 @@ fn parse_key(id: &[u8]) -> Option<Key> {
 
 /// The call (spec/internal-rpc.md §4.1).
 fn accept_payload(
-    instance_id: &str,
+    settings: &crate::Settings,
     key: Key,
     session: &Session,
-    peer: &Peer,
-    settings: &crate::Settings,
+    state: Option<zrpc::Session<'_>>,
+    maxima: Option<&[u8]>,
 ) -> Option<Vec<u8>> {
     let packet = session.packet()?;
     let held = session.held.as_ref()?;
@@ -308,7 +314,7 @@ fn accept_payload(
         body: session.body.as_slice(),
     };
     let args = accept::Args {
-        requests: vec![state_of(session, held, peer, &packet, settings)],
+        requests: vec![state?],
         request: request(uri.as_str(), session.headers.as_headers()),
         orig_request: request(session.uri(), packet.headers),
         response: HttpResponse {
@@ -326,10 +332,10 @@ fn accept_payload(
         trusted: target.trusted,
         use_session: route.session,
         response_sent: held.sent_code.is_some(),
-        conn_max: None,
+        conn_max: maxima.and_then(|list| tnetstring::parse_all(list).ok()),
     };
     let mut payload = Vec::with_capacity(1_024 + held.body.len());
-    let from = Some(instance_id.as_bytes());
+    let from = Some(settings.instance_id.as_bytes());
     zrpc::write_request(&mut payload, from, Some(&key_text(key)), accept::METHOD, |w| {
         args.write(w);
     });
@@ -339,14 +345,17 @@ fn accept_payload(
 /// Everything that the handler needs to go on with the session.
 fn state_of<'a>(
     session: &'a Session,
-    held: &Held,
     peer: &'a Peer,
-    packet: &Packet<'a>,
     settings: &crate::Settings,
-) -> zrpc::Session<'a> {
+    now: u64,
+) -> Option<zrpc::Session<'a>> {
+    let (packet, held) = (session.packet()?, session.held.as_ref()?);
     let (headers, address) = (packet.headers, packet.peer_address);
     let jsonp = session.cross.jsonp.as_ref();
-    zrpc::Session {
+    // The handler counts no minute then, and goes on from there (spec/stats.md §6).
+    let kept = session.away == Some(Away::MinuteKept);
+    let unreported = kept.then(|| now.saturating_sub(session.minute_ms));
+    Some(zrpc::Session {
         rid: Rid { sender: &peer.id, id: &session.id },
         in_seq: session.in_seq,
         out_seq: session.out_seq,
@@ -364,8 +373,8 @@ fn state_of<'a>(
         auto_cross_origin: session.cross.on,
         jsonp_callback: jsonp.map(|jsonp| jsonp.callback().as_bytes()),
         jsonp_extended_response: jsonp.is_some_and(|jsonp| jsonp.is_extended()),
-        ..zrpc::Session::default()
-    }
+        unreported_time_ms: unreported.and_then(|ms| i64::try_from(ms).ok()),
+    })
 }
 
 fn reply_of(known: &Inspected) -> inspect::Reply<'_> {

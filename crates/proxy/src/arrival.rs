@@ -281,7 +281,7 @@ pub(crate) fn new_session(
         counters: request_counters(packet),
         counted: false,
         minute_ms: now,
-        announced_ms: now,
+        away: None,
     }
 }
 

@@ -71,7 +71,9 @@ impl Proxy {
         };
         let complete = !session.request_more;
         let request = Request::new(session.method(), head, framing, &session.body, complete);
-        session.counters.server_header_bytes_sent += request_size(session, place);
+        let line = session.method().len() + place.target.len();
+        let host = "host".len() + forward::host(place, target).len();
+        session.counters.server_header_bytes_sent += (line + host) as u64 + fields_size(headers);
         session.counters.server_content_bytes_sent += session.body.len() as u64;
         session.backend = true;
         self.outputs.push_back(Output::Start { key, endpoint, request });
@@ -85,7 +87,9 @@ impl Proxy {
         let body = session.body.clone();
         let more = session.request_more;
         session.counters.server_content_bytes_sent += body.len() as u64;
-        session.counters.server_header_bytes_sent += headers.len() as u64;
+        let line = method.len() + session.place.as_ref().map_or(0, |place| place.target.len());
+        session.counters.server_header_bytes_sent +=
+            line as u64 + fields_size(headers.as_headers());
         let ask = Ask { method: &method, headers: headers.as_headers(), body: &body, more };
         self.start_zmq(key, spec, req, &ask);
         if let Some(session) = self.sessions.get_mut(key) {
@@ -308,9 +312,8 @@ fn framing(session: &Session) -> BodyKind {
     length.map_or(BodyKind::Chunked, BodyKind::Length)
 }
 
-fn request_size(session: &Session, place: &forward::Place) -> u64 {
-    // Names and values as they are encoded; the few bytes between them do not matter here.
-    (session.method().len() + place.target.len() + session.headers.len()) as u64
+pub(crate) fn fields_size(headers: zhttp::Headers<'_>) -> u64 {
+    headers.iter().map(|(name, value)| (name.len() + value.len()) as u64).sum()
 }
 
 /// Content that only a GRIP proxy may send to a target that takes WebSocket events.

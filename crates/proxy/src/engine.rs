@@ -103,17 +103,15 @@ impl Proxy {
     }
 
     /// Goes on with other settings; what is structural, or known to others already, stays.
-    pub fn set_settings(&mut self, newer: Settings) {
+    pub fn set_settings(&mut self, now: u64, newer: Settings) {
         let old = &self.settings;
         self.settings = Settings {
             instance_id: old.instance_id.clone(),
             epoch_s: old.epoch_s,
             seed: old.seed,
-            connection_send: old.connection_send,
-            connections_max_ttl_s: old.connections_max_ttl_s,
-            report_interval_ms: old.report_interval_ms,
             ..newer
         };
+        self.sums.set_settings(now, &self.settings);
     }
 
     /// Whether a new request may be taken; else it waits in ZeroMQ.
@@ -133,7 +131,7 @@ impl Proxy {
 
     /// Tells which stats are listened to: single connections, and their maxima.
     pub fn stats_listeners(&mut self, conn: bool, conn_max: bool) {
-        self.sums.set_listeners(conn && self.settings.connection_send, conn_max);
+        self.sums.set_listeners(&self.settings, conn, conn_max);
     }
 
     /// The next thing to do; nothing once all of this turn is done.

@@ -166,6 +166,7 @@ fn session_of(
     now: u64,
 ) -> Session {
     let request = &packet.request;
+    let unreported = u64::try_from(state.unreported_time_ms.unwrap_or_default()).unwrap_or(0);
     let ids = [Id { id: state.rid.id, seq: Some(0) }];
     let head = Head { from: state.rid.sender, ids: &ids, ext: Ext::default() };
     let mut bytes = Vec::with_capacity(512);
@@ -214,7 +215,7 @@ fn session_of(
         ws: None,
         counters: stats::Counters::default(),
         counted: false,
-        minute_ms: now,
-        announced_ms: now,
+        minute_ms: now.saturating_sub(unreported),
+        away: None,
     }
 }

@@ -162,8 +162,17 @@ pub(crate) struct Session {
     pub counted: bool,
     /// Up to when its minutes are counted.
     pub minute_ms: u64,
-    /// When `conn` was last announced.
-    pub announced_ms: u64,
+    /// The handler has been asked to take it: it counts there.
+    pub away: Option<Away>,
+}
+
+/// Who counts the first minute of a session that is on its way to the handler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Away {
+    /// The handler, anew.
+    MinuteTakenBack,
+    /// It is reported, or no longer the first.
+    MinuteKept,
 }
 
 impl Session {

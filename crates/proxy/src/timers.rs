@@ -181,6 +181,7 @@ impl Proxy {
         let ticks = (KEEP_ALIVE_MS / TICK_MS) as u32;
         let range = walk(&mut self.timers.keep_alive_step, capacity, ticks);
         self.keep_alive(range);
+        self.announce_again(TICK_MS);
         for index in walk(&mut self.timers.expiry_step, capacity, EXPIRY_TICKS) {
             let Some(session) = self.sessions.at(index) else { continue };
             let silent = now.saturating_sub(session.last_in_ms);
@@ -221,7 +222,6 @@ impl Proxy {
         let refresh: Vec<Key> = due.iter().map(|(_, _, key)| *key).collect();
         for key in refresh {
             self.keep_worker_alive(key);
-            self.announce_again(key);
             self.say_keep_alive(key);
         }
     }

@@ -6,6 +6,7 @@ use origin::{Error, Event, WebSocketEvent};
 use zhttp::{Kind as PacketKind, Packet};
 
 use crate::Proxy;
+use crate::backend::fields_size;
 use crate::ws::{Back, Frame, Kind, Outgoing};
 use crate::zmq_target::{Ask, PACKET_BODY_MAX, error_of};
 
@@ -27,7 +28,7 @@ impl Proxy {
         let Some(ws) = &mut session.ws else { return };
         ws.back = Back::Socket;
         let headers = session.headers.clone();
-        session.counters.server_header_bytes_sent += headers.len() as u64;
+        session.counters.server_header_bytes_sent += fields_size(headers.as_headers());
         let ask = Ask { method: "", headers: headers.as_headers(), body: b"", more: false };
         self.start_zmq(key, spec, false, &ask);
     }

@@ -6,6 +6,7 @@ mod world;
 
 use origin::{Error, Event};
 use proptest::prelude::*;
+use proxy::Settings;
 use tnetstring::Writer;
 use world::*;
 use zhttp::{HeaderBuf, Kind, Packet};
@@ -416,18 +417,18 @@ fn waiting_sessions_are_kept_alive_in_groups_and_expire() {
     assert_eq!(w.engine.sessions(), 0, "60 s of silence end a session");
 }
 
-#[test]
-fn a_session_that_comes_back_is_claimed_and_asked_again() {
-    let mut w = world("a,id=r b:1");
+/// What the handler gives back: a response hold on route `r`.
+fn given_back(id: &str, unreported_time_ms: Option<i64>) -> Vec<u8> {
     let mut headers = HeaderBuf::new();
     headers.push("Host", b"a");
     let packet = retry::Packet {
         requests: vec![zrpc::Session {
-            rid: Rid { sender: CM, id: b"0-0-3" },
+            rid: Rid { sender: CM, id: id.as_bytes() },
             in_seq: 4,
             out_seq: 6,
             out_credits: 100,
             router_resp: true,
+            unreported_time_ms,
             ..zrpc::Session::default()
         }],
         request: HttpRequest {
@@ -445,15 +446,20 @@ fn a_session_that_comes_back_is_claimed_and_asked_again() {
     };
     let mut payload = Vec::new();
     packet.write(&mut payload);
+    payload
+}
+
+#[test]
+fn a_session_that_comes_back_is_claimed_and_asked_again() {
+    let mut w = world("a,id=r b:1");
+    let payload = given_back("0-0-3", None);
     w.engine.retry(0, &payload);
     w.pull();
     assert_eq!(w.sent(), ["6 keep-alive "]);
     let head = String::from_utf8(w.starts[0].2.bytes.clone()).unwrap();
     assert!(head.contains("Grip-Last: c; last-id=9\r\n"), "{head}");
     w.respond(200, &[("Grip-Hold", "response")], b"");
-    w.client("0-0-3", 4, |f| {
-        f.kind(Kind::HandoffProceed);
-    });
+    w.proceed("0-0-3", 4);
     let call = zrpc::Request::parse(&w.accepts[0].1).unwrap();
     let session = accept::Args::parse(call.args).unwrap().requests[0];
     assert!(session.is_retry);
@@ -480,6 +486,114 @@ fn sums_go_to_the_handler() {
     w.respond(200, &[], b"ok");
     assert!(w.stats[0].starts_with("conn T") && w.stats[0].contains("connmgr:0-9-0"));
     assert!(w.stats[1].starts_with("conn T") && w.stats[1].contains("unavailable"));
+}
+
+/// The session of the last accept call, as much of it as is about stats: unreported time, and how
+/// many maxima came along.
+fn told_with_call(w: &World) -> (Option<i64>, usize) {
+    let call = zrpc::Request::parse(&w.accepts.last().unwrap().1).unwrap();
+    let args = accept::Args::parse(call.args).unwrap();
+    let maxima = args.conn_max.and_then(|list| list.as_list().map(|list| list.iter().count()));
+    (args.requests[0].unreported_time_ms, maxima.unwrap_or_default())
+}
+
+/// All minutes of reports so far.
+fn minutes(w: &World) -> u64 {
+    let reports = w.stats.iter().filter_map(|text| match stats::Packet::parse(text.as_bytes()) {
+        Ok(stats::Packet { body: stats::Body::Report(report), .. }) => Some(report.minutes),
+        _ => None,
+    });
+    reports.sum()
+}
+
+#[test]
+fn a_minute_is_counted_by_one_of_both() {
+    let hold = [("Grip-Hold", "response"), ("Grip-Channel", "c")];
+    let mut w = world("* b:1");
+    w.engine.stats_listeners(false, true);
+    // At once: the handler counts it anew, and nothing was told.
+    w.get("0-0-0", "http://a/");
+    w.respond(200, &hold, b"");
+    assert_eq!(told_with_call(&w), (None, 0));
+    w.reply(&Reply::Accepted);
+    // After the connection was told, before its minute was.
+    w.get("0-1-0", "http://a/");
+    w.pass(1_000);
+    w.respond(200, &hold, b"");
+    w.proceed("0-1-0", 1);
+    assert_eq!(told_with_call(&w), (None, 1));
+    w.reply(&Reply::Accepted);
+    // After its minute was reported, and after another one.
+    for (id, wait_s, counted) in [("0-2-0", 10, 1), ("0-3-0", 70, 3)] {
+        w.get(id, "http://a/");
+        (0..wait_s * 5).for_each(|_| w.pass(100));
+        w.client(id, 1, |f| {
+            f.kind(Kind::KeepAlive);
+        });
+        (0..wait_s * 5).for_each(|_| w.pass(100));
+        w.respond(200, &hold, b"");
+        w.proceed(id, 2);
+        let (unreported, _) = told_with_call(&w);
+        assert_eq!(unreported, Some(wait_s * 1_000 % 60_000), "{id}");
+        w.reply(&Reply::Accepted);
+        (0..101).for_each(|_| w.pass(100));
+        assert_eq!(minutes(&w), counted, "{id}");
+    }
+    // Refused: it is the proxy's after all.
+    w.get("0-4-0", "http://a/");
+    w.respond(200, &hold, b"");
+    w.reply(&Reply::Nothing);
+    (0..101).for_each(|_| w.pass(100));
+    assert_eq!(minutes(&w), 4);
+}
+
+#[test]
+fn a_session_that_came_back_goes_on_with_its_minute() {
+    let mut w = world("a,id=r b:1");
+    let packet = given_back("0-0-3", Some(42_000));
+    w.now = 100_000;
+    w.engine.retry(w.now, &packet);
+    w.pull();
+    w.pass(1_000);
+    w.respond(200, &[("Grip-Hold", "response")], b"");
+    w.proceed("0-0-3", 4);
+    assert_eq!(told_with_call(&w).0, Some(43_000));
+    w.reply(&Reply::Accepted);
+    (0..200).for_each(|_| w.pass(100));
+    assert_eq!(minutes(&w), 0);
+}
+
+#[test]
+fn connections_are_announced_again_in_time() {
+    let settings = Settings { connection_ttl_s: 4, ..Settings::default() };
+    let mut w = world_with("* b:1", settings);
+    w.engine.stats_listeners(true, false);
+    w.get("0-0-0", "http://a/");
+    w.respond(200, &[], b"");
+    w.get("0-1-0", "http://a/");
+    w.stats.clear();
+    (0..120).for_each(|_| w.pass(100));
+    let again = w.stats.iter().filter(|text| text.starts_with("conn T")).count();
+    assert_eq!(again, 4, "every three of twelve seconds: {:?}", w.stats);
+    let quiet = Settings { connection_ttl_s: 4, connection_send: false, ..Settings::default() };
+    w.engine.set_settings(w.now, quiet);
+    w.stats.clear();
+    (0..120).for_each(|_| w.pass(100));
+    assert!(!w.stats.iter().any(|text| text.starts_with("conn T")), "{:?}", w.stats);
+}
+
+#[test]
+fn reports_come_at_the_interval_of_other_settings() {
+    let mut w = world("* b:1");
+    w.engine.stats_listeners(false, true);
+    let newer = Settings { report_interval_ms: 1_000, ..Settings::default() };
+    w.engine.set_settings(w.now, newer);
+    w.get("0-0-0", "http://a/");
+    w.respond(200, &[], b"");
+    (0..10).for_each(|_| w.pass(100));
+    let place = |kind: &str| w.stats.iter().position(|text| text.starts_with(kind));
+    assert_eq!(minutes(&w), 1);
+    assert!(place("conn-max ") < place("report "), "{:?}", w.stats);
 }
 
 #[test]

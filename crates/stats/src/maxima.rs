@@ -1,16 +1,21 @@
 //! Connection maxima that proxies report instead of single connections (spec/stats.md §6).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::Route;
 
 /// Most senders and routes that are remembered.
 const ENTRIES_MAX: usize = 100_000;
 
+/// Most senders that are known to tell maxima.
+const SENDERS_MAX: usize = 10_000;
+
 /// The unexpired maxima by sender and route.
 #[derive(Debug, Default)]
 pub struct Maxima {
     entries: BTreeMap<(String, Route), Entry>,
+    /// Who ever told one: it always does, even while nothing of it is unexpired.
+    senders: BTreeSet<String>,
 }
 
 #[derive(Debug)]
@@ -22,6 +27,9 @@ struct Entry {
 impl Maxima {
     /// Takes a `conn-max` over; gives by how much the route's sum of connections changed.
     pub fn set(&mut self, now: u64, from: &str, route: &Route, max: u64, ttl_s: u64) -> i64 {
+        if !self.senders.contains(from) && self.senders.len() < SENDERS_MAX {
+            self.senders.insert(from.to_owned());
+        }
         let key = (from.to_owned(), route.clone());
         if !self.entries.contains_key(&key) && self.entries.len() >= ENTRIES_MAX {
             return 0;
@@ -29,19 +37,6 @@ impl Maxima {
         let expires = now.saturating_add(ttl_s.saturating_mul(1000));
         let before = self.entries.insert(key, Entry { max, expires }).map_or(0, |e| e.max);
         signed(max) - signed(before)
-    }
-
-    /// One connection of a sender is somebody else's from now on; false if its figure has none
-    /// to give.
-    pub fn give_one(&mut self, from: &str, route: &Route) -> bool {
-        let entry = self.entries.get_mut(&(from.to_owned(), route.clone()));
-        match entry.filter(|entry| entry.max > 0) {
-            Some(entry) => {
-                entry.max -= 1;
-                true
-            }
-            None => false,
-        }
     }
 
     /// Drops what expired; gives the changes by route.
@@ -57,15 +52,14 @@ impl Maxima {
         changes
     }
 
-    /// Whether no maxima are known.
+    /// Whether nobody ever told a maximum.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.senders.is_empty()
     }
 
     /// Whether a sender reports maxima, and so no single connections that count.
     pub fn knows(&self, from: &str) -> bool {
-        let start = (from.to_owned(), None);
-        self.entries.range(start..).next().is_some_and(|((sender, _), _)| sender == from)
+        self.senders.contains(from)
     }
 }
 

@@ -34,15 +34,35 @@ impl Reports {
 
     /// Connections of a route came (positive) or went.
     ///
-    /// The maximum covers the whole interval, a peak before the first change included.
+    /// The maximum covers the whole interval, a peak before the first change included. Connections
+    /// are followed without reports too, so that reports may begin at any time.
     pub fn connections(&mut self, now: u64, route: &Route, change: i64) {
-        if !self.enabled() || change == 0 {
+        if change == 0 {
             return;
         }
+        let enabled = self.enabled();
         let open = self.open(now, route);
         open.current += change;
         let current = u64::try_from(open.current).unwrap_or_default();
         open.sums.connections = open.sums.connections.max(current);
+        if !enabled && open.current == 0 {
+            self.by_route.remove(route);
+        }
+    }
+
+    /// Goes on with another interval, counted from `now`; what is counted so far stays.
+    pub fn set_interval(&mut self, now: u64, interval_ms: u64) {
+        if interval_ms == self.interval_ms {
+            return;
+        }
+        if !self.enabled() {
+            self.by_route.values_mut().for_each(|open| open.start_over(now));
+        }
+        self.interval_ms = interval_ms;
+        self.next = now + interval_ms;
+        if !self.enabled() {
+            self.by_route.retain(|_, open| open.current != 0);
+        }
     }
 
     /// Lets `count` add to the sums of a route.
@@ -53,19 +73,34 @@ impl Reports {
     }
 
     /// A connection that began at `start`, and counted its first minute then, is somebody else's now
-    /// who counts it too: takes the minute out again, unless it was reported already.
-    pub fn take_back_minute(&mut self, route: &Route, start: u64) {
-        if let Some(open) = self.by_route.get_mut(route).filter(|open| open.since <= start) {
-            open.sums.minutes = open.sums.minutes.saturating_sub(1);
+    /// who counts it too: takes the minute out again. False if it was reported already.
+    pub fn take_back_minute(&mut self, route: &Route, start: u64) -> bool {
+        if !self.enabled() {
+            return true;
         }
+        let open = self.by_route.get_mut(route).filter(|open| open.since <= start);
+        let Some(open) = open else { return false };
+        open.sums.minutes = open.sums.minutes.saturating_sub(1);
+        true
     }
 
     fn open(&mut self, now: u64, route: &Route) -> &mut Open {
+        if self.by_route.is_empty() {
+            self.skip_to(now);
+        }
         self.by_route.entry(route.clone()).or_insert_with(|| Open {
             current: 0,
             since: now,
             sums: Report::default(),
         })
+    }
+
+    /// The next reports are those of the interval in which `now` is.
+    fn skip_to(&mut self, now: u64) {
+        if self.enabled() && self.next <= now {
+            let missed = (now - self.next) / self.interval_ms + 1;
+            self.next += missed * self.interval_ms;
+        }
     }
 
     /// When the next reports are due, milliseconds; never while nothing is counted.
@@ -84,18 +119,23 @@ impl Reports {
         if !self.enabled() || now < self.next {
             return Vec::new();
         }
-        let missed = (now - self.next) / self.interval_ms + 1;
-        self.next += missed * self.interval_ms;
+        self.skip_to(now);
         let mut reports = Vec::new();
         self.by_route.retain(|route, open| {
             let had = open.sums;
             let report = Report { duration_ms: now - open.since, ..had };
             reports.push((route.clone(), report));
-            let current = u64::try_from(open.current).unwrap_or_default();
-            open.sums = Report { connections: current, ..Report::default() };
-            open.since = now;
-            current > 0 || had != Report::default()
+            open.start_over(now);
+            open.current > 0 || had != Report::default()
         });
         reports
+    }
+}
+
+impl Open {
+    fn start_over(&mut self, now: u64) {
+        let current = u64::try_from(self.current).unwrap_or_default();
+        self.sums = Report { connections: current, ..Report::default() };
+        self.since = now;
     }
 }

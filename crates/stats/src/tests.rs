@@ -83,6 +83,9 @@ fn a_report_covers_the_peak_and_ends_with_zeros() {
     assert_eq!(reports.take(30_000), [(None, Report { duration_ms: 10_000, ..Report::default() })]);
     assert_eq!(reports.due(), None);
     assert_eq!(reports.take(40_000), []);
+    // The interval goes on from the start, also while there is silence.
+    reports.count(65_000, &None, |r| r.sent += 1);
+    assert_eq!(reports.due(), Some(70_000));
 }
 
 #[test]
@@ -105,7 +108,7 @@ fn maxima_are_sums_of_changes_and_expire() {
     assert!(maxima.knows("p1") && !maxima.knows("p"));
     assert!(maxima.expire(60_009).is_empty());
     assert_eq!(maxima.expire(60_010), [(None, -3)]);
-    assert!(!maxima.knows("p1"));
+    assert!(maxima.knows("p1"), "who told maxima once is known for it");
 }
 
 fn bodies() -> impl Strategy<Value = (String, String, u64, bool)> {
@@ -149,9 +152,28 @@ fn a_minute_is_taken_back_as_long_as_it_was_not_reported() {
     let mut reports = Reports::new(0, 1_000);
     let route: Route = None;
     reports.count(5, &route, |report| report.minutes += 2);
-    reports.take_back_minute(&route, 5);
+    assert!(reports.take_back_minute(&route, 5));
     assert_eq!(reports.take(1_000)[0].1.minutes, 1);
     reports.count(1_001, &route, |report| report.minutes += 1);
-    reports.take_back_minute(&route, 5);
+    assert!(!reports.take_back_minute(&route, 5));
     assert_eq!(reports.take(2_000)[0].1.minutes, 1);
+}
+
+#[test]
+fn the_interval_of_reports_may_change() {
+    let mut reports = Reports::new(0, 0);
+    let route: Route = None;
+    reports.connections(5, &route, 2);
+    reports.count(5, &route, |report| report.sent += 1);
+    assert_eq!((reports.due(), reports.current()), (None, 2));
+    reports.set_interval(100, 1_000);
+    assert_eq!(reports.due(), Some(1_100));
+    reports.connections(200, &route, 1);
+    let report = reports.take(1_100)[0].1;
+    assert_eq!((report.connections, report.sent, report.duration_ms), (3, 0, 1_000));
+    reports.set_interval(1_200, 0);
+    reports.connections(1_300, &route, -3);
+    assert_eq!((reports.due(), reports.current()), (None, 0));
+    reports.set_interval(1_400, 1_000);
+    assert_eq!(reports.due(), None);
 }

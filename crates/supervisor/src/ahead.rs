@@ -1,22 +1,23 @@
 //! What would make a child fail is looked at before any is started: log files, certificates, keys,
 //! unix sockets of clients. Each fault is one line for the operator. Called by `run`.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use config::Settings;
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use crate::certs;
 use crate::fault::fault;
 use crate::plan::{Output, Plan};
 
-/// Looks at everything; makes log files that are not there.
+/// Looks at everything; makes log files that are not there. Says what is not right, and no fault.
 ///
 /// # Errors
 /// The first fault.
 pub(crate) fn check(plan: &Plan, settings: &Settings) -> Result<(), String> {
-    check_files(plan, settings)?;
+    check_files(plan, settings)?.iter().for_each(|text| log::warn!("{text}"));
     plan.local.iter().try_for_each(unused)?;
     plan.children.iter().try_for_each(|child| match &child.output {
         Output::Gathered(path) | Output::Own(path) => writable(path),
@@ -24,13 +25,13 @@ pub(crate) fn check(plan: &Plan, settings: &Settings) -> Result<(), String> {
     })
 }
 
-/// Looks at what is only read.
+/// Looks at what is only read; gives warnings.
 ///
 /// # Errors
 /// The first fault.
-pub(crate) fn check_files(plan: &Plan, settings: &Settings) -> Result<(), String> {
+pub(crate) fn check_files(plan: &Plan, settings: &Settings) -> Result<Vec<String>, String> {
     keys(settings)?;
-    plan.certs.as_deref().map_or(Ok(()), certificates)
+    plan.certs.as_ref().map_or(Ok(Vec::new()), certs::check)
 }
 
 /// Keys that are in files.
@@ -42,29 +43,6 @@ fn keys(settings: &Settings) -> Result<(), String> {
         fs::read(&path).map_err(|error| {
             fault(settings, "proxy", key, &format!("cannot read {}: {error}", path.display()))
         })?;
-    }
-    Ok(())
-}
-
-/// At least one pair of certificate and key, and all pairs readable.
-fn certificates(dir: &Path) -> Result<(), String> {
-    let advice = "https_ports needs NAME.crt and NAME.key there";
-    let failed = |path: &Path, error: io::Error| format!("cannot read {}: {error}", path.display());
-    let entries = fs::read_dir(dir).map_err(|error| format!("{}; {advice}", failed(dir, error)))?;
-    let mut pairs = 0;
-    for entry in entries {
-        let cert = entry.map_err(|error| failed(dir, error))?.path();
-        let key = cert.with_extension("key");
-        if cert.extension().is_none_or(|extension| extension != "crt") || !key.exists() {
-            continue;
-        }
-        for path in [&cert, &key] {
-            File::open(path).map_err(|error| failed(path, error))?;
-        }
-        pairs += 1;
-    }
-    if pairs == 0 {
-        return Err(format!("no certificate in {}: {advice}", dir.display()));
     }
     Ok(())
 }
@@ -97,18 +75,6 @@ mod tests {
     use std::os::unix::net::UnixListener;
 
     use super::*;
-
-    #[test]
-    fn certificates_come_in_pairs() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = |name: &str| dir.path().join(name);
-        let error = certificates(&path("gone")).unwrap_err();
-        assert!(error.contains("gone: No such file") && error.contains("NAME.crt"), "{error}");
-        fs::write(path("a.crt"), "").unwrap();
-        assert!(certificates(dir.path()).unwrap_err().starts_with("no certificate in "));
-        fs::write(path("a.key"), "").unwrap();
-        certificates(dir.path()).unwrap();
-    }
 
     #[test]
     fn a_socket_is_in_use_while_somebody_listens() {

@@ -1,6 +1,6 @@
 //! What the supervisor's listener shows (`prometheus_port` in `[runner]`): the metrics of all
 //! processes on one page, and whether the server lives and is ready. Filled by `run`, asked by the
-//! listener's thread, which may wait for the processes.
+//! listener: health at once, metrics when the processes have given theirs.
 
 use std::collections::HashMap;
 use std::fs;
@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use admin::Reply;
+use admin::{Answer, Reply};
 use evloop::parent::Order;
 use metrics::{Kind, Merged, Text};
 use rustix::param::{clock_ticks_per_second, page_size};
@@ -93,14 +93,21 @@ impl Board {
     }
 
     /// Answers a request for a path.
-    pub fn reply(&self, path: &str) -> Reply {
+    pub fn reply(self: &Arc<Self>, path: &str) -> Answer {
         match path.split('?').next() {
-            Some("/healthz/live") => Reply::text(200, "OK", "live\n"),
-            Some("/healthz/ready") => match self.missing() {
-                None => Reply::text(200, "OK", "ready\n"),
-                Some(why) => Reply::text(503, "Service Unavailable", &format!("{why}\n")),
-            },
-            _ => Reply::metrics(self.merged()),
+            Some("/healthz/live") => Answer::Now(Reply::text(200, "OK", "live\n")),
+            Some("/healthz/ready") => Answer::Now(self.readiness()),
+            _ => {
+                let board = self.clone();
+                Answer::Later(Box::new(move || Reply::metrics(board.merged())))
+            }
+        }
+    }
+
+    fn readiness(&self) -> Reply {
+        match self.missing() {
+            None => Reply::text(200, "OK", "ready\n"),
+            Some(why) => Reply::text(503, "Service Unavailable", &format!("{why}\n")),
         }
     }
 
@@ -217,11 +224,18 @@ mod tests {
         (board, ends)
     }
 
+    fn reply(board: &Arc<Board>, path: &str) -> Reply {
+        match board.reply(path) {
+            Answer::Now(reply) => reply,
+            Answer::Later(work) => work(),
+        }
+    }
+
     #[test]
     fn ready_when_all_are_and_not_before() {
         let (board, _ends) = board(&["connmgr", "proxy"]);
         let ready = || {
-            let reply = board.reply("/healthz/ready?x");
+            let reply = reply(&board, "/healthz/ready?x");
             (reply.code, reply.text)
         };
         assert_eq!(ready(), (503, "starting: connmgr, proxy\n".into()));
@@ -230,7 +244,7 @@ mod tests {
         assert_eq!(ready(), (503, "starting\n".into()));
         board.complete();
         assert_eq!(ready(), (200, "ready\n".into()));
-        assert_eq!(board.reply("/healthz/live").code, 200);
+        assert!(matches!(board.reply("/healthz/live"), Answer::Now(Reply { code: 200, .. })));
         board.stopping();
         assert_eq!(ready(), (503, "stopping\n".into()));
     }
@@ -241,7 +255,7 @@ mod tests {
         board.page(0, "# HELP old Old\n# TYPE old gauge\nold 1\n".into());
         board.ready(0);
         let asking = board.clone();
-        let thread = std::thread::spawn(move || asking.reply("/metrics").text);
+        let thread = std::thread::spawn(move || reply(&asking, "/metrics").text);
         std::thread::sleep(Duration::from_millis(300));
         board.page(0, "# HELP a A\n# TYPE a gauge\na 1\n".into());
         let text = thread.join().unwrap();

@@ -8,6 +8,7 @@
 mod ahead;
 mod balance;
 mod board;
+mod certs;
 mod child;
 mod cost;
 mod fault;

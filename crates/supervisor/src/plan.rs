@@ -8,6 +8,7 @@ use admin::{Address, MetricsSpec};
 use config::services::Services;
 use config::{Settings, specs};
 
+use crate::certs;
 use crate::fault::fault;
 use crate::levels::Levels;
 use crate::limits::Size;
@@ -90,8 +91,8 @@ pub(crate) struct Plan {
     pub claims: Vec<Claim>,
     /// Unix sockets that the children will bind for clients.
     pub local: Vec<PathBuf>,
-    /// Where certificates have to be, if any port needs one.
-    pub certs: Option<PathBuf>,
+    /// The certificates that have to be there, if any port needs one.
+    pub certs: Option<certs::Wanted>,
     /// Where metrics and health of all processes are shown, and the prefix of the names.
     pub metrics: Option<(Address, String)>,
     /// Over how long sessions are ended at a stop, milliseconds.
@@ -225,8 +226,9 @@ impl Planner<'_> {
         self.plan.clients = Some(size.maxconn);
         self.plan.local = listeners.iter().filter_map(Listener::path).collect();
         let certs = self.settings.dir().join("runner").join("certs");
-        let has_tls = listeners.iter().any(|one| matches!(one, Listener::Tls(_)));
-        self.plan.certs = has_tls.then(|| certs.clone());
+        let tls: Vec<u16> = listeners.iter().filter_map(Listener::tls_port).collect();
+        let has_tls = !tls.is_empty();
+        self.plan.certs = has_tls.then(|| certs::Wanted { dir: certs.clone(), ports: tls });
         let share = size.share(self.wanted.files);
         self.plan.clients_fit = share.fits;
         self.plan.warnings.extend(share.warning);

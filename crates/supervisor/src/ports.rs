@@ -32,6 +32,14 @@ impl Listener {
         }
     }
 
+    /// The port, if it speaks TLS.
+    pub fn tls_port(&self) -> Option<u16> {
+        match self {
+            Self::Tls(addr) => Some(addr.port()),
+            Self::Tcp(_) | Self::Local(_) => None,
+        }
+    }
+
     /// The path of a unix socket.
     pub fn path(&self) -> Option<PathBuf> {
         match self {

@@ -99,8 +99,8 @@ pub fn check(options: &Options) -> Result<(Settings, Vec<String>), String> {
         .and_then(|levels| plan(options, path, &settings, levels, u64::MAX))
     {
         Ok(plan) => {
-            let fault = ahead::check_files(&plan, &settings).err();
-            plan.warnings.into_iter().chain(fault).collect()
+            let found = ahead::check_files(&plan, &settings).unwrap_or_else(|fault| vec![fault]);
+            plan.warnings.into_iter().chain(found).collect()
         }
         Err(text) => vec![text],
     };

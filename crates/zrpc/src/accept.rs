@@ -40,7 +40,7 @@ pub struct Args<'a> {
     pub use_session: bool,
     /// The response was sent already.
     pub response_sent: bool,
-    /// Encoded `conn-max` list, not looked into here.
+    /// `conn-max`, a list of packets; not looked into here.
     pub conn_max: Option<Value<'a>>,
 }
 
@@ -107,6 +107,10 @@ impl<'a> Args<'a> {
         flag(w, "trusted", self.trusted);
         flag(w, "use-session", self.use_session);
         flag(w, "response-sent", self.response_sent);
+        if let Some(list) = self.conn_max.and_then(|value| value.as_list()) {
+            w.str("conn-max");
+            w.list(|w| w.raw(list.raw()));
+        }
     }
 }
 

@@ -157,7 +157,7 @@ impl HubLoop {
                 match event.token() {
                     WAKE => match wishes.next() {
                         Wish::Stop => return Ok(()),
-                        Wish::Reload(config) => self.reload(*config),
+                        Wish::Reload(config) => self.reload(now, *config),
                         Wish::Nothing => {}
                     },
                     ZMQ => {}
@@ -171,11 +171,11 @@ impl HubLoop {
         }
     }
 
-    fn reload(&mut self, config: Config) {
+    fn reload(&mut self, now: u64, config: Config) {
         if let Some(http) = &mut self.http {
             http.set_rules(config.rules());
         }
-        self.hub.set_settings(config.settings);
+        self.hub.set_settings(now, config.settings);
     }
 
     /// Goes on while the shards end their sessions.

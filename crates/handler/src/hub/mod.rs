@@ -99,10 +99,11 @@ impl Hub {
     }
 
     /// Goes on with other settings, and passes them on to the shards. What is structural stays.
-    pub fn set_settings(&mut self, newer: Settings) {
+    pub fn set_settings(&mut self, now: u64, newer: Settings) {
         let settings = Arc::new(newer.after(&self.settings));
         self.seen.set_ttl(settings.id_cache_ttl_ms);
-        self.sums.set_settings(&settings);
+        self.sums.set_settings(now, &settings);
+        self.out.push(Output::ListenConn(self.sums.needs_conn()));
         for shard in 0..settings.workers.max(1) {
             self.to_shards.push((shard, ToShard::Settings(settings.clone())));
         }

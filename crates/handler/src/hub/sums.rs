@@ -43,8 +43,6 @@ pub(super) struct Sums {
     own: HashSet<String>,
     totals: super::figures::Totals,
     topics: Vec<Box<[u8]>>,
-    /// Connections taken over since the last figure of their proxy and route.
-    taken: HashMap<(String, Route), u64>,
     /// Packets of proxies that have not told a maximum since.
     strangers: HashMap<String, u32>,
     /// A proxy tells only of single connections.
@@ -70,16 +68,16 @@ impl Sums {
             own: HashSet::new(),
             totals: super::figures::Totals::default(),
             topics: Vec::new(),
-            taken: HashMap::new(),
             strangers: HashMap::new(),
             single_conns: false,
             settings: settings.clone(),
         }
     }
 
-    /// Goes on with other lifetimes.
-    pub(super) fn set_settings(&mut self, settings: &Settings) {
+    /// Goes on with other lifetimes and another interval.
+    pub(super) fn set_settings(&mut self, now: u64, settings: &Settings) {
         self.settings = settings.clone();
+        self.reports.set_interval(now, settings.stats_report_interval_ms);
     }
 
     /// Whether a subscriber wants messages that begin with `kind`, a type and a space.
@@ -163,10 +161,6 @@ impl Sums {
     }
 
     pub(super) fn conn_max(&mut self, now: u64, from: &str, route: &Route, max: u64, ttl_s: u64) {
-        // A maximum tells of the time since the last one: what was taken over since then is
-        // counted here already.
-        let key = (from.to_owned(), route.clone());
-        let max = max.saturating_sub(self.taken.remove(&key).unwrap_or_default());
         let change = self.maxima.set(now, from, route, max, ttl_s);
         self.reports.connections(now, route, change);
     }
@@ -177,11 +171,8 @@ impl Sums {
         let known = external.is_some();
         if let Some(external) = external {
             self.reports.connections(now, &external.route, -1);
-        } else if took.minute_counted {
-            self.taken_from_proxy(now, took);
-        } else {
-            self.totals.minutes += 1;
-            self.reports.count(now, &took.route, |report| report.minutes += 1);
+        } else if !took.minute_counted {
+            self.add_minutes(now, &took.route, 1);
         }
         if !took.minute_counted && self.maxima.is_empty() && self.own.len() < EXTERNALS_MAX {
             self.own.insert(took.id.clone());
@@ -198,16 +189,6 @@ impl Sums {
             ttl: self.settings.stats_connection_ttl_s,
         };
         Some(self.encode(&took.route, body))
-    }
-
-    /// A connection leaves the figure of its proxy, or the next figure that comes.
-    fn taken_from_proxy(&mut self, now: u64, took: &Took) {
-        let Some(proxy) = &took.proxy else { return };
-        if self.maxima.give_one(proxy, &took.route) {
-            self.reports.connections(now, &took.route, -1);
-        } else if self.taken.len() < STRANGERS_MAX {
-            *self.taken.entry((proxy.to_string(), took.route.clone())).or_default() += 1;
-        }
     }
 
     /// A connection of a shard ended, or went back to the proxy, which then speaks for it.
@@ -296,17 +277,13 @@ impl Sums {
             let minutes = (now - external.minute) / 60_000;
             external.minute += minutes * 60_000;
             let route = external.route.clone();
-            if minutes > 0 {
-                self.reports.count(now, &route, |report| report.minutes += minutes);
-            }
-            return;
+            return self.add_minutes(now, &route, minutes);
         }
         if self.externals.len() >= EXTERNALS_MAX {
             return;
         }
-        self.totals.minutes += 1;
         self.reports.connections(now, &route, 1);
-        self.reports.count(now, &route, |report| report.minutes += 1);
+        self.add_minutes(now, &route, 1);
         let external = External { from: Arc::from(from), route, expires, minute: now };
         self.externals.insert(id.to_owned(), external);
         self.expiry.push_back((expires, id.to_owned()));
@@ -316,10 +293,14 @@ impl Sums {
         if let Some(external) = self.externals.remove(id) {
             shrink_map(&mut self.externals);
             self.reports.connections(now, &external.route, -1);
-            let minutes = (now - external.minute) / 60_000;
-            if minutes > 0 {
-                self.reports.count(now, &external.route, |report| report.minutes += minutes);
-            }
+            self.add_minutes(now, &external.route, (now - external.minute) / 60_000);
+        }
+    }
+
+    fn add_minutes(&mut self, now: u64, route: &Route, minutes: u64) {
+        if minutes > 0 {
+            self.totals.minutes += minutes;
+            self.reports.count(now, route, |report| report.minutes += minutes);
         }
     }
 

@@ -33,8 +33,8 @@ struct Plan {
     origin: Option<Arc<Origin>>,
     route: stats::Route,
     response_sent: bool,
-    /// Instance id of the proxy.
-    proxy: Option<Arc<str>>,
+    /// The proxy counted the sessions' minutes.
+    minutes_counted: bool,
     /// What links need.
     base: String,
     route_id: Box<str>,
@@ -185,7 +185,7 @@ impl Shard {
             origin: (mode == HoldMode::Response).then(|| Arc::new(origin(args, from))),
             route,
             response_sent: args.response_sent,
-            proxy: from.map(|from| String::from_utf8_lossy(from).into()),
+            minutes_counted: keeps_minutes(args),
             base: args.request.uri.to_owned(),
             route_id: args.route.unwrap_or_default().into(),
             prefix: args.channel_prefix.unwrap_or_default().into(),
@@ -250,8 +250,8 @@ impl Shard {
             self.remove(now, old, false);
         }
         let session = self.new_session(now, plan, from, peer);
-        let minute_counted = from.unreported_time_ms.is_some();
-        let key = self.insert(session, plan.proxy.clone(), minute_counted);
+        let minute_counted = plan.minutes_counted || from.unreported_time_ms.is_some();
+        let key = self.insert(session, minute_counted);
         let mode = match plan.mode {
             HoldMode::Response => Mode::Response,
             HoldMode::Stream => Mode::Stream,
@@ -435,6 +435,13 @@ pub(super) fn head<'a>(
 ) -> ResponseHead<'a> {
     let accept::Args { response, .. } = args;
     ResponseHead { code: response.code, reason: response.reason, headers, body: response.body }
+}
+
+/// A proxy that tells no single connections keeps all minutes; it says so by two maxima, with the
+/// sessions and without. Ours tells one, and names what it keeps (spec/stats.md §6).
+fn keeps_minutes(args: &accept::Args<'_>) -> bool {
+    let list = args.conn_max.as_ref().and_then(tnetstring::Value::as_list);
+    list.is_some_and(|list| list.iter().count() > 1)
 }
 
 fn origin(args: &accept::Args<'_>, from: Option<&[u8]>) -> Origin {

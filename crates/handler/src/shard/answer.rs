@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use evloop::arena::Key;
 use grip::{Body, Headers, Item, merge_headers};
+use stats::Mode;
 use zhttp::Kind;
 
 use super::Shard;
@@ -146,9 +147,11 @@ impl Shard {
         let base = self.header_sets.get(hold.headers).cloned().unwrap_or_default();
         let headers = merge_headers(&base, &format.headers, format.code, body.len());
         let route = session.route;
+        let blocks = self.item_blocks(item, super::limited::length(item, Mode::Response));
         self.count(route, |sums| {
             sums.sent += 1;
             sums.http_response_sent += 1;
+            sums.blocks_sent += blocks;
         });
         self.respond(now, key, format.code, &format.reason, &headers, body);
     }
@@ -232,7 +235,7 @@ impl Shard {
 }
 
 /// The estimate of spec/stats.md §5.
-fn head_size(code: u16, reason: &str, headers: &Headers) -> u64 {
+pub(super) fn head_size(code: u16, reason: &str, headers: &Headers) -> u64 {
     let headers: usize = headers.iter().map(|(name, value)| name.len() + value.len()).sum();
     (code.to_string().len() + reason.len() + headers) as u64
 }

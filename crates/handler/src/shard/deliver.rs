@@ -302,6 +302,7 @@ impl Shard {
     ) -> (Left, usize) {
         let mut left = Left::default();
         let mut written = 0;
+        let mut sizes = Sizes::default();
         for subscriber in subscribers {
             let first = first_for(items, *subscriber);
             let Some(session) = self.sessions.at_mut(subscriber.session) else { continue };
@@ -319,9 +320,12 @@ impl Shard {
                     let (route, length) = (session.route, body.len() as u64);
                     written += body.len() / 64 + 1;
                     self.gather(subscriber.session, (first as u32, headers));
+                    self.measure(&mut sizes, items, first, headers);
                     self.count(route, |sums| {
                         sums.sent += 1;
                         sums.http_response_sent += 1;
+                        sums.blocks_sent += sizes.blocks;
+                        sums.counters.client_header_bytes_sent += sizes.head;
                         sums.counters.client_content_bytes_sent += length;
                     });
                     left.ended.push(subscriber.session);
@@ -342,6 +346,33 @@ impl Shard {
         });
         (left, written)
     }
+
+    /// Measures the answer that an item makes with a set of headers; most often it is the one that
+    /// was measured for the session before.
+    fn measure(&self, sizes: &mut Sizes, items: &VecDeque<Pending>, at: usize, headers: u32) {
+        if sizes.of == Some((at, headers)) {
+            return;
+        }
+        let Some(item) = items.get(at).map(|pending| &pending.item) else { return };
+        let Some(format) = &item.response else { return };
+        let length = super::limited::length(item, Mode::Response);
+        let base = self.header_sets.get(headers).cloned().unwrap_or_default();
+        let merged = grip::merge_headers(&base, &format.headers, format.code, length);
+        *sizes = Sizes {
+            of: Some((at, headers)),
+            head: super::answer::head_size(format.code, &format.reason, &merged),
+            blocks: self.item_blocks(item, length),
+        };
+    }
+}
+
+/// What an answer counts in the stats.
+#[derive(Debug, Default)]
+struct Sizes {
+    /// The item's place and the set of headers.
+    of: Option<(usize, u32)>,
+    head: u64,
+    blocks: u64,
 }
 
 /// The body of an item that answers a response hold as it is.

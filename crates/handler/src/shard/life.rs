@@ -36,17 +36,11 @@ impl Shard {
     }
 
     /// Puts a session into the tables and tells the hub.
-    pub(super) fn insert(
-        &mut self,
-        session: Session,
-        proxy: Option<Arc<str>>,
-        minute_counted: bool,
-    ) -> Key {
+    pub(super) fn insert(&mut self, session: Session, minute_counted: bool) -> Key {
         let (peer, route) = (session.peer, session.route);
         let hash = self.id_hash(peer, session.id.bytes());
         let took = Took {
             id: self.conn_id(peer, &session.id),
-            proxy,
             route: self.routes[route as usize].route.clone(),
             address: session.address,
             ssl: session.flags.has(super::session::Flags::SSL),

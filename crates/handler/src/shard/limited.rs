@@ -68,10 +68,12 @@ impl Shard {
             return;
         }
         self.drops.over_hwm += 1;
+        let blocks = if self.settings.message_block_size > 0 { units } else { 0 };
         // It counts as sent all the same (spec/stats.md §5).
         self.count(number, |sums| {
             sums.sent += 1;
             sums.http_response_sent += u64::from(mode == Mode::Response);
+            sums.blocks_sent += blocks;
         });
         if pushed == Pushed::FirstDropped {
             let hwm = self.settings.limits.as_ref().map_or(0, |limits| limits.hwm());
@@ -144,7 +146,7 @@ impl Shard {
     }
 }
 
-fn length(item: &Item, mode: Mode) -> usize {
+pub(super) fn length(item: &Item, mode: Mode) -> usize {
     match mode {
         Mode::Response => match item.response.as_ref().map(|format| &format.body) {
             Some(Body::Whole(body)) => body.len(),

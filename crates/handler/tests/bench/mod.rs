@@ -19,6 +19,7 @@ pub struct Call {
     credits: u32,
     old: bool,
     minute_counted: bool,
+    maxima: Vec<u64>,
     channel: String,
     session: bool,
     prefix: Option<String>,
@@ -34,6 +35,7 @@ pub fn hold(mode: &str) -> Call {
         credits: 8192,
         old: false,
         minute_counted: false,
+        maxima: Vec::new(),
         channel: "c".to_owned(),
         session: false,
         prefix: None,
@@ -88,6 +90,12 @@ impl Call {
         self
     }
 
+    /// The proxy's numbers of connections, told with the call.
+    pub fn maxima(mut self, maxima: &[u64]) -> Self {
+        self.maxima = maxima.to_vec();
+        self
+    }
+
     pub fn old_peer(mut self) -> Self {
         self.old = true;
         self
@@ -120,6 +128,9 @@ impl Call {
             unreported_time_ms: self.minute_counted.then_some(0),
             ..zrpc::Session::default()
         };
+        let mut maxima = Writer::new();
+        maxima.list(|w| self.maxima.iter().for_each(|max| conn_max(*max).write_map(w)));
+        let maxima = maxima.into_vec();
         let args = accept::Args {
             requests: vec![session],
             request,
@@ -134,13 +145,19 @@ impl Call {
             trusted: false,
             use_session: self.session,
             response_sent: false,
-            conn_max: None,
+            conn_max: (!self.maxima.is_empty()).then(|| tnetstring::parse_all(&maxima).unwrap()),
         };
         let mut out = Vec::new();
         let from = Some(&b"proxy_1"[..]);
         zrpc::write_request(&mut out, from, Some(b"call"), "accept", |w| args.write(w));
         out
     }
+}
+
+/// How many connections the proxy has.
+pub fn conn_max(max: u64) -> stats::Packet<'static> {
+    let body = stats::Body::ConnMax { max, ttl: 60, retry_seq: None };
+    stats::Packet { from: "proxy_1", route: None, body }
 }
 
 /// A packet that the handler sent.
@@ -179,6 +196,8 @@ pub struct Bench {
     pub handler: Handler,
     pub messages: Vec<(String, Vec<u8>)>,
     pub unsubscribed: Vec<String>,
+    /// Proxies are to tell of single connections.
+    pub listens_to_conn: bool,
     replies: Vec<Vec<u8>>,
     retries: Vec<Vec<u8>>,
     stats: Vec<Vec<u8>>,
@@ -206,6 +225,7 @@ impl Bench {
             handler: Handler::new(0, settings),
             messages: Vec::new(),
             unsubscribed: Vec::new(),
+            listens_to_conn: false,
             replies: Vec::new(),
             retries: Vec::new(),
             stats: Vec::new(),
@@ -372,6 +392,7 @@ impl Bench {
                         let proxy = String::from_utf8_lossy(&proxy).into_owned();
                         self.controls.push((proxy, packet));
                     }
+                    Output::ListenConn(wanted) => self.listens_to_conn = wanted,
                     Output::Unsubscribe(channel) => self.unsubscribed.push(channel.to_string()),
                     _ => {}
                 }
@@ -445,6 +466,12 @@ impl Bench {
 
     pub fn retries(&mut self) -> Vec<Vec<u8>> {
         std::mem::take(&mut self.retries)
+    }
+
+    /// What the proxy says on its stats socket.
+    pub fn proxy_says(&mut self, packet: &stats::Packet<'_>) {
+        self.handler.proxy_stats(self.now, &packet.encode(stats::Format::Tnetstring));
+        self.settle();
     }
 
     pub fn stats(&mut self) -> Vec<Vec<u8>> {

@@ -241,7 +241,9 @@ impl Loop {
                                 }
                                 self.engine.set_routes(routes);
                             }
-                            Order::Settings(settings) => self.engine.set_settings(*settings),
+                            Order::Settings(settings) => {
+                                self.engine.set_settings(now, *settings);
+                            }
                             Order::Stop => return true,
                         }
                     }

@@ -9,6 +9,7 @@ use super::control::Control;
 use super::filter::{Filter, grip_prefix};
 use super::{Back, test_target};
 use crate::backend::ORIGIN_ERROR;
+use crate::backend::fields_size;
 use crate::response::is_removed;
 use crate::session::Stage;
 use crate::{Proxy, log_line};
@@ -98,6 +99,8 @@ impl Proxy {
         if let Some(extension) = extension.filter(|_| passing && prefix.is_some()) {
             passed.push("Sec-WebSocket-Extensions", extension);
         }
+        let size = (3 + reason.len()) as u64 + fields_size(passed.as_headers());
+        session.counters.client_header_bytes_sent += size;
         if controlled {
             self.say_here(key);
         }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use origin::Event;
 use proxy::{Key, Output, Proxy, Request, Routes, Settings, Signing};
-use zhttp::{Ext, Head, Id, Packet};
+use zhttp::{Ext, Head, Id, Kind, Packet};
 use zrpc::accept::Reply;
 
 pub const CM: &[u8] = b"connmgr";
@@ -127,6 +127,13 @@ impl World {
         let packet = from_client(id, seq, fill);
         self.engine.client_packet(self.now, &packet);
         self.pull();
+    }
+
+    /// The client's side let the session go.
+    pub fn proceed(&mut self, id: &str, seq: u32) {
+        self.client(id, seq, |f| {
+            f.kind(Kind::HandoffProceed);
+        });
     }
 
     pub fn pass(&mut self, ms: u64) {
