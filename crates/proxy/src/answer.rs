@@ -26,6 +26,9 @@ enum Step {
 impl Proxy {
     /// Answers with an error text, or with `debug` where debugging is on.
     pub(crate) fn answer_error(&mut self, key: Key, code: u16, text: &str, debug: &str) {
+        if let Some(clients) = self.stop_asking(key) {
+            return clients.into_iter().for_each(|key| self.answer_error(key, code, text, debug));
+        }
         let debugging = self.sessions.get(key).is_some_and(|session| session.debug);
         self.answer_plain(key, code, if debugging { debug } else { text });
     }
@@ -38,6 +41,10 @@ impl Proxy {
 
     /// Answers with a complete response.
     pub(crate) fn answer(&mut self, key: Key, head: Head, body: Vec<u8>) {
+        if let Some(clients) = self.stop_asking(key) {
+            let each = |key| self.answer(key, head.clone(), body.clone());
+            return clients.into_iter().for_each(each);
+        }
         if self.sessions.get(key).is_some_and(|session| session.backend) {
             self.cancel_backend(key);
         }
@@ -79,7 +86,8 @@ impl Proxy {
         let Some(session) = self.sessions.get_mut(key) else { return };
         if session.out.paused && session.out.waiting() < RESUME_BELOW {
             session.out.paused = false;
-            self.pause_backend(key, false);
+            let asker = session.asker(key);
+            self.go_on_if_read(asker);
         }
     }
 

@@ -8,10 +8,11 @@ use routes::Destination;
 use zhttp::{Ext, Head, HeaderBuf, Id, Kind, Packet};
 use zrpc::retry;
 
-use crate::accept::keep_inspected;
+use crate::inspecting::keep_inspected;
 use crate::cross::Cross;
 use crate::routing::Entry;
 use crate::session::{Out, Session, SessionId, Stage, range_of};
+use crate::share::Share;
 use crate::uri::{Uri, split_port};
 use crate::{Endpoint, Proxy};
 
@@ -94,7 +95,7 @@ impl Proxy {
             return self.answer_plain(key, 502, "Route not found");
         }
         self.count_start(key, false);
-        self.start_target(key);
+        self.start_or_join(key);
     }
 
     fn retry_route(&self, id: Option<&str>, uri: &Uri<'_>) -> Option<Arc<Entry>> {
@@ -140,7 +141,7 @@ fn direct(like: &Entry, uri: &Uri<'_>, trusted: bool) -> Arc<Entry> {
             ..target.clone()
         };
     }
-    let plain = Endpoint { host: host.to_owned(), port, tls: None, deny_internal: false };
+    let plain = Endpoint { host: host.to_owned(), port, tls: None, deny_internal: !trusted };
     let endpoint = (!uri.secure).then(|| Arc::new(plain));
     Arc::new(Entry {
         route: Arc::new(route),
@@ -166,6 +167,7 @@ fn session_of(
     now: u64,
 ) -> Session {
     let request = &packet.request;
+    let unreported_ms = state.unreported_time_ms.and_then(|ms| u64::try_from(ms).ok());
     let ids = [Id { id: state.rid.id, seq: Some(0) }];
     let head = Head { from: state.rid.sender, ids: &ids, ext: Ext::default() };
     let mut bytes = Vec::with_capacity(512);
@@ -208,13 +210,14 @@ fn session_of(
         out: Out::default(),
         held: None,
         inspected: None,
+        share: Share::Alone,
         cross: cross(state),
         zmq: None,
         sockjs: None,
         ws: None,
         counters: stats::Counters::default(),
         counted: false,
-        minute_ms: now,
+        minute_ms: now.saturating_sub(unreported_ms.unwrap_or_default()),
         announced_ms: now,
     }
 }

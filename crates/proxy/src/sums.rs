@@ -153,7 +153,8 @@ impl Proxy {
         let counters = std::mem::take(&mut session.counters);
         let start = session.minute_ms;
         let minutes = take_minutes(session, now);
-        if handed_over && minutes == 0 && !session.is_retry {
+        let told = session.is_retry || self.unreported_ms(session).is_some();
+        if handed_over && minutes == 0 && !told {
             self.sums.reports.take_back_minute(&route, start);
         }
         if minutes > 0 {
@@ -162,6 +163,20 @@ impl Proxy {
         }
         let id = (self.sums.conn_wanted && !handed_over).then(|| self.connection_id(session));
         self.note_end(now, &route, &counters, id.as_deref(), handed_over);
+    }
+
+    /// Whether maxima go by stats packets.
+    pub(crate) fn tells_maxima(&self) -> bool {
+        self.sums.conn_max_wanted
+    }
+
+    /// The time of a session since its last counted minute, milliseconds, if the handler is to go
+    /// on from there and not to count its first minute: what came back was counted there, and
+    /// without packets for single connections the handler knows minutes from reports.
+    pub(crate) fn unreported_ms(&self, session: &Session) -> Option<i64> {
+        let counted = session.is_retry || !self.settings.connection_send;
+        let since = self.now.saturating_sub(session.minute_ms).max(1);
+        (self.tells_maxima() && counted).then(|| i64::try_from(since).unwrap_or(i64::MAX))
     }
 
     /// As [`Proxy::count_end`], for a WebSocket that goes on without its client.
@@ -212,6 +227,14 @@ impl Proxy {
         if let Some(id) = gone {
             self.publish(route, Body::ConnGone { id });
         }
+    }
+
+    /// Adds what a session without a client counted to the report.
+    pub(crate) fn report_counters(&mut self, session: &Session) {
+        let route = Self::stats_route(session);
+        self.sums.reports.count(self.now, &route, |report| {
+            report.counters.add(&session.counters);
+        });
     }
 
     /// `<sender>:<id>`, or the public id of a WebSocket.

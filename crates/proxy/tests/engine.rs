@@ -6,6 +6,7 @@ mod world;
 
 use origin::{Error, Event};
 use proptest::prelude::*;
+use proxy::Settings;
 use tnetstring::Writer;
 use world::*;
 use zhttp::{HeaderBuf, Kind, Packet};
@@ -358,6 +359,43 @@ fn large_instructions_are_refused_or_sent_first() {
     assert_eq!(args.response.headers.get("grip-hold"), Some(&b"stream"[..]));
 }
 
+/// Lets a large stream as JSON-P be sent first, and answers the call that follows.
+fn sent_first_as_jsonp(reply: &Reply<'_>) -> String {
+    let mut w = world("*,aco b:1");
+    w.request("0-0-0", |f| {
+        f.method("GET").uri("http://h/?callback=f").credits(1_000_000);
+        f.flag("stream", true).flag("router-resp", true);
+    });
+    w.begin(200, &[("Grip-Hold", "stream")], None);
+    w.event(Event::Body(&[b'x'; 100_001]));
+    w.event(Event::Body(b"\n"));
+    w.event(Event::End);
+    w.pull();
+    w.client("0-0-0", 1, |f| {
+        f.kind(Kind::HandoffProceed);
+    });
+    w.reply(reply);
+    let bodies = w.packets.iter().map(|packet| Packet::parse(packet).unwrap().body.to_vec());
+    let text = String::from_utf8(bodies.flatten().collect()).unwrap();
+    let start = "/**/f({\"code\": 200, \"reason\": \"OK\", \"headers\": {}, \"body\": \"";
+    let body = text.strip_prefix(start).expect("the call");
+    body.trim_start_matches('x').to_owned()
+}
+
+#[test]
+fn a_call_of_jsonp_stays_open_for_the_handler() {
+    assert_eq!(sent_first_as_jsonp(&Reply::Accepted), "\\n");
+    assert_eq!(sent_first_as_jsonp(&Reply::Nothing), "\\n\"});\n");
+    let response = HttpResponse {
+        code: 200,
+        reason: "OK",
+        headers: zhttp::Headers::EMPTY,
+        body: b"\"end\"",
+    };
+    let response = sent_first_as_jsonp(&Reply::Response(response));
+    assert_eq!(response, "\\n\\\"end\\\"\"});\n");
+}
+
 #[test]
 fn what_is_cut_off_ends_uncleanly() {
     let mut w = world("* b:1");
@@ -428,6 +466,7 @@ fn a_session_that_comes_back_is_claimed_and_asked_again() {
             out_seq: 6,
             out_credits: 100,
             router_resp: true,
+            unreported_time_ms: Some(20_000),
             ..zrpc::Session::default()
         }],
         request: HttpRequest {
@@ -445,7 +484,9 @@ fn a_session_that_comes_back_is_claimed_and_asked_again() {
     };
     let mut payload = Vec::new();
     packet.write(&mut payload);
-    w.engine.retry(0, &payload);
+    w.engine.stats_listeners(false, true);
+    w.now = 50_000;
+    w.engine.retry(w.now, &payload);
     w.pull();
     assert_eq!(w.sent(), ["6 keep-alive "]);
     let head = String::from_utf8(w.starts[0].2.bytes.clone()).unwrap();
@@ -458,6 +499,47 @@ fn a_session_that_comes_back_is_claimed_and_asked_again() {
     let session = accept::Args::parse(call.args).unwrap().requests[0];
     assert!(session.is_retry);
     assert_eq!((session.in_seq, session.out_seq), (5, 8));
+    assert_eq!(unreported(&w), (Some(20_000), true));
+}
+
+#[test]
+fn a_check_is_answered_without_a_route() {
+    let mut w = world("a b:1");
+    for host in ["a", "nowhere"] {
+        w.request(host, |f| {
+            f.method("GET").uri(&format!("http://{host}/")).credits(8192);
+            f.headers([("Pushpin-Check", "")].into_iter()).flag("router-resp", true);
+        });
+    }
+    assert!(w.sent().iter().all(|packet| packet.starts_with("0 200 ")), "{:?}", w.sent());
+    assert_eq!(w.starts.len(), 0);
+}
+
+/// What the last call says about the time of its session.
+fn unreported(w: &World) -> (Option<i64>, bool) {
+    let args = zrpc::Request::parse(&w.accepts.last().unwrap().1).unwrap().args;
+    let args = accept::Args::parse(args).unwrap();
+    (args.requests[0].unreported_time_ms, args.maxima_apart)
+}
+
+#[test]
+fn minutes_go_on_at_the_handler() {
+    let settings = Settings { connection_send: false, ..Settings::default() };
+    let mut w = world_with("* b:1", settings);
+    w.engine.stats_listeners(false, true);
+    w.get("0-0-0", "http://a/");
+    w.now += 30;
+    w.respond(200, &[("Grip-Hold", "stream")], b"");
+    assert_eq!(unreported(&w), (Some(30), true));
+    // Where single connections are told, each side counts for itself; and old handlers know
+    // nothing of maxima.
+    for (connection_send, maxima) in [(true, true), (false, false)] {
+        let mut w = world_with("* b:1", Settings { connection_send, ..Settings::default() });
+        w.engine.stats_listeners(false, maxima);
+        w.get("0-0-0", "http://a/");
+        w.respond(200, &[("Grip-Hold", "stream")], b"");
+        assert_eq!(unreported(&w), (None, maxima));
+    }
 }
 
 #[test]

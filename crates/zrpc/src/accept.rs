@@ -42,6 +42,8 @@ pub struct Args<'a> {
     pub response_sent: bool,
     /// Encoded `conn-max` list, not looked into here.
     pub conn_max: Option<Value<'a>>,
+    /// The list is empty: the proxy tells its maxima by stats packets, without these sessions.
+    pub maxima_apart: bool,
 }
 
 impl<'a> Args<'a> {
@@ -80,6 +82,7 @@ impl<'a> Args<'a> {
             use_session: rest.use_session,
             response_sent: rest.response_sent,
             conn_max: rest.conn_max,
+            maxima_apart: rest.conn_max.and_then(|list| list.as_list()).is_some_and(is_empty),
         })
     }
 
@@ -103,6 +106,10 @@ impl<'a> Args<'a> {
             w.str("channels");
             w.list(|w| self.channels.iter().for_each(|channel| w.str(channel)));
         }
+        if self.maxima_apart {
+            w.str("conn-max");
+            w.list(|_| {});
+        }
         flag(w, "separate-stats", self.separate_stats);
         flag(w, "trusted", self.trusted);
         flag(w, "use-session", self.use_session);
@@ -119,6 +126,10 @@ fn whole_response<'a>(value: Value<'a>) -> Result<HttpResponse<'a>, Error> {
     let (code, response) = HttpResponse::parse_fields(map)?;
     need("code", code)?;
     Ok(response)
+}
+
+fn is_empty(list: tnetstring::List<'_>) -> bool {
+    list.iter().next().is_none()
 }
 
 /// The optional arguments.

@@ -47,6 +47,7 @@ fn an_accept_call_there_and_back() {
         use_session: true,
         response_sent: true,
         conn_max: None,
+        maxima_apart: false,
     };
     let mut out = Vec::new();
     write_request(&mut out, Some(b"proxy_1"), Some(b"7"), accept::METHOD, |w| args.write(w));

@@ -11,7 +11,7 @@ use tnetstring::Writer;
 use zrpc::{Request, accept, inspect, write_error, write_success};
 
 use super::Shard;
-use super::cross::{Cross, with_cors};
+use super::cross::{Cross, jsonp_of, with_cors};
 use super::session::{
     Extra, ExtraChannel, Flags, Hold, Links, NEVER, Named, Origin, Session, SessionId, Subs,
 };
@@ -179,7 +179,10 @@ impl Shard {
             origin: (mode == HoldMode::Response).then(|| Arc::new(origin(args, from))),
             route,
             response_sent: args.response_sent,
-            proxy: from.map(|from| String::from_utf8_lossy(from).into()),
+            // Its figure, in which the sessions are, if it does not take them out itself.
+            proxy: from
+                .filter(|_| !args.maxima_apart)
+                .map(|from| String::from_utf8_lossy(from).into()),
             base: args.request.uri.to_owned(),
             route_id: args.route.unwrap_or_default().into(),
             prefix: args.channel_prefix.unwrap_or_default().into(),
@@ -381,7 +384,9 @@ impl Plan {
 
 fn extra(plan: &Plan, from: &zrpc::Session<'_>) -> Option<Box<Extra>> {
     let links = plan.links();
+    let jsonp = jsonp_of(from).filter(|_| plan.mode == HoldMode::Stream).map(Box::new);
     let plain = plan.extras.is_empty() && links.is_none() && plan.named.is_none();
+    let plain = plain && jsonp.is_none();
     if from.user_data.is_none() && plain {
         return None;
     }
@@ -392,6 +397,7 @@ fn extra(plan: &Plan, from: &zrpc::Session<'_>) -> Option<Box<Extra>> {
         channels: Vec::new(),
         links,
         named: plan.named.clone(),
+        jsonp,
         filtering: None,
     }))
 }

@@ -22,6 +22,8 @@ pub struct Call {
     channel: String,
     session: bool,
     prefix: Option<String>,
+    jsonp: Option<(String, bool)>,
+    sent: bool,
 }
 
 /// A call that holds in `mode`, on channel `c`.
@@ -36,6 +38,8 @@ pub fn hold(mode: &str) -> Call {
         channel: "c".to_owned(),
         session: false,
         prefix: None,
+        jsonp: None,
+        sent: false,
     }
 }
 
@@ -76,6 +80,18 @@ impl Call {
         self
     }
 
+    /// The client waits for a call of `callback`.
+    pub fn jsonp(mut self, callback: &str, extended: bool) -> Self {
+        self.jsonp = Some((callback.to_owned(), extended));
+        self
+    }
+
+    /// The proxy has sent the response already.
+    pub fn sent(mut self) -> Self {
+        self.sent = true;
+        self
+    }
+
     pub fn minute_counted(mut self) -> Self {
         self.minute_counted = true;
         self
@@ -111,6 +127,10 @@ impl Call {
             multi: !self.old,
             batch: !self.old,
             unreported_time_ms: self.minute_counted.then_some(0),
+            response_code: self.sent.then_some(200),
+            auto_cross_origin: self.jsonp.is_some(),
+            jsonp_callback: self.jsonp.as_ref().map(|(name, _)| name.as_bytes()),
+            jsonp_extended_response: self.jsonp.as_ref().is_some_and(|(_, extended)| *extended),
             ..zrpc::Session::default()
         };
         let args = accept::Args {
@@ -126,8 +146,9 @@ impl Call {
             channels: Vec::new(),
             trusted: false,
             use_session: self.session,
-            response_sent: false,
+            response_sent: self.sent,
             conn_max: None,
+            maxima_apart: false,
         };
         let mut out = Vec::new();
         let from = Some(&b"proxy_1"[..]);
