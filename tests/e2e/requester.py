@@ -180,8 +180,8 @@ def parse(message):
 class Backend:
     """Answers each connection with the same bytes once the request holds `until`, and `go` is set."""
 
-    def __init__(self, answer, until=b'\r\n\r\n', tls=None, waits=False):
-        self.listener = socket.create_server(('127.0.0.1', 0))
+    def __init__(self, answer, until=b'\r\n\r\n', tls=None, waits=False, host='127.0.0.1'):
+        self.listener = socket.create_server((host, 0))
         self.port = self.listener.getsockname()[1]
         self.answer, self.until, self.tls, self.got, self.asked = answer, until, tls, b'', 0
         self.go, self.left = threading.Event(), threading.Event()

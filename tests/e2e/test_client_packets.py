@@ -2,12 +2,14 @@
 what is logged (`spec/zhttp.md §8`, §12)."""
 
 import re
+import signal
 import time
 
 import pytest
 import zmq
 
 from kit import H
+from test_connmgr_options import scrape
 from requester import OK, Backend, Requester, parse, three_ports
 
 
@@ -180,6 +182,7 @@ def test_what_is_wrong_is_logged():
             (lambda: first(credits=b'x'), 'zhttp parse error: credits must be of type int'),
             (lambda: first(uri=b'\xff'), 'zhttp parse error: uri must be a utf-8 string'),
             (lambda: r.push.send(b'J{}'), 'zhttp parse error: unrecognized data format'),
+            (lambda: r.push.send(b'T1:x,'), 'zhttp parse error: wrong type string, expected map'),
             (lambda: r.push.send(b'T100:'), 'zhttp parse error: unexpected eof'),
             (lambda: r.push.send(b'Tx:'), 'zhttp parse error: invalid data'),
         ]:
@@ -223,3 +226,46 @@ def test_packets_are_traced():
             H.eventually(lambda: re.search(line, r.logged()), 5)
     finally:
         r.stop()
+
+
+# ---------------------------------------------------------------------- counters
+
+@pytest.mark.parametrize('workers', [1, 4])
+def test_drops_are_counted_by_cause(workers):
+    port = H.free_port()
+    r = Requester('--prometheus=127.0.0.1:%d' % port, workers=workers)
+    try:
+        before = scrape(port)
+        b = Backend(OK, waits=True)
+        r.push.send(b'J{}')
+        r.next.send_multipart([b'connmgr', b'x', b'T'])
+        r.new_session()
+        r.push.send(r.packet({'type': 'credit', 'credits': 1}))
+        r.send(type='credit', credits=1)
+        gap = r.ask(b.url())
+        H.eventually(lambda: b.asked == 1, 8)
+        r.forward(r.packet({'type': 'credit', 'credits': 1}, id=gap, seq=7))
+        over = r.ask(b.url(), 'POST', more=True)
+        H.eventually(lambda: b.asked == 2, 8)
+        r.forward(r.packet({'body': b'x' * 1_000_000, 'more': True}, id=over, seq=1))
+        r.ask(b.url())
+        H.eventually(lambda: b.asked == 3, 8)
+
+        def grew():
+            now = scrape(port)
+            return {name: int(now[name]) - int(before[name]) for name in now if name.startswith('connmgr_client_')}
+        drop = 'connmgr_client_drops_total{cause="%s"}'
+        want = {'malformed_packet': 2, 'bad_first_packet': 1, 'bad_seq': 1, 'too_many_bytes': 1}
+        H.eventually(lambda: all(grew()[drop % cause] == n for cause, n in want.items()), 8)
+        got = grew()
+        assert got['connmgr_client_requests_total'] == 3
+        assert got['connmgr_client_sessions{mode="stream"}'] == 1
+        r.proc.send_signal(signal.SIGUSR1)
+        H.eventually(lambda: 'dump: end' in r.logged(), 8)
+        assert re.search(r'client-worker \d: sessions: stream=1 req=0$', r.logged(), re.M), r.logged()
+        assert re.search(r'client-worker \d: ClientCounters \{.* bad_seq: 1,', r.logged())
+        r.next.close()
+        H.eventually(lambda: grew()[drop % 'peer_gone'] == 1, 8)
+    finally:
+        r.stop()
+        H.release_port(port)

@@ -1,7 +1,11 @@
 """The connection manager's client mode, asked for requests by the test itself: what is asked of
 backends, and what becomes of it."""
 
+import json
+import os
 import socket
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -94,6 +98,15 @@ def test_internal_addresses_are_denied(strict):
     assert b.got == b''
     strict.ask(b.url(), ignore_policies=True)
     assert strict.whole()[1] == b'hello'
+
+
+def test_redirects_to_internal_addresses_are_denied():
+    own_user = [] if os.geteuid() == 0 else ['--user', '--map-root-user']
+    script = os.path.join(os.path.dirname(__file__), 'outside_hop.py')
+    done = subprocess.run(['unshare', *own_user, '--net', sys.executable, script], stdout=subprocess.PIPE, timeout=60)
+    assert done.returncode == 0
+    assert json.loads(done.stdout) == {'errors': ['policy-violation'] * 4, 'asked_inside': 0, 'outside': 'hello',
+                                       'policies_ignored': 'hello'}
 
 
 def test_redirect(asks):

@@ -239,6 +239,8 @@ pub enum Error {
     Format,
     /// It is no tnetstring map.
     Frame(tnetstring::Error),
+    /// It is a frame of this type, not a map.
+    NoMap(&'static str),
     /// A field has another type than it must have.
     Type(&'static str, &'static str),
     /// A text field is no UTF-8.
@@ -264,6 +266,7 @@ impl fmt::Display for Error {
         match self {
             Self::Format => f.write_str("unrecognized data format"),
             Self::Frame(error) => error.fmt(f),
+            Self::NoMap(kind) => write!(f, "wrong type {kind}, expected map"),
             Self::Type("id", _) => f.write_str("id must be of type map or string"),
             Self::Type(field, kind) => write!(f, "{field} must be of type {kind}"),
             Self::Utf8(field) => write!(f, "{field} must be a utf-8 string"),
@@ -324,7 +327,7 @@ impl<'a> Packet<'a> {
     pub fn parse(input: &'a [u8]) -> Result<Self, Error> {
         let frame = input.strip_prefix(b"T").ok_or(Error::Format)?;
         let (root, _) = tnetstring::parse(frame)?;
-        let map = root.as_map().ok_or(Error::Type("packet", "map"))?;
+        let map = root.as_map().ok_or(Error::NoMap(root.type_name()))?;
         let mut packet = Self::EMPTY;
         let (mut id, mut seq) = (None, None);
         for entry in map.iter_raw() {

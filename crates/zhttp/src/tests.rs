@@ -77,7 +77,8 @@ fn what_is_no_packet_is_refused() {
         (b"", "unrecognized data format"),
         (b"T5:3:seq", "unexpected eof"),
         (b"T1:x?", "invalid data"),
-        (b"T1:x,", "packet must be of type map"),
+        (b"T1:x,", "wrong type string, expected map"),
+        (b"T0:]", "wrong type list, expected map"),
     ] {
         assert_eq!(Packet::parse(wire).unwrap_err().to_string(), text, "{wire:?}");
     }

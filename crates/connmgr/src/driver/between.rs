@@ -17,7 +17,7 @@ use super::inspect::Inspector;
 use super::queues::{BUDGET, Outlet, QUEUE_MAX, RETRY_MS, STOP_MS, WAITING_MAX};
 use super::sockets::Sockets;
 use super::workloop::Exchange;
-use super::zmqside::ZmqSide;
+use super::zmqside::{Queues, ZmqSide};
 use crate::session::worker_of;
 use crate::{Output, Worker};
 
@@ -112,6 +112,8 @@ pub(crate) struct Middle {
     ours: Arc<AtomicBool>,
     inspector: Arc<Inspector>,
     asked: u64,
+    /// Packets of which no session could be read.
+    malformed: u64,
     more: bool,
 }
 
@@ -132,6 +134,7 @@ impl Middle {
             ours,
             inspector,
             asked: 0,
+            malformed: 0,
             more: false,
         }
     }
@@ -198,15 +201,18 @@ impl Middle {
     /// One turn. False: every worker has ended.
     fn turn(&mut self, now: u64) -> bool {
         let running = self.send(now);
-        self.inspector.note_queues(&mut self.asked, || self.zmq.queues());
+        self.inspector.note_queues(&mut self.asked, || {
+            let queues = self.zmq.queues();
+            Queues { malformed: queues.malformed + self.malformed, ..queues }
+        });
         // Workers drop what nobody waits for any more when the answer comes.
         self.zmq.send_waiting(now, |_| true);
         self.seats.iter_mut().for_each(Outlet::pass);
         if !self.is_full() {
-            let seats = &mut self.seats;
-            self.zmq.receive(BUDGET, |message| hand_out(seats, message));
+            let Self { seats, malformed, .. } = self;
+            self.zmq.receive(BUDGET, |message| *malformed += hand_out(seats, message));
             if let Some(req) = &mut self.zmq.req {
-                req.receive(BUDGET, |message| hand_out_response(seats, message));
+                req.receive(BUDGET, |message| *malformed += hand_out_response(seats, message));
             }
         }
         let left = self.zmq.left(now);
@@ -254,29 +260,27 @@ impl Middle {
     }
 }
 
-/// Gives a message to each worker that has a session of it.
-fn hand_out(seats: &mut [Outlet<News>], message: &[u8]) {
+/// Gives a message to each worker that has a session of it. Gives the number of its packets that
+/// could not be read.
+fn hand_out(seats: &mut [Outlet<News>], message: &[u8]) -> u64 {
     let mut named = vec![false; seats.len()];
-    for packet in zhttp::split(message) {
-        if mark(packet, &mut named).is_none() {
-            log::warn!("unable to determine packet id(s): {}", why_unmarked(packet));
-        }
-    }
+    let malformed = zhttp::split(message).map(|packet| mark(packet, &mut named)).sum();
     let shared = Bytes::copy_from_slice(message);
     for (seat, _) in seats.iter_mut().zip(named).filter(|(_, named)| *named) {
         seat.send(News::Message(shared.clone()));
     }
+    malformed
 }
 
-/// Gives a response of req mode to the worker that has the request.
-fn hand_out_response(seats: &mut [Outlet<News>], message: &[u8]) {
+/// Gives a response of req mode to the worker that has the request; one that cannot be read counts
+/// as in [`hand_out`].
+fn hand_out_response(seats: &mut [Outlet<News>], message: &[u8]) -> u64 {
     let mut named = vec![false; seats.len()];
-    if mark(message, &mut named).is_none() {
-        log::warn!("unable to determine packet id(s): {}", why_unmarked(message));
-    }
+    let malformed = mark(message, &mut named);
     for (seat, _) in seats.iter_mut().zip(named).filter(|(_, named)| *named) {
         seat.send(News::Response(Bytes::copy_from_slice(message)));
     }
+    malformed
 }
 
 /// Why [`mark`] cannot read a packet (`spec/zhttp.md §12`).
@@ -287,13 +291,17 @@ fn why_unmarked(packet: &[u8]) -> String {
     }
 }
 
-/// Marks the workers whose sessions a packet names.
-fn mark(packet: &[u8], named: &mut [bool]) -> Option<()> {
-    each_id(packet, |id| {
+/// Marks the workers whose sessions a packet names. Says so if it cannot be read, and gives 1.
+fn mark(packet: &[u8], named: &mut [bool]) -> u64 {
+    let read = each_id(packet, |id| {
         if let Some(seat) = worker_of(id).and_then(|worker| named.get_mut(usize::from(worker))) {
             *seat = true;
         }
-    })
+    });
+    if read.is_none() {
+        log::warn!("unable to determine packet id(s): {}", why_unmarked(packet));
+    }
+    read.is_none().into()
 }
 
 /// The session ids of a packet, of which nothing else is looked at. `None`: it cannot be read.
@@ -326,13 +334,11 @@ mod tests {
             let head = Head { from: b"px", ids: &ids, ext: Ext::default() };
             zhttp::write(&mut packet, &head, |_| {});
             let mut named = vec![false; 3];
-            mark(&packet, &mut named).map(|()| named)
+            (mark(&packet, &mut named) == 0).then_some(named)
         };
         assert_eq!(workers(&["1-5-a"]), Some(vec![false, true, false]));
         assert_eq!(workers(&["0-5-a", "2-1-b"]), Some(vec![true, false, true]));
         assert_eq!(workers(&["7-5-a"]), Some(vec![false; 3]));
-        assert_eq!(mark(b"T0:}", &mut [false]), None);
-        assert_eq!(mark(b"junk", &mut [false]), None);
         let reasons = [
             (&b"junk"[..], "unrecognized data format"),
             (b"T", "unexpected eof"),
@@ -342,7 +348,7 @@ mod tests {
             (b"T0:}", "there is no id"),
         ];
         for (packet, reason) in reasons {
-            assert_eq!(mark(packet, &mut [false]), None);
+            assert_eq!(mark(packet, &mut [false]), 1);
             assert_eq!(why_unmarked(packet), reason);
         }
     }

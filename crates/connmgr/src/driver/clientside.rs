@@ -3,6 +3,7 @@
 //! sockets.
 
 mod middle;
+pub(super) mod reports;
 mod sockets;
 mod work;
 
@@ -18,6 +19,7 @@ use super::EndsProcess;
 use crate::client::ClientConfig;
 use crate::options::Options;
 use middle::Middle;
+use reports::Reports;
 use sockets::{Room, Sockets};
 use work::{Direct, Exchange, WAKE, WorkLoop};
 
@@ -27,6 +29,7 @@ pub(super) struct ClientSide {
     /// Wakes the thread that has the sockets; it wakes the others.
     waker: Arc<Waker>,
     threads: Vec<JoinHandle<()>>,
+    reports: Arc<Reports>,
 }
 
 impl ClientSide {
@@ -39,12 +42,18 @@ impl ClientSide {
             log::debug!("default policy: block outgoing connections to internal addresses");
         }
         let (poll, waker) = poll().map_err(super::loop_error)?;
-        let sockets = Sockets::new(context, options)?;
+        let reports = Reports::new(options.workers);
+        let sockets = Sockets::new(context, options, reports.clone())?;
         sockets.register(poll.registry(), WAKE).map_err(super::loop_error)?;
         let stop = Arc::new(AtomicBool::new(false));
-        let mut side = Self { stop, waker, threads: Vec::new() };
+        let mut side = Self { stop, waker, threads: Vec::new(), reports };
         side.spawn_all(poll, sockets, options).map_err(super::loop_error)?;
         Ok(Some(side))
+    }
+
+    /// What it holds and dropped, from any thread.
+    pub(super) fn reports(&self) -> Arc<Reports> {
+        self.reports.clone()
     }
 
     fn spawn_all(&mut self, poll: Poll, sockets: Sockets, options: &Options) -> io::Result<()> {
@@ -53,7 +62,8 @@ impl ClientSide {
             let direct = Direct { sockets, max, stop: self.stop.clone() };
             return self.spawn_worker(0, options, poll, self.waker.clone(), direct);
         }
-        let mut middle = Middle::new(sockets, self.waker.clone(), max, self.stop.clone());
+        let mut middle =
+            Middle::new(sockets, self.waker.clone(), max, self.stop.clone(), self.reports.clone());
         for number in 0..options.workers {
             let (poll, waker) = self::poll()?;
             let end = middle.seat(waker.clone()).ok_or(io::ErrorKind::NotConnected)?;
@@ -71,7 +81,8 @@ impl ClientSide {
         exchange: impl Exchange + Send + 'static,
     ) -> io::Result<()> {
         let (config, limits) = (config(options, number), limits(options));
-        let work = WorkLoop::new(poll, waker, config, limits, exchange)?;
+        let reports = self.reports.clone();
+        let work = WorkLoop::new(poll, waker, config, limits, exchange, reports)?;
         self.spawn(format!("client-worker {number}"), move || work.run())
     }
 

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::clientside::reports::ClientOverview;
 use super::inspect::{Answer, Overview, Report};
 use crate::{Named, Phase};
 
@@ -10,16 +11,20 @@ pub(crate) fn lines(overview: &Overview) -> Vec<String> {
     let queues = &overview.queues;
     let mut out = vec![format!(
         "dump: workers={} waiting-requests={} waiting-req={} waiting-dropped={} slow-peers={} \
-         spare-blocks={}",
+         malformed={} spare-blocks={}",
         overview.workers.len(),
         queues.first,
         queues.req,
         queues.dropped,
         queues.parked,
+        queues.malformed,
         overview.spare_blocks
     )];
     for (number, answer) in overview.workers.iter().enumerate() {
         worker(&mut out, number, answer);
+    }
+    if let Some(side) = &overview.client_side {
+        client_side(&mut out, side);
     }
     out.push("dump: end".into());
     out
@@ -48,6 +53,15 @@ fn worker(out: &mut Vec<String>, number: usize, answer: &Answer) {
     }
     for (word, list) in [("oldest", &report.survey.oldest), ("largest", &report.survey.largest)] {
         out.extend(list.iter().map(|named| format!("worker {number}: {word}: {}", one(named))));
+    }
+}
+
+fn client_side(out: &mut Vec<String>, side: &ClientOverview) {
+    out.push(format!("client: malformed={} unsent={}", side.malformed, side.unsent));
+    for (number, report) in side.workers.iter().enumerate() {
+        let (stream, req) = (report.stream, report.req);
+        out.push(format!("client-worker {number}: sessions: stream={stream} req={req}"));
+        out.push(format!("client-worker {number}: {:?}", report.counters));
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use metrics::Histogram;
 use mio::Waker;
 
+use super::clientside::reports::{ClientOverview, Reports};
 use super::zmqside::Queues;
 use crate::{Blocks, Counters, Survey, Worker};
 
@@ -55,6 +56,8 @@ pub(crate) struct Overview {
     pub(crate) queues: Queues,
     /// Spare buffer blocks that nobody has.
     pub(crate) spare_blocks: usize,
+    /// Only in client mode.
+    pub(crate) client_side: Option<ClientOverview>,
 }
 
 #[derive(Debug, Default)]
@@ -80,11 +83,12 @@ pub(crate) struct Inspector {
     state: Mutex<State>,
     answered: Condvar,
     blocks: Blocks,
+    client_side: Option<Arc<Reports>>,
 }
 
 impl Inspector {
-    pub(crate) fn new(blocks: Blocks) -> Arc<Self> {
-        Arc::new(Self { blocks, ..Self::default() })
+    pub(crate) fn new(blocks: Blocks, client_side: Option<Arc<Reports>>) -> Arc<Self> {
+        Arc::new(Self { blocks, client_side, ..Self::default() })
     }
 
     /// A panic elsewhere must not end the view that would show it.
@@ -141,7 +145,12 @@ impl Inspector {
             fresh: *answered >= number,
         };
         let workers = state.reports.iter().map(answer).collect();
-        Overview { workers, queues: state.queues.1, spare_blocks: self.blocks.left() }
+        Overview {
+            workers,
+            queues: state.queues.1,
+            spare_blocks: self.blocks.left(),
+            client_side: self.client_side.as_ref().map(|reports| reports.overview()),
+        }
     }
 }
 

@@ -101,7 +101,7 @@ fn run(options: &Options) -> Result<(), String> {
         stop
     };
     let blocks = Blocks::new(options.spare_blocks);
-    let inspector = Inspector::new(blocks.clone());
+    let inspector = Inspector::new(blocks.clone(), client_side.as_ref().map(ClientSide::reports));
     operators(options, &listeners, &inspector)?;
     obey(options, &listeners, &limits, &inspector).map_err(loop_error)?;
     let result = match zmq {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use metrics::{Histogram, Kind, Text};
 
+use super::clientside::reports::{ClientOverview, ClientReport};
 use super::inspect::{Overview, Report};
 use super::tlscount::Handshakes;
 use crate::{Counters, LISTENERS_MAX, Phase};
@@ -42,6 +43,20 @@ const DROPS: [Entry; 9] = [
     ("unexpected_packet", |c| c.unexpected),
     ("peer_gone", |c| c.peer_gone),
     ("client_does_not_read", |c| c.pinned_limit),
+];
+
+/// Where a figure of the client side is.
+type GetOut = fn(&ClientReport) -> u64;
+
+/// What the client side dropped or ended, by cause.
+const CLIENT_DROPS: [(&str, GetOut); 7] = [
+    ("bad_first_packet", |r| r.counters.bad_first),
+    ("unknown_session", |r| r.counters.unknown),
+    ("bad_seq", |r| r.counters.bad_seq),
+    ("too_many_bytes", |r| r.counters.overruns),
+    ("peer_silent", |r| r.counters.expired),
+    ("peer_gone", |r| r.counters.peer_gone),
+    ("malformed_packet", |r| r.counters.malformed),
 ];
 
 /// What the page has that is not asked of the workers.
@@ -83,19 +98,15 @@ pub(crate) fn page(fixed: &Fixed, overview: &Overview) -> String {
         &TIMEOUTS,
         &sum,
     );
-    by_label(
-        &mut text,
-        "connmgr_drops_total",
-        "Packets dropped, sessions and connections ended, by cause",
-        "cause",
-        &DROPS,
-        &sum,
-    );
+    drops(&mut text, &sum, overview.queues.malformed);
     connections(&mut text, &reports, &fixed.listeners);
     if let Some(handshakes) = &fixed.handshakes {
         tls(&mut text, handshakes);
     }
     gauges(&mut text, overview, &reports);
+    if let Some(side) = &overview.client_side {
+        client_side(&mut text, side);
+    }
     if let Some(turns) = all_turns(&reports) {
         text.histogram(
             "connmgr_turn_seconds",
@@ -138,6 +149,43 @@ fn by_label(
     for (value, get) in entries {
         family.value(&[(label, value)], sum(*get));
     }
+}
+
+/// `malformed`: those that were dropped before a worker saw them.
+fn drops(text: &mut Text, sum: &dyn Fn(Get) -> u64, malformed: u64) {
+    let help = "Packets dropped, sessions and connections ended, by cause";
+    let mut family = text.family(Kind::Counter, "connmgr_drops_total", help);
+    for (cause, get) in DROPS {
+        let before = if cause == "malformed_packet" { malformed } else { 0 };
+        family.value(&[("cause", cause)], sum(get) + before);
+    }
+}
+
+fn client_side(text: &mut Text, side: &ClientOverview) {
+    let sum = |get: GetOut| -> u64 { side.workers.iter().map(get).sum() };
+    let all: [(&str, &str, GetOut); 3] = [
+        ("connmgr_client_requests_total", "Outgoing requests begun", |r| r.counters.requests),
+        ("connmgr_client_failures_total", "Outgoing requests that ended with an error", |r| {
+            r.counters.failed
+        }),
+        ("connmgr_client_early_packets_total", "Packets that waited for their first one", |r| {
+            r.counters.early
+        }),
+    ];
+    for (name, help, get) in all {
+        text.counter(name, help, sum(get));
+    }
+    let help = "Outgoing requests and WebSockets that go on";
+    let mut family = text.family(Kind::Gauge, "connmgr_client_sessions", help);
+    family.value(&[("mode", "stream")], sum(|r| r.stream as u64));
+    family.value(&[("mode", "req")], sum(|r| r.req as u64));
+    let help = "Packets dropped and sessions ended in client mode, by cause";
+    let mut family = text.family(Kind::Counter, "connmgr_client_drops_total", help);
+    for (cause, get) in CLIENT_DROPS {
+        let before = if cause == "malformed_packet" { side.malformed } else { 0 };
+        family.value(&[("cause", cause)], sum(get) + before);
+    }
+    family.value(&[("cause", "unsent")], side.unsent);
 }
 
 fn connections(text: &mut Text, reports: &[&Report], listeners: &[String]) {

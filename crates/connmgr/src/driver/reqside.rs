@@ -20,6 +20,7 @@ pub(crate) struct ReqSide {
     dealer: Socket,
     waiting: WaitList,
     frames: Vec<zmq::Message>,
+    malformed: u64,
 }
 
 impl ReqSide {
@@ -40,7 +41,8 @@ impl ReqSide {
         }
         let verb = if options.zclient_connect { "connect" } else { "bind" };
         log::debug!("zhttp client req {verb} {}", options.zclient_req.join(","));
-        Ok(Self { dealer, waiting: WaitList::new(options.req_maxconn), frames: Vec::new() })
+        let waiting = WaitList::new(options.req_maxconn);
+        Ok(Self { dealer, waiting, frames: Vec::new(), malformed: 0 })
     }
 
     pub(crate) fn register(&self, registry: &Registry, token: Token) -> std::io::Result<()> {
@@ -59,7 +61,10 @@ impl ReqSide {
                     log::trace!("IN req {}", Dump(packet));
                     take(packet);
                 }
-                None => log::warn!("unable to determine packet address"),
+                None => {
+                    self.malformed += 1;
+                    log::warn!("unable to determine packet address");
+                }
             }
         }
     }
@@ -84,6 +89,11 @@ impl ReqSide {
     /// Requests that were dropped because too many waited.
     pub(crate) fn dropped(&self) -> u64 {
         self.waiting.dropped()
+    }
+
+    /// Messages without a packet behind their envelope.
+    pub(crate) fn malformed(&self) -> u64 {
+        self.malformed
     }
 
     /// Whether a turn would find something at once.

@@ -389,7 +389,7 @@ mod tests {
         let waker = Arc::new(Waker::new(poll.registry(), WAKE).unwrap());
         let limits = Limits::new(max, max);
         limits.join(&waker);
-        let inspection = Inspector::new(Blocks::default()).join(waker.clone());
+        let inspection = Inspector::new(Blocks::default(), None).join(waker.clone());
         let spec: ListenSpec = "127.0.0.1:0".parse().unwrap();
         let listener = Listener::bind(&spec, &TcpOptions::default()).unwrap();
         let port = listener.describe(&spec).rsplit(':').next().unwrap().parse().unwrap();

@@ -52,6 +52,8 @@ pub(crate) struct Queues {
     pub(crate) req: usize,
     /// Processes that do not keep up, so that packets wait for them.
     pub(crate) parked: usize,
+    /// Messages that were dropped before a worker saw them: they do not tell whose they are.
+    pub(crate) malformed: u64,
 }
 
 /// The sockets.
@@ -65,6 +67,7 @@ pub(crate) struct ZmqSide {
     waiting: WaitList,
     probes: VecDeque<u64>,
     frames: Vec<zmq::Message>,
+    malformed: u64,
     /// Processes for which messages wait.
     full: Vec<Arc<[u8]>>,
     /// Only where there are listeners of req mode.
@@ -120,6 +123,7 @@ impl ZmqSide {
             waiting: WaitList::new(options.stream_maxconn),
             probes: VecDeque::new(),
             frames: Vec::new(),
+            malformed: 0,
             full: Vec::new(),
             req: None,
         })
@@ -161,7 +165,7 @@ impl ZmqSide {
                 log::trace!("IN stream (router) {}", Dump(packet));
                 take(packet);
             }
-            Err(reason) => log::warn!("{reason}"),
+            Err(reason) => warn_malformed(&mut self.malformed, reason),
         }
         true
     }
@@ -176,7 +180,7 @@ impl ZmqSide {
                 log::trace!("IN stream {}", Dump(packet));
                 take(packet);
             }
-            Err(reason) => log::warn!("{reason}"),
+            Err(reason) => warn_malformed(&mut self.malformed, reason),
         }
         true
     }
@@ -210,6 +214,7 @@ impl ZmqSide {
             dropped: self.waiting.dropped() + self.req.as_ref().map_or(0, ReqSide::dropped),
             req: self.req.as_ref().map_or(0, ReqSide::waiting),
             parked: self.router.parked_peers(),
+            malformed: self.malformed + self.req.as_ref().map_or(0, ReqSide::malformed),
         }
     }
 
@@ -292,6 +297,11 @@ pub(super) fn stream_specs(base: &str) -> Result<[String; 3], String> {
         }
         _ => Err(format!("base spec must be ipc or tcp with a port: {base}")),
     }
+}
+
+fn warn_malformed(count: &mut u64, reason: &str) {
+    *count += 1;
+    log::warn!("{reason}");
 }
 
 fn push_now(push: &Socket, packet: &[u8]) -> bool {

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use evloop::clock::Clock;
 use mio::{Events, Poll, Waker};
 
+use super::reports::{Reports, SocketDrops};
 use super::sockets::{Arrival, Room, Sockets};
 use super::work::Exchange;
 use crate::client::{Message, Outgoing, worker_of};
@@ -129,6 +130,7 @@ pub(super) struct Middle {
     tally: Arc<Tally>,
     max: Room,
     stop: Arc<AtomicBool>,
+    reports: Arc<Reports>,
     more: bool,
 }
 
@@ -140,6 +142,7 @@ impl Middle {
         waker: Arc<Waker>,
         max: Room,
         stop: Arc<AtomicBool>,
+        reports: Arc<Reports>,
     ) -> Self {
         let (sender, outputs) = sync_channel(QUEUE_MAX);
         Self {
@@ -152,6 +155,7 @@ impl Middle {
             tally: Arc::default(),
             max,
             stop,
+            reports,
             more: false,
         }
     }
@@ -260,14 +264,14 @@ impl Middle {
     /// Gives what came to the workers.
     fn receive(&mut self) {
         let room = self.room();
-        let Self { sockets, seats, next_seat, tally, .. } = self;
+        let Self { sockets, seats, next_seat, tally, reports, .. } = self;
         sockets.receive(room, &mut |arrival| match arrival {
             Arrival::First(packet) => {
                 tally.stream.fetch_add(1, Ordering::Relaxed);
                 let owner = owner(packet, seats.len());
                 seats[owner].send(News::First(Bytes::copy_from_slice(packet)));
             }
-            Arrival::Further(message) => hand_out(seats, message),
+            Arrival::Further(message) => hand_out(seats, message, &reports.drops),
             Arrival::Request(envelope, packet) => {
                 tally.req.fetch_add(1, Ordering::Relaxed);
                 *next_seat = (*next_seat + 1) % seats.len();
@@ -290,12 +294,13 @@ fn owner(packet: &[u8], workers: usize) -> usize {
 }
 
 /// Gives a message to each worker that may have a session of it.
-fn hand_out(seats: &mut [Outlet<News>], message: &[u8]) {
+fn hand_out(seats: &mut [Outlet<News>], message: &[u8], drops: &SocketDrops) {
     let workers = seats.len() as u16;
     let mut named = vec![false; seats.len()];
     for packet in zhttp::split(message) {
         let read = each_id(packet, |id| named[usize::from(worker_of(id, workers))] = true);
         if read.is_none() {
+            drops.malformed();
             log::warn!("unable to determine packet id(s): invalid data");
         }
     }
@@ -323,13 +328,14 @@ mod tests {
             })
             .unzip();
         let ids: Vec<String> = (0..30).map(|n| format!("r{n}")).collect();
+        let reports = Reports::new(3);
         for count in [1, 2, 30] {
             let named: Vec<Id<'_>> =
                 ids[..count].iter().map(|id| Id { id: id.as_bytes(), seq: Some(1) }).collect();
             let mut packet = Vec::new();
             let head = Head { from: b"px", ids: &named, ext: Ext::default() };
             zhttp::write(&mut packet, &head, |_| {});
-            hand_out(&mut seats, &packet);
+            hand_out(&mut seats, &packet, &reports.drops);
             for (seat, inbox) in (0..3).zip(&inboxes) {
                 let meant = named.iter().any(|id| worker_of(id.id, 3) == seat);
                 let got = matches!(inbox.try_recv(), Ok(News::Further(got)) if got == packet);
@@ -341,7 +347,9 @@ mod tests {
             }
         }
         // Nobody is bothered with what cannot be read, but somebody says so of a first packet.
-        hand_out(&mut seats, b"junk");
+        assert_eq!(reports.overview().malformed, 0);
+        hand_out(&mut seats, b"junk", &reports.drops);
+        assert_eq!(reports.overview().malformed, 1);
         assert!(inboxes.iter().all(|inbox| inbox.try_recv().is_err()));
         assert_eq!(owner(b"junk", 3), 0);
     }

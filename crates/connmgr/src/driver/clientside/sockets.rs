@@ -12,6 +12,7 @@ use evloop::zsock::{self, Sent, Socket};
 use mio::{Registry, Token};
 use zhttp::route;
 
+use super::reports::Reports;
 use crate::client::Message;
 use crate::driver::trace::Dump;
 use crate::options::Options;
@@ -66,12 +67,18 @@ pub(super) struct Sockets {
     monitor: Monitor,
     probes: VecDeque<u64>,
     frames: Vec<zmq::Message>,
+    reports: Arc<Reports>,
 }
 
 impl Sockets {
     /// Makes the sockets and binds or connects those of the modes that have an address.
-    pub(super) fn new(context: &zmq::Context, options: &Options) -> Result<Self, String> {
-        let sockets = Self::unbound(context, options).map_err(|error| error.to_string())?;
+    pub(super) fn new(
+        context: &zmq::Context,
+        options: &Options,
+        reports: Arc<Reports>,
+    ) -> Result<Self, String> {
+        let sockets =
+            Self::unbound(context, options, reports).map_err(|error| error.to_string())?;
         for base in &options.zserver_stream {
             // The requesters' PUSH ends here, their SUB begins here.
             let [publish, stream, pull] = stream_specs(base)?;
@@ -97,7 +104,11 @@ impl Sockets {
         self.monitor.register(registry, token)
     }
 
-    fn unbound(context: &zmq::Context, options: &Options) -> Result<Self, zsock::Error> {
+    fn unbound(
+        context: &zmq::Context,
+        options: &Options,
+        reports: Arc<Reports>,
+    ) -> Result<Self, zsock::Error> {
         let base = zsock::Options { linger_ms: LINGER_MS, heartbeat: true, ..Default::default() };
         let first = zsock::Options { hwm: FIRST_HWM, ..base.clone() };
         let identity = Some(options.id.as_bytes());
@@ -113,13 +124,18 @@ impl Sockets {
             req: Socket::new(context, zmq::ROUTER, &req)?,
             probes: VecDeque::new(),
             frames: Vec::new(),
+            reports,
         })
     }
 
     /// Gives what came, each socket within its budget, and no more first packets than there is
     /// room for.
     pub(super) fn receive(&mut self, room: Room, take: &mut dyn FnMut(Arrival<'_>)) {
-        let Self { pull, router, req, frames, .. } = self;
+        let Self { pull, router, req, frames, reports, .. } = self;
+        let malformed = |reason: &str| {
+            reports.drops.malformed();
+            log::warn!("{reason}");
+        };
         for _ in 0..BUDGET.min(room.stream) {
             if !pull.recv(frames) {
                 break;
@@ -140,7 +156,7 @@ impl Sockets {
                     log::trace!("IN server stream next {}", Dump(packet));
                     take(Arrival::Further(packet));
                 }
-                Err(reason) => log::warn!("{reason}"),
+                Err(reason) => malformed(reason),
             }
         }
         for _ in 0..BUDGET.min(room.req) {
@@ -153,7 +169,7 @@ impl Sockets {
                     log::trace!("IN server req {}", Dump(packet));
                     take(Arrival::Request(envelope, packet));
                 }
-                None => log::warn!("unable to determine packet address"),
+                None => malformed("unable to determine packet address"),
             }
         }
     }
@@ -166,6 +182,7 @@ impl Sockets {
             Message::Packet { peer, packet, .. } => {
                 log::trace!("OUT server stream {}", Dump(&packet));
                 if self.publish.send(&[&route::publish(&peer, &packet)]) != Sent::Ok {
+                    self.reports.drops.unsent();
                     log::warn!("a packet could not be published");
                 }
             }
@@ -174,6 +191,7 @@ impl Sockets {
                 let mut parts: Vec<&[u8]> = envelope.iter().map(Vec::as_slice).collect();
                 parts.push(&packet);
                 if self.req.send(&parts) != Sent::Ok {
+                    self.reports.drops.unsent();
                     log::warn!("an answer of req mode could not be sent");
                 }
             }

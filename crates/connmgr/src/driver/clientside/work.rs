@@ -10,6 +10,7 @@ use evloop::clock::Clock;
 use mio::{Events, Poll, Token, Waker};
 use origin::{Client, Key, Limits};
 
+use super::reports::Reports;
 use super::sockets::{Arrival, Room, Sockets};
 use crate::client::{ClientConfig, Message, Order, Outgo, Outgoing};
 
@@ -43,6 +44,8 @@ pub(super) struct WorkLoop<E> {
     engine: Outgoing,
     client: Client,
     exchange: E,
+    number: u16,
+    reports: Arc<Reports>,
 }
 
 impl<E: Exchange> WorkLoop<E> {
@@ -53,10 +56,12 @@ impl<E: Exchange> WorkLoop<E> {
         config: ClientConfig,
         limits: Limits,
         exchange: E,
+        reports: Arc<Reports>,
     ) -> io::Result<Self> {
         let client = Client::new(poll.registry().try_clone()?, FIRST_ORIGIN, waker, limits);
+        let number = config.worker.0;
         let engine = Outgoing::new(config);
-        Ok(Self { poll, clock: Clock::new(), engine, client, exchange })
+        Ok(Self { poll, clock: Clock::new(), engine, client, exchange, number, reports })
     }
 
     /// Runs until the exchange says stop; the last cancels have been sent then.
@@ -90,6 +95,7 @@ impl<E: Exchange> WorkLoop<E> {
         client.turn(now, &mut |key, event| engine.origin_event(now, key, event));
         self.outputs(now);
         self.exchange.end_turn(&self.engine);
+        self.reports.put(self.number, &self.engine);
     }
 
     /// How long nothing needs to be done.
