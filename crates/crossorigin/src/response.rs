@@ -185,8 +185,14 @@ mod tests {
 
     #[test]
     fn a_body_may_go_on_elsewhere() {
-        for (extended, seen) in [(true, "/**/f({\"code\": 200, \"reason\": \"OK\", \"headers\": {}, \
-            \"body\": \"a\\nb\\n\"});\n"), (false, "/**/f(a\nb);\n")] {
+        for (extended, seen) in [
+            (
+                true,
+                "/**/f({\"code\": 200, \"reason\": \"OK\", \"headers\": {}, \
+            \"body\": \"a\\nb\\n\"});\n",
+            ),
+            (false, "/**/f(a\nb);\n"),
+        ] {
             let (mut here, mut there) = (Jsonp::new("f", extended), Jsonp::new("f", extended));
             let mut out = Vec::new();
             here.begin(&mut out, 200, "OK", Headers::EMPTY);

@@ -7,9 +7,9 @@ use zrpc::accept::{self, Reply};
 use zrpc::{HttpRequest, HttpResponse, Response, Rid};
 
 use crate::backend::ORIGIN_ERROR;
+use crate::inspecting::reply_of;
 use crate::peers::NOBODY;
 use crate::response::Head;
-use crate::inspecting::reply_of;
 use crate::session::{Session, Stage};
 use crate::{Output, Proxy, forward, log_line};
 
@@ -45,7 +45,8 @@ impl Proxy {
 
     /// Calls `accept` once no client's side that has the response may be spoken to.
     pub(crate) fn accept_if_paused(&mut self, key: Key) {
-        let waits = |key: &Key| self.sessions.get(*key).is_some_and(|s| s.stage != Stage::Accepting);
+        let waits =
+            |key: &Key| self.sessions.get(*key).is_some_and(|s| s.stage != Stage::Accepting);
         match self.clients_of(key).iter().any(waits) {
             true => self.sessions.get_mut(key).into_iter().for_each(|s| s.stage = Stage::Pausing),
             false => self.call_accept(key),

@@ -3,6 +3,7 @@
 use evloop::arena::Key;
 use zhttp::{Headers, Kind};
 
+use crate::backend::WAITING_MAX;
 use crate::response::{self, Head};
 use crate::session::Stage;
 use crate::{Proxy, log_line};
@@ -103,7 +104,8 @@ impl Proxy {
         let hand_over = session.held.is_some();
         if out.head.is_some() {
             // Alone, a head waits a moment for the body or for more of it.
-            let company = whole || out.waiting() >= credits || self.now >= out.not_before_ms;
+            let full = out.waiting() >= credits.min(WAITING_MAX);
+            let company = out.ended || full || self.now >= out.not_before_ms;
             return if company { Step::Send(size, whole && !hand_over) } else { Step::Wait };
         }
         match (size, whole) {

@@ -21,7 +21,7 @@ pub(crate) const BODY_KEPT_MAX: usize = 100_000;
 const HELD_BODY_MAX: usize = 100_000;
 
 /// Bytes of a response that may wait for a client before its backend is told to wait.
-const WAITING_MAX: usize = 64 * 1024;
+pub(crate) const WAITING_MAX: usize = 64 * 1024;
 
 /// Credits for a request's body go back in steps of this size, bytes.
 const CREDIT_STEP: u32 = 32 * 1024;
@@ -243,11 +243,8 @@ impl Proxy {
         }
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.dress_piece(data);
-        let full = session.out.waiting() > WAITING_MAX && !session.out.paused;
-        let asker = session.asker(key);
-        if full && self.sessions.get(asker).is_some_and(|session| session.backend) {
-            self.sessions.get_mut(key).into_iter().for_each(|session| session.out.paused = true);
-            self.pause_backend(asker, true);
+        if session.out.waiting() > WAITING_MAX && !session.out.paused {
+            self.wait_for(key);
         }
         self.dirty.push(key);
     }

@@ -4,8 +4,8 @@ use evloop::arena::Key;
 use routes::Destination;
 use zhttp::{Kind, Packet};
 
-use crate::inspecting::lacks_body;
 use crate::backend::BODY_KEPT_MAX;
+use crate::inspecting::lacks_body;
 use crate::peers::dump;
 use crate::session::{Session, Stage};
 use crate::{Output, Proxy};

@@ -8,8 +8,8 @@ use routes::Destination;
 use zhttp::{Ext, Head, HeaderBuf, Id, Kind, Packet};
 use zrpc::retry;
 
-use crate::inspecting::keep_inspected;
 use crate::cross::Cross;
+use crate::inspecting::keep_inspected;
 use crate::routing::Entry;
 use crate::session::{Out, Session, SessionId, Stage, range_of};
 use crate::share::Share;

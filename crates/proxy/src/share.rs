@@ -200,12 +200,29 @@ impl Proxy {
         }
     }
 
+    /// The backend is told to wait until this client has read.
+    pub(crate) fn wait_for(&mut self, key: Key) {
+        let Some(asks) = self.sessions.get(key).map(|session| session.asker(key)) else { return };
+        let waits = self.is_waited_for(asks);
+        if let Some(session) = self.sessions.get_mut(key) {
+            session.out.paused = true;
+        }
+        if waits == Some(false) {
+            self.pause_backend(asks, true);
+        }
+    }
+
     /// The backend goes on once every client has read enough.
     pub(crate) fn go_on_if_read(&mut self, asks: Key) {
-        let waits = |key: &Key| self.sessions.get(*key).is_some_and(|s| s.out.paused);
-        let running = self.sessions.get(asks).is_some_and(|session| session.backend);
-        if running && !self.clients_of(asks).iter().any(waits) {
+        if self.is_waited_for(asks) == Some(false) {
             self.pause_backend(asks, false);
         }
+    }
+
+    /// Whether a backend that sends was told to wait for one of its clients.
+    fn is_waited_for(&self, asks: Key) -> Option<bool> {
+        self.sessions.get(asks).filter(|session| session.backend)?;
+        let waits = |key: &Key| self.sessions.get(*key).is_some_and(|s| s.out.paused);
+        Some(self.clients_of(asks).iter().any(waits))
     }
 }

@@ -386,12 +386,8 @@ fn sent_first_as_jsonp(reply: &Reply<'_>) -> String {
 fn a_call_of_jsonp_stays_open_for_the_handler() {
     assert_eq!(sent_first_as_jsonp(&Reply::Accepted), "\\n");
     assert_eq!(sent_first_as_jsonp(&Reply::Nothing), "\\n\"});\n");
-    let response = HttpResponse {
-        code: 200,
-        reason: "OK",
-        headers: zhttp::Headers::EMPTY,
-        body: b"\"end\"",
-    };
+    let response =
+        HttpResponse { code: 200, reason: "OK", headers: zhttp::Headers::EMPTY, body: b"\"end\"" };
     let response = sent_first_as_jsonp(&Reply::Response(response));
     assert_eq!(response, "\\n\\\"end\\\"\"});\n");
 }

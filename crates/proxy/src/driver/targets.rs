@@ -121,7 +121,9 @@ impl Targets {
         for place in &mut self.places {
             let unused = place.as_ref().is_some_and(|target| {
                 let named = wanted.iter().any(|w| w.spec == &*target.spec && w.req == target.req);
-                !named && *target.spec != *OUTSIDE && now.saturating_sub(target.used_ms) >= UNUSED_MS
+                !named
+                    && *target.spec != *OUTSIDE
+                    && now.saturating_sub(target.used_ms) >= UNUSED_MS
             });
             if unused {
                 *place = None;
@@ -152,11 +154,12 @@ impl Targets {
             self.watch(&socket, 0)?;
             Sockets::Req(Watched { socket, check: true })
         } else {
-            self.stream_sockets(false, [
-                &|socket| bound(&out, socket),
-                &|socket| bound(&stream, socket),
-                &|socket| bound(&input, socket),
-            ])?
+            self.stream_sockets(
+                false,
+                [&|socket| bound(&out, socket), &|socket| bound(&stream, socket), &|socket| {
+                    bound(&input, socket)
+                }],
+            )?
         };
         self.put(Target { spec: spec.into(), req, sockets, used_ms: 0 });
         Ok(())
@@ -170,11 +173,14 @@ impl Targets {
         let connected = |specs: &[String], socket: &Socket| {
             specs.iter().try_for_each(|spec| socket.connect(spec))
         };
-        let sockets = self.stream_sockets(true, [
-            &|socket| connected(&specs.out, socket),
-            &|socket| connected(&specs.out_stream, socket),
-            &|socket| connected(&specs.input, socket),
-        ])?;
+        let sockets = self.stream_sockets(
+            true,
+            [
+                &|socket| connected(&specs.out, socket),
+                &|socket| connected(&specs.out_stream, socket),
+                &|socket| connected(&specs.input, socket),
+            ],
+        )?;
         self.put(Target { spec: OUTSIDE.into(), req: false, sockets, used_ms: 0 });
         Ok(())
     }
