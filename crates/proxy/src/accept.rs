@@ -287,7 +287,6 @@ impl Proxy {
             jsonp_callback: jsonp.map(|jsonp| jsonp.callback().as_bytes()),
             jsonp_extended_response: jsonp.is_some_and(|jsonp| jsonp.is_extended()),
             unreported_time_ms: self.unreported_ms(session),
-            ..zrpc::Session::default()
         })
     }
 
