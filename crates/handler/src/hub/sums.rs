@@ -245,10 +245,9 @@ impl Sums {
                 self.conn_max(now, packet.from, &route, max, ttl);
             }
             Body::Report(report) => {
-                let minutes = match self.maxima.knows(packet.from) {
-                    true => report.minutes,
-                    false => 0,
-                };
+                // Nobody tells of single connections, or this proxy does not.
+                let counts = !self.settings.stats_connection_send || self.maxima.knows(packet.from);
+                let minutes = if counts { report.minutes } else { 0 };
                 self.totals.minutes += minutes;
                 self.reports.count(now, &route, |own| {
                     own.minutes += minutes;
