@@ -35,7 +35,9 @@ def test_one_picture(started, topology, send):
     def settled():
         st.pump(0.2)
         of = reports(st, 'main')
-        return of and of[-1]['connections'] == CLIENTS and sum(r['sent'] for r in of) == CLIENTS
+        # Minutes that the proxies counted come with their next reports.
+        return (of and of[-1]['connections'] == CLIENTS and sum(r['sent'] for r in of) == CLIENTS
+                and sum(r['minutes'] for r in of) >= CLIENTS)
     with kit.Crowd() as crowd:
         crowd.open_many(CLIENTS, srv.http_port, ep.path, until=b'open\n')
         st.wait(lambda t, v: t == 'sub' and v.get('channel') == 'seen-by-all' and v.get('subscribers') == CLIENTS, 10)
@@ -59,5 +61,6 @@ def test_one_picture(started, topology, send):
     st.pump(2.5)
     st.pump(1.5)
     assert len(reports(st, 'main')) <= before + 2
+    assert sum(r['minutes'] for r in reports(st, 'main')) == CLIENTS
     last = reports(st, 'main')[-1]
     assert not any(last[k] for k in ('connections', 'minutes', 'sent'))

@@ -10,11 +10,13 @@ import launcher as L
 from kit import H
 
 # Ours where the old ones are not: the old connection manager before our proxy and handler
-# (our proxy asks the backend itself), and our connection manager before the old ones with zurl.
+# (our proxy asks the backend itself, or lets zurl), and our connection manager before the old ones
+# with zurl.
 # The old handler behind our proxy can hold and be published to, but not give a session back:
 # see docs/architecture.md.
 PAIRS = {
     'debian-front': {'server': 'real', 'client': None, 'proxy': 'target', 'handler': 'target'},
+    'debian-client': {'server': 'target', 'client': 'real', 'proxy': 'target', 'handler': 'target'},
     'debian-handler': {'server': 'target', 'client': None, 'proxy': 'target', 'handler': 'real'},
     'debian-back': {'server': 'target', 'client': 'real', 'proxy': 'real', 'handler': 'real'},
 }

@@ -33,6 +33,56 @@ pub fn connmgr_id(n: usize, of: usize) -> String {
     if of == 1 { "connmgr".to_owned() } else { format!("connmgr-{n}") }
 }
 
+/// The addresses of an outside ZHTTP client, which makes the proxy's requests for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientSpecs {
+    /// PUSH, connect: first packets.
+    pub out: Vec<String>,
+    /// ROUTER, connect: later packets.
+    pub out_stream: Vec<String>,
+    /// SUB, connect: what comes back.
+    pub input: Vec<String>,
+}
+
+impl ClientSpecs {
+    /// The client that the main file names: a connection manager (`connmgr_client_*`), zurl
+    /// (`zurl_*`), or with `[proxy] origin=zhttp` the connection manager of this server. Without
+    /// any the proxy makes its requests itself.
+    ///
+    /// # Errors
+    /// If not all three addresses of one are there.
+    pub fn from(settings: &Settings) -> Result<Option<Self>, String> {
+        let reader = Reader { settings, section: "proxy" };
+        let named = |new: &str, old: &str| {
+            let list = |name: &str| {
+                let (new, old) = (format!("{new}_{name}_specs"), format!("{old}_{name}_specs"));
+                reader.list(&[&new, &old])
+            };
+            Self { out: list("out"), out_stream: list("out_stream"), input: list("in") }
+        };
+        let named = [named("connmgr_client", "condure_client"), named("zurl", "zurl")];
+        for specs in named {
+            let missing = [&specs.out, &specs.out_stream, &specs.input].map(Vec::is_empty);
+            match missing.iter().filter(|missing| **missing).count() {
+                0 => return Ok(Some(specs)),
+                3 => {}
+                _ => return Err(CLIENT_SPECS_MISSING.to_owned()),
+            }
+        }
+        let here = settings.string("proxy", "origin").is_some_and(|origin| origin == "zhttp");
+        let builtin = |name| vec![reader.builtin(name)];
+        Ok(here.then(|| Self {
+            out: builtin("connmgr-client-in"),
+            out_stream: builtin("connmgr-client-in-stream"),
+            input: builtin("connmgr-client-out"),
+        }))
+    }
+}
+
+const CLIENT_SPECS_MISSING: &str = "must set connmgr_client_out_specs, \
+    connmgr_client_out_stream_specs, and connmgr_client_in_specs, or zurl_out_specs, \
+    zurl_out_stream_specs, and zurl_in_specs";
+
 /// The addresses of the proxy. Those that it binds are single.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProxySpecs {

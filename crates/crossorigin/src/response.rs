@@ -98,6 +98,12 @@ impl Jsonp {
         out.extend_from_slice(b");\n");
     }
 
+    /// Appends what was held back: the body goes on, but not here.
+    pub fn let_go(&mut self, out: &mut Vec<u8>) {
+        let held = std::mem::take(&mut self.held);
+        self.append(out, &held);
+    }
+
     /// A whole response: headers and body.
     pub fn whole(
         &mut self,
@@ -174,6 +180,27 @@ mod tests {
             let (_, body) =
                 Jsonp::new("f", false).whole(404, "No", Headers::EMPTY, text.as_bytes());
             assert_eq!(String::from_utf8(body).unwrap(), format!("/**/f({seen});\n"));
+        }
+    }
+
+    #[test]
+    fn a_body_may_go_on_elsewhere() {
+        for (extended, seen) in [
+            (
+                true,
+                "/**/f({\"code\": 200, \"reason\": \"OK\", \"headers\": {}, \
+            \"body\": \"a\\nb\\n\"});\n",
+            ),
+            (false, "/**/f(a\nb);\n"),
+        ] {
+            let (mut here, mut there) = (Jsonp::new("f", extended), Jsonp::new("f", extended));
+            let mut out = Vec::new();
+            here.begin(&mut out, 200, "OK", Headers::EMPTY);
+            here.piece(&mut out, b"a\n");
+            here.let_go(&mut out);
+            there.piece(&mut out, b"b\n");
+            there.end(&mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), seen);
         }
     }
 

@@ -142,6 +142,16 @@ pub fn write_lines(lines: &[u8]) {
     }
 }
 
+/// Writes an info line whatever the level is, as a route's `log_level` asks for.
+pub fn write_info(text: &str) {
+    let mut line = Vec::with_capacity(text.len() + 32);
+    let mut record = Record::builder();
+    record.level(Level::Info);
+    // Writing to a vector does not fail.
+    let _ = format(&mut line, &record.args(format_args!("{text}")).build(), false);
+    write_lines(&line);
+}
+
 /// Waits until all lines so far are written, a second at most. A program calls it before it
 /// ends.
 pub fn flush() {

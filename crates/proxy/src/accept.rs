@@ -1,31 +1,19 @@
-//! Handing sessions over to the handler, and asking it about requests
-//! (spec/proxy.md §7; spec/internal-rpc.md §3, §4).
+//! Handing sessions over to the handler (spec/proxy.md §7.3; spec/internal-rpc.md §4).
 
 use evloop::arena::Key;
 use stats::Route as StatsRoute;
-use zhttp::{Kind, Packet};
+use zhttp::Kind;
 use zrpc::accept::{self, Reply};
-use zrpc::{HttpRequest, HttpResponse, Response, Rid, inspect};
+use zrpc::{HttpRequest, HttpResponse, Response, Rid};
 
 use crate::backend::ORIGIN_ERROR;
-use crate::peers::Peer;
+use crate::inspecting::reply_of;
+use crate::peers::NOBODY;
 use crate::response::Head;
-use crate::session::{Away, Inspected, Session, Stage};
-use crate::uri::Uri;
+use crate::session::{Away, Session, Stage};
 use crate::{Output, Proxy, forward, log_line};
 
-/// Bytes of the body that the handler sees before the backend does.
-const INSPECT_BODY_MAX: usize = 10_000;
-
 const UNAVAILABLE: &str = "Accept service unavailable.";
-
-/// Whether the handler is to be asked when more of the body is there (spec/proxy.md §7.1).
-pub(crate) fn lacks_body(session: &Session) -> bool {
-    session.stage == Stage::Inspecting
-        && session.entry.as_ref().is_some_and(|entry| entry.route.session)
-        && session.request_more
-        && session.body.len() < INSPECT_BODY_MAX
-}
 
 impl Proxy {
     /// The whole response of a backend is there and has instructions.
@@ -35,8 +23,34 @@ impl Proxy {
             let text = "Request too large to accept GRIP instruct.";
             return self.answer_plain(key, 400, text);
         }
-        // Nothing was sent: the handler's first packet is acknowledgement, claim and answer.
-        if session.acknowledged() { self.pause_client(key) } else { self.call_accept(key) }
+        self.close_share(key);
+        for client in self.clients_of(key) {
+            let Some(session) = self.sessions.get_mut(client) else { continue };
+            // Nothing was sent: the handler's first packet is acknowledgement, claim and answer.
+            match session.acknowledged() {
+                true => self.pause_client(client),
+                false => session.stage = Stage::Accepting,
+            }
+        }
+        self.accept_if_paused(key);
+    }
+
+    /// The client's side waits for the new owner.
+    pub(crate) fn client_paused(&mut self, key: Key) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        session.stage = Stage::Accepting;
+        let asker = session.asker(key);
+        self.accept_if_paused(asker);
+    }
+
+    /// Calls `accept` once no client's side that has the response may be spoken to.
+    pub(crate) fn accept_if_paused(&mut self, key: Key) {
+        let waits =
+            |key: &Key| self.sessions.get(*key).is_some_and(|s| s.stage != Stage::Accepting);
+        match self.clients_of(key).iter().any(waits) {
+            true => self.sessions.get_mut(key).into_iter().for_each(|s| s.stage = Stage::Pausing),
+            false => self.call_accept(key),
+        }
     }
 
     /// Stops the client's side until the new owner speaks.
@@ -48,14 +62,13 @@ impl Proxy {
     }
 
     /// Calls `accept` with everything needed to go on with the session.
-    pub(crate) fn call_accept(&mut self, key: Key) {
-        let maxima = self.count_away(key);
-        let now = self.now;
+    fn call_accept(&mut self, key: Key) {
+        let clients = self.clients_of(key);
+        // The last list has all of them in it.
+        let maxima = clients.iter().filter_map(|client| self.count_away(*client)).last();
+        let payload = self.accept_payload(key, &clients, maxima.as_deref());
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.stage = Stage::Accepting;
-        let Some(peer) = self.peers.get(session.peer) else { return };
-        let state = state_of(session, peer, &self.settings, now);
-        let payload = accept_payload(&self.settings, key, session, state, maxima.as_deref());
         let Some(payload) = payload else {
             return self.answer_plain(key, 500, UNAVAILABLE);
         };
@@ -72,9 +85,19 @@ impl Proxy {
     pub fn accept_failed(&mut self, now: u64, key: Key) {
         self.now = now;
         if self.sessions.get(key).is_some_and(|session| session.stage == Stage::Accepting) {
-            self.count_back(key);
-            self.accept_error(key, 500, UNAVAILABLE, UNAVAILABLE);
+            self.for_each_client(key, |proxy, key| {
+                proxy.accept_error(key, 500, UNAVAILABLE, UNAVAILABLE);
+            });
         }
+    }
+
+    /// Does what the handler's word about a response means for each of its clients.
+    fn for_each_client(&mut self, key: Key, act: impl Fn(&mut Self, Key)) {
+        let clients = self.clients_of(key);
+        if let Some(session) = self.sessions.get_mut(key).filter(|s| s.peer == NOBODY) {
+            session.stage = Stage::Answering;
+        }
+        clients.into_iter().for_each(|client| act(self, client));
     }
 
     /// Every outstanding call of the handler's that left is given up by that time.
@@ -99,29 +122,33 @@ impl Proxy {
         if !self.sessions.get(key).is_some_and(|session| session.stage == Stage::Accepting) {
             return;
         }
-        let parsed = reply.result.map(Reply::parse);
-        if !matches!(parsed, Ok(Ok(Reply::Accepted))) {
-            self.count_back(key);
-        }
-        match parsed {
-            Ok(reply) => match reply {
-                Ok(Reply::Accepted) => self.accepted(key),
-                Ok(Reply::Response(response)) => self.not_held(key, &response),
-                Ok(Reply::Nothing) => self.nothing_to_say(key),
-                Err(cause) => {
-                    log::warn!("accept: invalid reply ({cause})");
-                    self.accept_error(key, 500, UNAVAILABLE, UNAVAILABLE);
-                }
-            },
+        match reply.result {
+            Ok(value) => self.accept_answered(key, Reply::parse(value)),
             Err(("bad-format", value)) if accept::error_text(value).is_some() => {
                 let text = accept::error_text(value).unwrap_or_default();
                 let text = String::from_utf8_lossy(text);
                 let debug = format!("Failed to parse accept instructions: {text}");
-                self.accept_error(key, 502, ORIGIN_ERROR, &debug);
+                self.for_each_client(key, |proxy, key| {
+                    proxy.accept_error(key, 502, ORIGIN_ERROR, &debug);
+                });
             }
             Err((condition, _)) => {
                 log::debug!("accept failed: {condition}");
-                self.accept_error(key, 500, UNAVAILABLE, UNAVAILABLE);
+                self.accept_failed(now, key);
+            }
+        }
+    }
+
+    fn accept_answered(&mut self, key: Key, reply: Result<Reply<'_>, zrpc::Error>) {
+        match reply {
+            Ok(Reply::Accepted) => self.for_each_client(key, Self::accepted),
+            Ok(Reply::Response(response)) => {
+                self.for_each_client(key, |proxy, key| proxy.not_held(key, &response));
+            }
+            Ok(Reply::Nothing) => self.for_each_client(key, Self::nothing_to_say),
+            Err(cause) => {
+                log::warn!("accept: invalid reply ({cause})");
+                self.accept_failed(self.now, key);
             }
         }
     }
@@ -136,6 +163,7 @@ impl Proxy {
 
     /// The handler made an ordinary response of it.
     fn not_held(&mut self, key: Key, response: &HttpResponse<'_>) {
+        self.count_back(key);
         let Some(session) = self.sessions.get_mut(key) else { return };
         if session.was_sent_first() {
             session.held = None;
@@ -153,6 +181,7 @@ impl Proxy {
     }
 
     fn nothing_to_say(&mut self, key: Key) {
+        self.count_back(key);
         let Some(session) = self.sessions.get_mut(key) else { return };
         if session.was_sent_first() {
             session.held = None;
@@ -165,6 +194,7 @@ impl Proxy {
 
     /// The session goes on here with an error, if it can still be told.
     fn accept_error(&mut self, key: Key, code: u16, text: &str, debug: &str) {
+        self.count_back(key);
         let Some(session) = self.sessions.get_mut(key) else { return };
         if !session.was_sent_first() {
             return self.answer_error(key, code, text, debug);
@@ -182,89 +212,88 @@ impl Proxy {
         self.dirty.push(key);
     }
 
-    /// Whether the handler may know something about the request that matters (design, rule 2).
-    pub(crate) fn wants_inspect(&self, entry: &crate::Entry, packet: &Packet<'_>) -> bool {
-        self.settings.inspect_all
-            || entry.route.session
-            || crate::retry::Passthrough::of(packet).is_some_and(|p| p.auto_share)
-    }
-
-    /// Asks the handler about the request; it goes on with the reply, or without one. Where a
-    /// session is looked for, the call waits for the first part of the body.
-    pub(crate) fn inspect(&mut self, key: Key) {
-        let Some(session) = self.sessions.get_mut(key) else { return };
-        session.stage = Stage::Inspecting;
-        match lacks_body(session) {
-            true => self.timers.calls.push(self.now, key),
-            false => self.call_inspect(key),
-        }
-    }
-
-    /// Sends the call.
-    pub(crate) fn call_inspect(&mut self, key: Key) {
-        let Some(session) = self.sessions.get(key) else { return };
-        let Some(packet) = session.packet() else { return };
-        let args = inspect::Args {
-            method: packet.method,
-            uri: packet.uri,
-            headers: packet.headers,
-            body: &session.body[..session.body.len().min(INSPECT_BODY_MAX)],
-            truncated: session.request_more || session.body.len() > INSPECT_BODY_MAX,
-            get_session: session.entry.as_ref().is_some_and(|entry| entry.route.session),
-            auto_share: crate::retry::Passthrough::of(&packet).is_some_and(|p| p.auto_share),
+    /// The call (spec/internal-rpc.md §4.1); nothing if no client is left.
+    fn accept_payload(&self, key: Key, clients: &[Key], maxima: Option<&[u8]>) -> Option<Vec<u8>> {
+        let session = self.sessions.get(key)?;
+        let packet = session.packet()?;
+        let held = session.held.as_ref()?;
+        let route = &session.entry.as_ref()?.route;
+        let target = route.targets.get(session.target)?;
+        let place = session.place.as_ref()?;
+        let scheme = if session.https { "https" } else { "http" };
+        let uri = format!("{scheme}://{}{}", place.authority, place.target);
+        let request = |uri, headers| HttpRequest {
+            method: session.method(),
+            uri,
+            headers,
+            body: session.body.as_slice(),
         };
-        let mut payload = Vec::new();
-        zrpc::write_request(&mut payload, None, Some(&key_text(key)), inspect::METHOD, |w| {
+        let state = |client: &Key| self.state_of(self.sessions.get(*client)?, held.sent_code);
+        let args = accept::Args {
+            requests: clients.iter().filter_map(state).collect(),
+            request: request(uri.as_str(), session.headers.as_headers()),
+            orig_request: request(session.uri(), packet.headers),
+            response: HttpResponse {
+                code: held.code,
+                reason: &held.reason,
+                headers: held.headers.as_headers(),
+                body: &held.body,
+            },
+            inspect: session.inspected.as_deref().map(reply_of),
+            route: Some(&route.id),
+            separate_stats: route.explicit_id,
+            channel_prefix: Some(route.prefix.as_str()).filter(|prefix| !prefix.is_empty()),
+            log_level: (route.log_level >= 0).then_some(route.log_level.into()),
+            channels: target.subscribe.iter().map(String::as_str).collect(),
+            trusted: target.trusted,
+            use_session: route.session,
+            response_sent: held.sent_code.is_some(),
+            conn_max: maxima.and_then(|list| tnetstring::parse_all(list).ok()),
+        };
+        if args.requests.is_empty() {
+            return None;
+        }
+        let mut payload = Vec::with_capacity(1_024 + held.body.len());
+        let from = Some(self.settings.instance_id.as_bytes());
+        zrpc::write_request(&mut payload, from, Some(&key_text(key)), accept::METHOD, |w| {
             args.write(w);
         });
-        self.timers.calls.push(self.now, key);
-        self.outputs.push_back(Output::Inspect { key, payload });
+        Some(payload)
     }
 
-    /// A reply on the inspect socket.
-    pub fn inspect_reply(&mut self, now: u64, payload: &[u8]) {
-        self.now = now;
-        let Ok(reply) = Response::parse(payload) else {
-            self.drops.malformed += 1;
-            return log::warn!("zrpc client: received message with invalid format, skipping");
-        };
-        let Some(key) = reply.id.and_then(parse_key) else { return };
-        let known = reply.result.ok().and_then(|value| inspect::Reply::parse(value).ok());
-        self.inspected(key, known);
-    }
-
-    /// Nobody takes the call.
-    pub fn inspect_failed(&mut self, now: u64, key: Key) {
-        self.now = now;
-        self.inspected(key, None);
-    }
-
-    pub(crate) fn inspected(&mut self, key: Key, known: Option<inspect::Reply<'_>>) {
-        let Some(session) = self.sessions.get_mut(key) else { return };
-        if session.stage != Stage::Inspecting {
-            return;
-        }
-        if let Some(known) = known {
-            session.inspected = Some(Box::new(keep_inspected(&known)));
-            self.prepare_again(key);
-        }
-        self.start_target(key);
-    }
-
-    /// Makes the backend's headers anew, now that more is known.
-    fn prepare_again(&mut self, key: Key) {
-        let now_s = self.now_s();
-        let Some(session) = self.sessions.get_mut(key) else { return };
-        // Taken out for a moment, because the session changes while it is read.
-        let packet = std::mem::take(&mut session.packet);
-        if let (Some(entry), Ok(request)) = (session.entry.clone(), Packet::parse(&packet))
-            && let Some(mut uri) = Uri::parse(request.uri)
-        {
-            uri.secure = session.https;
-            let peer_address = request.peer_address;
-            session.prepare(&self.settings, now_s, request.headers, &uri, &entry, peer_address);
-        }
-        session.packet = packet;
+    /// Everything that the handler needs to go on with the session of a client.
+    fn state_of<'a>(
+        &'a self,
+        session: &'a Session,
+        sent_code: Option<u16>,
+    ) -> Option<zrpc::Session<'a>> {
+        let (peer, packet) = (self.peers.get(session.peer)?, session.packet()?);
+        let (headers, address, trusted) = (packet.headers, packet.peer_address, session.trusted);
+        let jsonp = session.cross.jsonp.as_ref();
+        let logical = forward::logical_address(headers, &self.settings, trusted, address);
+        // The handler counts no minute then, and goes on from there (spec/stats.md §6).
+        let kept = session.away == Some(Away::MinuteKept);
+        let unreported = kept.then(|| self.now.saturating_sub(session.minute_ms));
+        Some(zrpc::Session {
+            rid: Rid { sender: &peer.id, id: &session.id },
+            in_seq: session.in_seq,
+            out_seq: session.out_seq,
+            out_credits: session.credits,
+            response_code: sent_code,
+            router_resp: session.router,
+            multi: peer.multi,
+            batch: peer.batch,
+            user_data: packet.user_data,
+            peer_address: address,
+            logical_peer_address: logical,
+            https: session.https,
+            debug: session.debug,
+            is_retry: session.is_retry,
+            auto_cross_origin: session.cross.on,
+            jsonp_callback: jsonp.map(|jsonp| jsonp.callback().as_bytes()),
+            jsonp_extended_response: jsonp.is_some_and(|jsonp| jsonp.is_extended()),
+            unreported_time_ms: unreported.and_then(|ms| i64::try_from(ms).ok()),
+        })
     }
 
     /// The stats route of a session.
@@ -273,116 +302,13 @@ impl Proxy {
     }
 }
 
-pub(crate) fn keep_inspected(known: &inspect::Reply<'_>) -> Inspected {
-    Inspected {
-        session_id: known.sid.map(<[u8]>::to_vec),
-        last_ids: known.last_ids.iter().map(|(c, id)| ((*c).to_owned(), id.to_vec())).collect(),
-        user_data: known.user_data.map(<[u8]>::to_vec),
-    }
-}
-
 /// The id of a call: its session's key.
-fn key_text(key: Key) -> Vec<u8> {
+pub(crate) fn key_text(key: Key) -> Vec<u8> {
     format!("{:x}-{:x}", key.index, key.generation).into_bytes()
 }
 
-fn parse_key(id: &[u8]) -> Option<Key> {
+pub(crate) fn parse_key(id: &[u8]) -> Option<Key> {
     let (index, generation) = std::str::from_utf8(id).ok()?.split_once('-')?;
     let number = |text| u32::from_str_radix(text, 16).ok();
     Some(Key { index: number(index)?, generation: number(generation)? })
-}
-
-/// The call (spec/internal-rpc.md §4.1).
-fn accept_payload(
-    settings: &crate::Settings,
-    key: Key,
-    session: &Session,
-    state: Option<zrpc::Session<'_>>,
-    maxima: Option<&[u8]>,
-) -> Option<Vec<u8>> {
-    let packet = session.packet()?;
-    let held = session.held.as_ref()?;
-    let route = &session.entry.as_ref()?.route;
-    let target = route.targets.get(session.target)?;
-    let place = session.place.as_ref()?;
-    let scheme = if session.https { "https" } else { "http" };
-    let uri = format!("{scheme}://{}{}", place.authority, place.target);
-    let request = |uri, headers| HttpRequest {
-        method: session.method(),
-        uri,
-        headers,
-        body: session.body.as_slice(),
-    };
-    let args = accept::Args {
-        requests: vec![state?],
-        request: request(uri.as_str(), session.headers.as_headers()),
-        orig_request: request(session.uri(), packet.headers),
-        response: HttpResponse {
-            code: held.code,
-            reason: &held.reason,
-            headers: held.headers.as_headers(),
-            body: &held.body,
-        },
-        inspect: session.inspected.as_deref().map(reply_of),
-        route: Some(&route.id),
-        separate_stats: route.explicit_id,
-        channel_prefix: Some(route.prefix.as_str()).filter(|prefix| !prefix.is_empty()),
-        log_level: (route.log_level >= 0).then_some(route.log_level.into()),
-        channels: target.subscribe.iter().map(String::as_str).collect(),
-        trusted: target.trusted,
-        use_session: route.session,
-        response_sent: held.sent_code.is_some(),
-        conn_max: maxima.and_then(|list| tnetstring::parse_all(list).ok()),
-    };
-    let mut payload = Vec::with_capacity(1_024 + held.body.len());
-    let from = Some(settings.instance_id.as_bytes());
-    zrpc::write_request(&mut payload, from, Some(&key_text(key)), accept::METHOD, |w| {
-        args.write(w);
-    });
-    Some(payload)
-}
-
-/// Everything that the handler needs to go on with the session.
-fn state_of<'a>(
-    session: &'a Session,
-    peer: &'a Peer,
-    settings: &crate::Settings,
-    now: u64,
-) -> Option<zrpc::Session<'a>> {
-    let (packet, held) = (session.packet()?, session.held.as_ref()?);
-    let (headers, address) = (packet.headers, packet.peer_address);
-    let jsonp = session.cross.jsonp.as_ref();
-    // The handler counts no minute then, and goes on from there (spec/stats.md §6).
-    let kept = session.away == Some(Away::MinuteKept);
-    let unreported = kept.then(|| now.saturating_sub(session.minute_ms));
-    Some(zrpc::Session {
-        rid: Rid { sender: &peer.id, id: &session.id },
-        in_seq: session.in_seq,
-        out_seq: session.out_seq,
-        out_credits: session.credits,
-        response_code: held.sent_code,
-        router_resp: session.router,
-        multi: peer.multi,
-        batch: peer.batch,
-        user_data: packet.user_data,
-        peer_address: address,
-        logical_peer_address: forward::logical_address(headers, settings, session.trusted, address),
-        https: session.https,
-        debug: session.debug,
-        is_retry: session.is_retry,
-        auto_cross_origin: session.cross.on,
-        jsonp_callback: jsonp.map(|jsonp| jsonp.callback().as_bytes()),
-        jsonp_extended_response: jsonp.is_some_and(|jsonp| jsonp.is_extended()),
-        unreported_time_ms: unreported.and_then(|ms| i64::try_from(ms).ok()),
-    })
-}
-
-fn reply_of(known: &Inspected) -> inspect::Reply<'_> {
-    inspect::Reply {
-        no_proxy: false,
-        sharing_key: None,
-        sid: known.session_id.as_deref(),
-        last_ids: known.last_ids.iter().map(|(c, id)| (c.as_str(), id.as_slice())).collect(),
-        user_data: known.user_data.as_deref(),
-    }
 }

@@ -3,6 +3,7 @@
 use evloop::arena::Key;
 use zhttp::{Headers, Kind};
 
+use crate::backend::WAITING_MAX;
 use crate::response::{self, Head};
 use crate::session::Stage;
 use crate::{Proxy, log_line};
@@ -26,6 +27,9 @@ enum Step {
 impl Proxy {
     /// Answers with an error text, or with `debug` where debugging is on.
     pub(crate) fn answer_error(&mut self, key: Key, code: u16, text: &str, debug: &str) {
+        if let Some(clients) = self.stop_asking(key) {
+            return clients.into_iter().for_each(|key| self.answer_error(key, code, text, debug));
+        }
         let debugging = self.sessions.get(key).is_some_and(|session| session.debug);
         self.answer_plain(key, code, if debugging { debug } else { text });
     }
@@ -38,6 +42,10 @@ impl Proxy {
 
     /// Answers with a complete response.
     pub(crate) fn answer(&mut self, key: Key, head: Head, body: Vec<u8>) {
+        if let Some(clients) = self.stop_asking(key) {
+            let each = |key| self.answer(key, head.clone(), body.clone());
+            return clients.into_iter().for_each(each);
+        }
         if self.sessions.get(key).is_some_and(|session| session.backend) {
             self.cancel_backend(key);
         }
@@ -79,7 +87,8 @@ impl Proxy {
         let Some(session) = self.sessions.get_mut(key) else { return };
         if session.out.paused && session.out.waiting() < RESUME_BELOW {
             session.out.paused = false;
-            self.pause_backend(key, false);
+            let asker = session.asker(key);
+            self.go_on_if_read(asker);
         }
     }
 
@@ -95,7 +104,8 @@ impl Proxy {
         let hand_over = session.held.is_some();
         if out.head.is_some() {
             // Alone, a head waits a moment for the body or for more of it.
-            let company = whole || out.waiting() >= credits || self.now >= out.not_before_ms;
+            let full = out.waiting() >= credits.min(WAITING_MAX);
+            let company = out.ended || full || self.now >= out.not_before_ms;
             return if company { Step::Send(size, whole && !hand_over) } else { Step::Wait };
         }
         match (size, whole) {

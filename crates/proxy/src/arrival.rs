@@ -12,6 +12,7 @@ use crate::cross::Cross;
 use crate::peers::{NOBODY, dump};
 use crate::routing::Entry;
 use crate::session::{Out, Session, SessionId, Stage, range_of};
+use crate::share::Share;
 use crate::uri::Uri;
 
 /// Credits for a request's body at its start, bytes (spec/zhttp.md §6).
@@ -112,6 +113,10 @@ impl Proxy {
         if uri.proto == Proto::Ws {
             session.ws = Some(Box::new(self.new_ws(&session, packet)));
         }
+        if uri.proto == Proto::Http && packet.headers.get("pushpin-check").is_some() {
+            let key = self.insert(session);
+            return self.answer_plain(key, 200, "Pushpin: a proxy for streaming and long polling.");
+        }
         let Some(entry) = session.entry.clone() else {
             let key = self.insert(session);
             return self.answer_plain(key, 502, "Route not found");
@@ -168,9 +173,6 @@ impl Proxy {
         if uri.proto == Proto::Ws {
             self.timers.acks.push(self.now, key);
             return self.start_target(key);
-        }
-        if packet.headers.get("pushpin-check").is_some() {
-            return self.answer_plain(key, 200, "Pushpin: a proxy for streaming and long polling.");
         }
         match more {
             true => self.send_credit(key, REQUEST_CREDITS),
@@ -274,6 +276,7 @@ pub(crate) fn new_session(
         out: Out::default(),
         held: None,
         inspected: None,
+        share: Share::Alone,
         cross: Cross::default(),
         zmq: None,
         sockjs: None,

@@ -11,7 +11,7 @@ use crate::response::{self, Head};
 use crate::session::{Held, Session, Stage};
 use crate::timers::COMPANY_MS;
 use crate::ws::Back;
-use crate::zmq_target::Ask;
+use crate::zmq_target::{Ask, OUTSIDE};
 use crate::{Output, Proxy, forward, routing, test_target, uri};
 
 /// Largest request body that is kept for `accept` and for the next target, bytes.
@@ -21,7 +21,7 @@ pub(crate) const BODY_KEPT_MAX: usize = 100_000;
 const HELD_BODY_MAX: usize = 100_000;
 
 /// Bytes of a response that may wait for a client before its backend is told to wait.
-const WAITING_MAX: usize = 64 * 1024;
+pub(crate) const WAITING_MAX: usize = 64 * 1024;
 
 /// Credits for a request's body go back in steps of this size, bytes.
 const CREDIT_STEP: u32 = 32 * 1024;
@@ -38,6 +38,7 @@ impl Proxy {
             return self.all_failed(key);
         };
         session.tried = true;
+        let number = session.target;
         if target.over_http && says_events(session) && !session.trusted {
             let text = "Client not allowed to send WebSocket events directly.";
             return self.answer_plain(key, 403, text);
@@ -45,7 +46,12 @@ impl Proxy {
         if session.ws.is_some() {
             return self.start_ws_target(key);
         }
+        self.note_target(key, number);
+        let Some(session) = self.sessions.get(key) else { return };
         match &target.destination {
+            Destination::Host(..) if self.settings.outside_client => {
+                self.start_worker(key, OUTSIDE, false);
+            }
             Destination::Test if session.request_more => {}
             Destination::Test => self.answer_test(key),
             Destination::Host(..) => self.start_host(key, &entry),
@@ -177,7 +183,6 @@ impl Proxy {
         headers: &[http1::Header<'_>],
         length: Option<u64>,
     ) {
-        let now = self.now;
         let Some(session) = self.sessions.get_mut(key) else { return };
         let names: usize = headers.iter().map(|h| h.name.len() + h.value.len()).sum();
         session.counters.server_header_bytes_received += (3 + reason.len() + names) as u64;
@@ -196,9 +201,22 @@ impl Proxy {
             }));
             return;
         }
-        session.stage = Stage::Relaying;
-        session.out.code = code;
         let head = Head { code, reason: reason.to_owned(), headers: response::ordinary(headers) };
+        self.relay_head(key, head, length);
+    }
+
+    /// The head of a response goes to the client.
+    pub(crate) fn relay_head(&mut self, key: Key, head: Head, length: Option<u64>) {
+        let now = self.now;
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        session.stage = Stage::Relaying;
+        if let Some(clients) = self.asked_for(key) {
+            self.keep_head(key, &head, length);
+            let each = |key| self.relay_head(key, head.clone(), length);
+            return clients.into_iter().for_each(each);
+        }
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        session.out.code = head.code;
         session.out.head = Some(session.dress(head));
         session.out.not_before_ms = now + COMPANY_MS;
         if length != Some(0) {
@@ -218,10 +236,19 @@ impl Proxy {
             }
             return;
         }
+        self.relay_body(key, data);
+    }
+
+    /// A part of a response's body goes to the client.
+    pub(crate) fn relay_body(&mut self, key: Key, data: &[u8]) {
+        if let Some(clients) = self.asked_for(key) {
+            self.keep_for_late(key, data);
+            return clients.into_iter().for_each(|key| self.relay_body(key, data));
+        }
+        let Some(session) = self.sessions.get_mut(key) else { return };
         session.dress_piece(data);
-        if session.out.waiting() > WAITING_MAX && !session.out.paused && session.backend {
-            session.out.paused = true;
-            self.pause_backend(key, true);
+        if session.out.waiting() > WAITING_MAX && !session.out.paused {
+            self.wait_for(key);
         }
         self.dirty.push(key);
     }
@@ -230,10 +257,19 @@ impl Proxy {
         let Some(session) = self.sessions.get_mut(key) else { return };
         match session.stage {
             Stage::Collecting => self.hold(key),
-            _ => {
-                session.dress_end();
-                self.dirty.push(key);
-            }
+            _ => self.relay_end(key),
+        }
+    }
+
+    /// The response is complete.
+    fn relay_end(&mut self, key: Key) {
+        if let Some(clients) = self.asked_for(key) {
+            self.close_share(key);
+            return clients.into_iter().for_each(|key| self.relay_end(key));
+        }
+        if let Some(session) = self.sessions.get_mut(key) {
+            session.dress_end();
+            self.dirty.push(key);
         }
     }
 
@@ -251,18 +287,22 @@ impl Proxy {
         };
         held.sent_code = Some(head.code);
         let body = std::mem::take(&mut held.body);
-        session.out.code = head.code;
-        session.out.head = Some(session.dress(head));
-        session.dress_piece(&body);
-        session.stage = Stage::Relaying;
-        self.dirty.push(key);
+        for client in self.asked_for(key).unwrap_or_default() {
+            if let Some(session) = self.sessions.get_mut(client) {
+                session.held = Some(Box::new(Held::sent(head.code)));
+            }
+        }
+        self.relay_head(key, head, None);
+        self.relay_body(key, &body);
     }
 
     pub(crate) fn on_failed(&mut self, key: Key, error: Error) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         log::debug!("{}: {error}", target_name(session));
         if session.stage == Stage::Relaying {
-            return self.end_uncleanly(key);
+            self.close_share(key);
+            let clients = self.clients_of(key);
+            return clients.into_iter().for_each(|key| self.end_uncleanly(key));
         }
         let replayable = !session.body_dropped;
         if session.stage == Stage::Asked && error.try_next_target() && replayable {

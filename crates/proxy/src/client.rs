@@ -4,8 +4,8 @@ use evloop::arena::Key;
 use routes::Destination;
 use zhttp::{Kind, Packet};
 
-use crate::accept::lacks_body;
 use crate::backend::BODY_KEPT_MAX;
+use crate::inspecting::lacks_body;
 use crate::peers::dump;
 use crate::session::{Session, Stage};
 use crate::{Output, Proxy};
@@ -75,7 +75,7 @@ impl Proxy {
         match packet.kind {
             _ if session.ws.is_some() => self.ws_packet(key, packet),
             Kind::Data => self.request_body(key, packet.body, packet.more),
-            Kind::HandoffProceed if pausing => self.call_accept(key),
+            Kind::HandoffProceed if pausing => self.client_paused(key),
             _ => {}
         }
         if packet.credits > 0 {
@@ -94,6 +94,9 @@ impl Proxy {
         let lacked_body = lacks_body(session);
         session.request_more = more;
         keep_body(session, body);
+        if matches!(session.stage, Stage::Inspecting | Stage::Gathering) {
+            session.owed_credits = session.owed_credits.saturating_add(body.len() as u32);
+        }
         if lacked_body {
             if !lacks_body(session) {
                 self.call_inspect(key);
@@ -104,7 +107,9 @@ impl Proxy {
             log::warn!("a client's side sent more body than it may, ending the session");
             return self.drop_session(key);
         }
-        if session.sockjs.is_some() {
+        if session.stage == Stage::Gathering {
+            self.start_or_join(key);
+        } else if session.sockjs.is_some() {
             self.sockjs_body(key, body.len() as u32, more);
         } else if session.backend {
             session.owed_credits = session.owed_credits.saturating_add(body.len() as u32);
@@ -168,7 +173,7 @@ fn keep_body(session: &mut Session, body: &[u8]) {
     }
     session.body.extend_from_slice(body);
     // While a request waits for the handler's word nothing may be lost.
-    let must_keep = session.stage == Stage::Inspecting
+    let must_keep = matches!(session.stage, Stage::Inspecting | Stage::Gathering)
         || takes_whole(session, &Destination::ZhttpReq(String::new()));
     if session.body.len() > BODY_KEPT_MAX && !must_keep {
         session.body_dropped = true;

@@ -50,10 +50,15 @@ impl Session {
         }
     }
 
-    /// The end of a body that came in pieces.
+    /// The end of a body that came in pieces. If the handler is to go on with it, the call of
+    /// JSON-P stays open.
     pub fn dress_end(&mut self) {
+        let goes_on = self.was_sent_first();
         if let Some(jsonp) = &mut self.cross.jsonp {
-            jsonp.end(&mut self.out.body);
+            match goes_on {
+                true => jsonp.let_go(&mut self.out.body),
+                false => jsonp.end(&mut self.out.body),
+            }
         }
         self.out.ended = true;
     }

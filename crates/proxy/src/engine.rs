@@ -1,6 +1,7 @@
 //! The engine: its state, and the small moves that everything else is made of.
 
 use std::collections::VecDeque;
+use std::collections::hash_map::RandomState;
 use std::sync::Arc;
 
 use evloop::arena::{Arena, Key};
@@ -8,9 +9,11 @@ use hashbrown::HashMap;
 use zhttp::{Ext, Fields, Head, Id, Kind};
 
 use crate::figures::Totals;
+use crate::inspecting::Inspector;
 use crate::peers::Peers;
 use crate::random::Random;
 use crate::session::{Session, SessionId};
+use crate::share::Share;
 use crate::sockjs::Polls;
 use crate::sums::Sums;
 use crate::timers::Timers;
@@ -57,6 +60,9 @@ pub struct Proxy {
     pub(crate) routes: Arc<Routes>,
     pub(crate) sessions: Arena<Session>,
     pub(crate) names: HashMap<(u32, SessionId), Key, foldhash::fast::RandomState>,
+    /// Sessions that ask for others, by what these have in common.
+    pub(crate) shares: HashMap<Box<[u8]>, Key, RandomState>,
+    pub(crate) inspector: Inspector,
     pub(crate) peers: Peers,
     pub(crate) outputs: VecDeque<Output>,
     /// Sessions with something to send at the end of the turn.
@@ -87,6 +93,8 @@ impl Proxy {
             routes,
             sessions: Arena::new(),
             names: HashMap::default(),
+            shares: HashMap::default(),
+            inspector: Inspector::default(),
             peers: Peers::default(),
             outputs: VecDeque::new(),
             dirty: Vec::new(),
@@ -109,6 +117,7 @@ impl Proxy {
             instance_id: old.instance_id.clone(),
             epoch_s: old.epoch_s,
             seed: old.seed,
+            outside_client: old.outside_client,
             ..newer
         };
         self.sums.set_settings(now, &self.settings);
@@ -211,6 +220,9 @@ impl Proxy {
             if let Some(poll) = ws.shape.poll_key() {
                 self.upstream_gone(poll);
             }
+        }
+        if let Share::Waits(asks) = session.share {
+            self.client_left(asks, key);
         }
         if let Some(poll) = session.sockjs.as_ref().and_then(|ask| ask.poll()) {
             self.poll_left(poll, key);

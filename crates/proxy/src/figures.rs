@@ -39,9 +39,10 @@ pub(crate) struct Totals {
 }
 
 impl Totals {
-    /// A client's request ended, or is the handler's now.
+    /// A client's request ended, or is the handler's now. What came back from there was counted
+    /// when it went.
     pub fn ended(&mut self, session: &Session, outcome: Outcome) {
-        if session.internal {
+        if session.internal || session.is_retry {
             return;
         }
         let place = match outcome {

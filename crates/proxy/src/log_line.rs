@@ -6,6 +6,7 @@ use crate::Settings;
 use crate::backend::target_name;
 use crate::forward;
 use crate::session::Session;
+use crate::share::Share;
 
 /// How a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,9 +22,13 @@ pub(crate) enum Outcome {
 /// Writes the line at info level.
 pub(crate) fn write(settings: &Settings, session: &Session, outcome: Outcome) {
     let level = session.entry.as_ref().map_or(-1, |entry| entry.route.log_level);
-    let hidden = (0..2).contains(&level) || session.internal;
-    if !hidden && log::log_enabled!(log::Level::Info) {
-        log::info!("{}", text(settings, session, outcome));
+    let shown = log::log_enabled!(log::Level::Info);
+    match level {
+        _ if session.internal => {}
+        0 | 1 => {}
+        2.. if !shown => logging::write_info(&text(settings, session, outcome)),
+        _ if shown => log::info!("{}", text(settings, session, outcome)),
+        _ => {}
     }
 }
 
@@ -59,6 +64,10 @@ fn text(settings: &Settings, session: &Session, outcome: Outcome) -> String {
     };
     if session.is_retry {
         line.push_str(" retry");
+    }
+    if let Share::Waits(asks) = session.share {
+        let token = u64::from(asks.generation) << 32 | u64::from(asks.index);
+        let _ = write!(line, " shared=0x{token:x}");
     }
     let agent = packet.headers.get("user-agent").filter(|_| settings.log_user_agent);
     if let Some(agent) = agent {

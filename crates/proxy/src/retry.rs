@@ -8,10 +8,11 @@ use routes::Destination;
 use zhttp::{Ext, Head, HeaderBuf, Id, Kind, Packet};
 use zrpc::retry;
 
-use crate::accept::keep_inspected;
 use crate::cross::Cross;
+use crate::inspecting::keep_inspected;
 use crate::routing::Entry;
 use crate::session::{Out, Session, SessionId, Stage, range_of};
+use crate::share::Share;
 use crate::uri::{Uri, split_port};
 use crate::{Endpoint, Proxy};
 
@@ -94,7 +95,7 @@ impl Proxy {
             return self.answer_plain(key, 502, "Route not found");
         }
         self.count_start(key, false);
-        self.start_target(key);
+        self.start_or_join(key);
     }
 
     fn retry_route(&self, id: Option<&str>, uri: &Uri<'_>) -> Option<Arc<Entry>> {
@@ -140,7 +141,7 @@ fn direct(like: &Entry, uri: &Uri<'_>, trusted: bool) -> Arc<Entry> {
             ..target.clone()
         };
     }
-    let plain = Endpoint { host: host.to_owned(), port, tls: None, deny_internal: false };
+    let plain = Endpoint { host: host.to_owned(), port, tls: None, deny_internal: !trusted };
     let endpoint = (!uri.secure).then(|| Arc::new(plain));
     Arc::new(Entry {
         route: Arc::new(route),
@@ -209,6 +210,7 @@ fn session_of(
         out: Out::default(),
         held: None,
         inspected: None,
+        share: Share::Alone,
         cross: cross(state),
         zmq: None,
         sockjs: None,

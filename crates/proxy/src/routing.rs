@@ -131,7 +131,7 @@ fn plain_endpoint(target: &Target) -> Option<Arc<Endpoint>> {
             host: host.clone(),
             port: *port,
             tls: None,
-            deny_internal: false,
+            deny_internal: !target.trusted,
         })),
         _ => None,
     }
@@ -150,6 +150,6 @@ pub(crate) fn tls_endpoint(target: &Target, uri_host: &str) -> Option<Endpoint> 
             client_cert: target.client_cert.as_str().into(),
             client_key: target.client_key.as_str().into(),
         }),
-        deny_internal: false,
+        deny_internal: !target.trusted,
     })
 }

@@ -12,6 +12,7 @@ use crate::forward::{self, Context, Place};
 use crate::response::Head;
 use crate::routing::Entry;
 use crate::settings::Settings;
+use crate::share::Share;
 use crate::sockjs::Ask;
 use crate::uri::Uri;
 use crate::ws::Ws;
@@ -25,6 +26,8 @@ pub(crate) type SessionId = ArrayVec<u8, MAX_ID_BYTES>;
 pub(crate) enum Stage {
     /// Waits for what the handler knows about the request.
     Inspecting,
+    /// Waits for its whole body, for it may be answered together with others.
+    Gathering,
     /// The backend was asked, or the body is awaited for the test target.
     Asked,
     /// A response with instructions is collected.
@@ -59,6 +62,14 @@ pub(crate) struct Held {
     pub body: Vec<u8>,
     /// The status that the client got before the handler is asked.
     pub sent_code: Option<u16>,
+}
+
+impl Held {
+    /// What a session has of it that waits for another one's request.
+    pub fn sent(code: u16) -> Self {
+        let (headers, body) = (HeaderBuf::new(), Vec::new());
+        Self { code, reason: String::new(), headers, body, sent_code: Some(code) }
+    }
 }
 
 /// The response on its way to the client.
@@ -99,8 +110,10 @@ impl Out {
 }
 
 /// What the handler said about the request before it was sent on.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Inspected {
+    /// Requests of the same key may be answered from one.
+    pub sharing_key: Option<Box<[u8]>>,
     pub session_id: Option<Vec<u8>>,
     pub last_ids: Vec<(String, Vec<u8>)>,
     pub user_data: Option<Vec<u8>>,
@@ -149,6 +162,8 @@ pub(crate) struct Session {
     pub out: Out,
     pub held: Option<Box<Held>>,
     pub inspected: Option<Box<Inspected>>,
+    /// Whether others are answered with it.
+    pub share: Share,
     /// Automatic cross-origin.
     pub cross: Cross,
     /// The request to the backend goes to a ZHTTP worker.

@@ -73,6 +73,8 @@ pub struct Settings {
     pub log_from: bool,
     /// `log_user_agent`
     pub log_user_agent: bool,
+    /// Requests to hosts go through an outside ZHTTP client.
+    pub outside_client: bool,
     /// `from` of packets to ZHTTP workers, the same for all workers of the process.
     pub target_id: String,
     /// Which of the workers this is, from 0.
@@ -113,6 +115,7 @@ impl Default for Settings {
             cdn_loop: String::new(),
             log_from: false,
             log_user_agent: false,
+            outside_client: false,
             target_id: "proxy".into(),
             worker: 0,
             workers: 1,

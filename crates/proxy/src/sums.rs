@@ -267,6 +267,14 @@ impl Proxy {
         }
     }
 
+    /// Adds what a session without a client counted to the report.
+    pub(crate) fn report_counters(&mut self, session: &Session) {
+        let route = Self::stats_route(session);
+        self.sums.reports.count(self.now, &route, |report| {
+            report.counters.add(&session.counters);
+        });
+    }
+
     /// `<sender>:<id>`, or the public id of a WebSocket.
     fn connection_id(&self, session: &Session) -> String {
         if let Some(ws) = &session.ws {

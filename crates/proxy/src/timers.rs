@@ -19,7 +19,7 @@ const ACK_MS: u64 = 50;
 pub(crate) const COMPANY_MS: u64 = 3;
 
 /// How long the handler may take for a call (spec/internal-rpc.md §2.2).
-const CALL_MS: u64 = 8_000;
+pub(crate) const CALL_MS: u64 = 8_000;
 
 /// How late a deadline of a WebSocket may be noticed.
 const WHEEL_MS: u64 = 50;
@@ -161,7 +161,7 @@ impl Proxy {
     fn call_timed_out(&mut self, key: Key) {
         match self.sessions.get(key).map(|session| session.stage) {
             Some(Stage::Accepting) => self.accept_failed(self.now, key),
-            Some(Stage::Inspecting) => self.inspected(key, None),
+            Some(Stage::Inspecting) => self.inspect_timed_out(key),
             _ => {}
         }
     }

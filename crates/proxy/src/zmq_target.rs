@@ -13,7 +13,7 @@ use crate::backend::ORIGIN_ERROR;
 use crate::session::{Session, Stage};
 use crate::ws::Back;
 use crate::zmq_socket::{Socket, headers_of};
-use crate::{Output, Proxy};
+use crate::{Output, Proxy, Settings};
 
 /// Credits for a response's body at its start, bytes (spec/zhttp.md §6).
 const RESPONSE_CREDITS: u32 = 200_000;
@@ -23,6 +23,9 @@ pub(crate) const PACKET_BODY_MAX: usize = 100_000;
 
 /// Most bytes of body either way in request mode (spec/routes.md §4.1).
 const REQ_BODY_MAX: usize = 1_000_000;
+
+/// Names the outside client where workers have their address.
+pub(crate) const OUTSIDE: &str = "";
 
 const UNREACHABLE: &str = "Error: zhttp service for route is unreachable.";
 
@@ -162,6 +165,7 @@ impl Proxy {
                 fields.flag("router-resp", true).flag("more", ask.more);
             }
             fields.flag("ignore-policies", target.trusted);
+            say_host(fields, target);
         });
         let spec = Arc::clone(&back.spec);
         session.backend = true;
@@ -257,11 +261,22 @@ impl Proxy {
         }
         match packet.kind {
             Kind::Data => self.worker_data(key, packet),
+            Kind::Error if packet.condition == "length-required" => self.lacks_length(key),
             Kind::Error => self.worker_ended(key, Some(error_of(packet.condition))),
             Kind::Cancel => self.worker_ended(key, Some(Error::Closed)),
             _ => {}
         }
         self.flush_zmq(key);
+    }
+
+    /// A backend that takes no body without its length (spec/proxy.md §13).
+    fn lacks_length(&mut self, key: Key) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        if session.stage != Stage::Asked || session.ws.is_some() {
+            return self.worker_ended(key, Some(Error::BadResponse));
+        }
+        (session.zmq, session.backend) = (None, false);
+        self.answer_plain(key, 411, "Must provide Content-Length header.");
     }
 
     fn worker_data(&mut self, key: Key, packet: &Packet<'_>) {
@@ -384,6 +399,27 @@ fn with_host(headers: Headers<'_>, host: &str) -> HeaderBuf {
         out.push("Host", host.as_bytes());
     }
     out
+}
+
+impl Settings {
+    /// Address and mode of a target that is reached over ZHTTP.
+    pub(crate) fn over_zhttp<'t>(&self, target: &'t Target) -> Option<(&'t str, bool)> {
+        match &target.destination {
+            Destination::Host(..) if self.outside_client => Some((OUTSIDE, false)),
+            _ => worker_of(target),
+        }
+    }
+}
+
+/// What an outside client is told about the host that it is to ask (spec/zhttp.md §3).
+fn say_host(fields: &mut Fields<'_>, target: &Target) {
+    let Destination::Host(host, port) = &target.destination else { return };
+    fields.str("connect-host", host).int("connect-port", (*port).into());
+    fields.flag("trust-connect-host", target.trust_connect_host);
+    fields.flag("ignore-tls-errors", target.insecure);
+    if !target.client_cert.is_empty() {
+        fields.str("client-cert", &target.client_cert).str("client-key", &target.client_key);
+    }
 }
 
 /// Address and mode of a target that is a worker.

@@ -359,6 +359,39 @@ fn large_instructions_are_refused_or_sent_first() {
     assert_eq!(args.response.headers.get("grip-hold"), Some(&b"stream"[..]));
 }
 
+/// Lets a large stream as JSON-P be sent first, and answers the call that follows.
+fn sent_first_as_jsonp(reply: &Reply<'_>) -> String {
+    let mut w = world("*,aco b:1");
+    w.request("0-0-0", |f| {
+        f.method("GET").uri("http://h/?callback=f").credits(1_000_000);
+        f.flag("stream", true).flag("router-resp", true);
+    });
+    w.begin(200, &[("Grip-Hold", "stream")], None);
+    w.event(Event::Body(&[b'x'; 100_001]));
+    w.event(Event::Body(b"\n"));
+    w.event(Event::End);
+    w.pull();
+    w.client("0-0-0", 1, |f| {
+        f.kind(Kind::HandoffProceed);
+    });
+    w.reply(reply);
+    let bodies = w.packets.iter().map(|packet| Packet::parse(packet).unwrap().body.to_vec());
+    let text = String::from_utf8(bodies.flatten().collect()).unwrap();
+    let start = "/**/f({\"code\": 200, \"reason\": \"OK\", \"headers\": {}, \"body\": \"";
+    let body = text.strip_prefix(start).expect("the call");
+    body.trim_start_matches('x').to_owned()
+}
+
+#[test]
+fn a_call_of_jsonp_stays_open_for_the_handler() {
+    assert_eq!(sent_first_as_jsonp(&Reply::Accepted), "\\n");
+    assert_eq!(sent_first_as_jsonp(&Reply::Nothing), "\\n\"});\n");
+    let response =
+        HttpResponse { code: 200, reason: "OK", headers: zhttp::Headers::EMPTY, body: b"\"end\"" };
+    let response = sent_first_as_jsonp(&Reply::Response(response));
+    assert_eq!(response, "\\n\\\"end\\\"\"});\n");
+}
+
 #[test]
 fn what_is_cut_off_ends_uncleanly() {
     let mut w = world("* b:1");
@@ -464,6 +497,19 @@ fn a_session_that_comes_back_is_claimed_and_asked_again() {
     let session = accept::Args::parse(call.args).unwrap().requests[0];
     assert!(session.is_retry);
     assert_eq!((session.in_seq, session.out_seq), (5, 8));
+}
+
+#[test]
+fn a_check_is_answered_without_a_route() {
+    let mut w = world("a b:1");
+    for host in ["a", "nowhere"] {
+        w.request(host, |f| {
+            f.method("GET").uri(&format!("http://{host}/")).credits(8192);
+            f.headers([("Pushpin-Check", "")].into_iter()).flag("router-resp", true);
+        });
+    }
+    assert!(w.sent().iter().all(|packet| packet.starts_with("0 200 ")), "{:?}", w.sent());
+    assert_eq!(w.starts.len(), 0);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use tnetstring::Writer;
 use zrpc::{Request, accept, inspect, write_error, write_success};
 
 use super::Shard;
-use super::cross::{Cross, with_cors};
+use super::cross::{Cross, jsonp_of, with_cors};
 use super::session::{
     Extra, ExtraChannel, Flags, Hold, Links, NEVER, Named, Origin, Session, SessionId, Subs,
 };
@@ -391,7 +391,9 @@ impl Plan {
 
 fn extra(plan: &Plan, from: &zrpc::Session<'_>) -> Option<Box<Extra>> {
     let links = plan.links();
+    let jsonp = jsonp_of(from).filter(|_| plan.mode == HoldMode::Stream).map(Box::new);
     let plain = plan.extras.is_empty() && links.is_none() && plan.named.is_none();
+    let plain = plain && jsonp.is_none();
     if from.user_data.is_none() && plain {
         return None;
     }
@@ -402,6 +404,7 @@ fn extra(plan: &Plan, from: &zrpc::Session<'_>) -> Option<Box<Extra>> {
         channels: Vec::new(),
         links,
         named: plan.named.clone(),
+        jsonp,
         filtering: None,
     }))
 }

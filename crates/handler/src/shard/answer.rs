@@ -39,6 +39,7 @@ impl Shard {
             return self.refuse_prev_ids(now, key);
         }
         let failure = session.hold.as_mut().and_then(|hold| hold.failure.take());
+        self.wrap_start(key);
         self.send_start(now, key);
         match failure {
             Some(text) => self.fail_stream(now, key, &text),

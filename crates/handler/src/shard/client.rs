@@ -99,7 +99,8 @@ impl Shard {
     /// Lets body bytes wait; beyond the most that may, they are dropped or the session ends.
     pub(super) fn enqueue(&mut self, now: u64, key: Key, body: Bytes) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        if session.enqueue(body) {
+        let body = session.dressed(body);
+        if body.is_empty() || session.enqueue(body) {
             return;
         }
         self.drops.queue_full += 1;
@@ -138,6 +139,9 @@ impl Shard {
             None => {}
         }
         let finishing = session.flags.has(Flags::FINISHING);
+        if finishing {
+            session.close_call();
+        }
         if session.queue.is_none() && !finishing {
             return;
         }

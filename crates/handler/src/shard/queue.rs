@@ -221,7 +221,7 @@ impl Shard {
         let free = session.queue.is_none()
             && session.hold.is_none()
             && !session.flags.has(Flags::PAUSING)
-            && session.user_data().is_none();
+            && !session.is_alone();
         if !free || (session.credits as usize) < length {
             return false;
         }
@@ -235,8 +235,11 @@ impl Shard {
     /// Gives how many bytes wait for the client now.
     fn relay_alone(&mut self, now: u64, key: Key, body: Bytes) -> usize {
         let Some(session) = self.sessions.get_mut(key) else { return 0 };
+        let body = session.dressed(body);
         // Not bounded by items: the proxy sends no more than it was granted.
-        session.queue.get_or_insert_default().items.push_back(body);
+        if !body.is_empty() {
+            session.queue.get_or_insert_default().items.push_back(body);
+        }
         self.flush(now, key);
         let queue = self.sessions.get(key).and_then(|session| session.queue.as_ref());
         queue.map_or(0, |queue| queue.items.iter().map(Bytes::len).sum())

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use crossorigin::Jsonp;
 use evloop::arena::Key;
 use grip::{Item, NextLink};
 use stats::Mode;
@@ -199,6 +200,8 @@ pub(crate) struct Extra {
     pub(crate) channels: Vec<ExtraChannel>,
     pub(crate) links: Option<Box<Links>>,
     pub(crate) named: Option<Box<Named>>,
+    /// The body of a stream is an argument of this call.
+    pub(crate) jsonp: Option<Box<Jsonp>>,
     /// An item waits for a backend's word on it, and others behind it.
     pub(crate) filtering: Option<Box<Filtering>>,
 }
@@ -334,6 +337,11 @@ impl Session {
 
     pub(crate) fn user_data(&self) -> Option<&[u8]> {
         self.extra.as_ref()?.user_data.as_deref()
+    }
+
+    /// Whether it can share no packet with others.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.extra.as_ref().is_some_and(|e| e.user_data.is_some() || e.jsonp.is_some())
     }
 
     /// Lets bytes wait; false if the queue is full and they are lost.

@@ -190,7 +190,8 @@ impl Shard {
     pub(super) fn fail_stream(&mut self, now: u64, key: Key, text: &str) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         if session.flags.has(Flags::DEBUG) {
-            session.enqueue(format!("\n\n{text}\n").into());
+            let text = session.dressed(format!("\n\n{text}\n").into());
+            session.enqueue(text);
         }
         session.flags.set(Flags::FINISHING, true);
         self.flush(now, key);

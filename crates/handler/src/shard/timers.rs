@@ -152,7 +152,7 @@ impl Shard {
             sums.counters.client_content_bytes_sent += u64::from(length);
         });
         let Some(session) = self.sessions.get_mut(key) else { return };
-        if session.credits < length || session.user_data().is_some() {
+        if session.credits < length || session.is_alone() {
             let data = self.keep_alives.get(number).map(|k| k.data.clone()).unwrap_or_default();
             self.send_body(now, key, data.into());
         } else {

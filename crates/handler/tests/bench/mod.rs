@@ -24,6 +24,8 @@ pub struct Call {
     session: bool,
     prefix: Option<String>,
     method: &'static str,
+    jsonp: Option<(String, bool)>,
+    sent: bool,
 }
 
 /// A call that holds in `mode`, on channel `c`.
@@ -40,6 +42,8 @@ pub fn hold(mode: &str) -> Call {
         session: false,
         prefix: None,
         method: "GET",
+        jsonp: None,
+        sent: false,
     }
 }
 
@@ -85,6 +89,18 @@ impl Call {
         self
     }
 
+    /// The client waits for a call of `callback`.
+    pub fn jsonp(mut self, callback: &str, extended: bool) -> Self {
+        self.jsonp = Some((callback.to_owned(), extended));
+        self
+    }
+
+    /// The proxy has sent the response already.
+    pub fn sent(mut self) -> Self {
+        self.sent = true;
+        self
+    }
+
     pub fn minute_counted(mut self) -> Self {
         self.minute_counted = true;
         self
@@ -126,6 +142,10 @@ impl Call {
             multi: !self.old,
             batch: !self.old,
             unreported_time_ms: self.minute_counted.then_some(0),
+            response_code: self.sent.then_some(200),
+            auto_cross_origin: self.jsonp.is_some(),
+            jsonp_callback: self.jsonp.as_ref().map(|(name, _)| name.as_bytes()),
+            jsonp_extended_response: self.jsonp.as_ref().is_some_and(|(_, extended)| *extended),
             ..zrpc::Session::default()
         };
         let mut maxima = Writer::new();
@@ -144,7 +164,7 @@ impl Call {
             channels: Vec::new(),
             trusted: false,
             use_session: self.session,
-            response_sent: false,
+            response_sent: self.sent,
             conn_max: (!self.maxima.is_empty()).then(|| tnetstring::parse_all(&maxima).unwrap()),
         };
         let mut out = Vec::new();

@@ -36,6 +36,7 @@ pub(crate) fn settings(config: &config::Settings, n: usize, count: usize) -> Set
         cdn_loop: text("cdn_loop"),
         log_from: truth("log_from"),
         log_user_agent: truth("log_user_agent"),
+        outside_client: matches!(config::specs::ClientSpecs::from(config), Ok(Some(_))),
         target_id: format!("proxy_{pid}"),
         worker: n,
         workers: count,

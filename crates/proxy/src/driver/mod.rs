@@ -17,7 +17,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use config::specs::ProxySpecs;
+use config::specs::{ClientSpecs, ProxySpecs};
 use evloop::clock::Clock;
 use evloop::signals::{self, Signal};
 use mio::{Events, Poll, Token, Waker};
@@ -107,7 +107,7 @@ fn start_workers(
     boards: Option<&Boards>,
 ) -> Result<Vec<Worker>, String> {
     let count = config::specs::proxy_workers(config);
-    let specs = ProxySpecs::from(config);
+    let (specs, outside) = (ProxySpecs::from(config), ClientSpecs::from(config)?);
     let context = zmq::Context::new();
     let clock = Clock::new();
     let mut workers = Vec::new();
@@ -118,6 +118,7 @@ fn start_workers(
             context: context.clone(),
             clock,
             specs: specs.worker(n, count),
+            outside: outside.clone(),
             ipc_file_mode: config.octal("proxy", "ipc_file_mode"),
             settings: load::settings(config, n, count),
             routes: Arc::clone(routes),

@@ -1,10 +1,12 @@
 //! The sockets of targets that are ZHTTP workers (spec/routes.md §4.1). The proxy binds, workers
 //! connect. An address can be bound once, so the first worker of the proxy has all of them; the
-//! others reach them through it.
+//! others reach them through it. An outside client for requests to hosts is one more target, to
+//! which the proxy connects.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use config::specs::ClientSpecs;
 use evloop::arena::Key;
 use evloop::peers::{PeerRouter, Routed};
 use evloop::zsock::{Error, Options, Sent, Socket};
@@ -12,12 +14,13 @@ use mio::{Registry, Token};
 
 use super::sockets::Watched;
 use crate::Routes;
+use crate::zmq_target::OUTSIDE;
 
 /// Addresses that are bound at most.
 const TARGETS_MAX: usize = 100;
 
-/// Tokens that this takes: each target has up to two sockets to read.
-pub(crate) const COUNT: usize = 2 * TARGETS_MAX;
+/// Tokens that this takes: each target, and an outside client, has up to two sockets to read.
+pub(crate) const COUNT: usize = 2 * (TARGETS_MAX + 1);
 
 /// Sockets that no route names are closed if so long nothing was sent: streams have keep-alives
 /// more often.
@@ -85,6 +88,14 @@ fn stream_specs(base: &str) -> [String; 3] {
     }
 }
 
+/// Binds or connects a socket.
+type Attach<'a> = dyn Fn(&Socket) -> Result<(), Error> + 'a;
+
+/// First packets go to whoever is there.
+fn first_packets() -> Options<'static> {
+    Options { hwm: 1_000, linger_ms: 0, immediate: true, ..Options::default() }
+}
+
 impl Targets {
     pub fn new(
         context: zmq::Context,
@@ -110,7 +121,9 @@ impl Targets {
         for place in &mut self.places {
             let unused = place.as_ref().is_some_and(|target| {
                 let named = wanted.iter().any(|w| w.spec == &*target.spec && w.req == target.req);
-                !named && now.saturating_sub(target.used_ms) >= UNUSED_MS
+                !named
+                    && *target.spec != *OUTSIDE
+                    && now.saturating_sub(target.used_ms) >= UNUSED_MS
             });
             if unused {
                 *place = None;
@@ -121,7 +134,8 @@ impl Targets {
             if self.places.iter().flatten().any(known) {
                 continue;
             }
-            if self.places.iter().flatten().count() >= TARGETS_MAX {
+            let count = self.places.iter().flatten().filter(|t| *t.spec != *OUTSIDE).count();
+            if count >= TARGETS_MAX {
                 return log::warn!(
                     "too many unique zhttp route targets, limiting to {TARGETS_MAX}"
                 );
@@ -133,46 +147,94 @@ impl Targets {
     }
 
     fn add(&mut self, spec: &str, req: bool, mode: Option<u32>) -> Result<(), String> {
-        let place = self.places.iter().position(Option::is_none).unwrap_or(self.places.len());
-        let token = self.first_token + 2 * place;
-        let text = |cause: Error| cause.to_string();
-        let bound = |kind, options: &Options<'_>, spec: &str| {
-            let socket = Socket::new(&self.context, kind, options).map_err(text)?;
-            socket.bind(spec, mode).map_err(text)?;
-            Ok::<_, String>(socket)
-        };
-        let watch = |socket: &Socket, token| {
-            socket.register(&self.registry, Token(token)).map_err(|cause| cause.to_string())
-        };
-        let now = Options { hwm: 1_000, linger_ms: 0, immediate: true, ..Options::default() };
+        let [out, stream, input] = stream_specs(spec);
+        let bound = |spec: &str, socket: &Socket| socket.bind(spec, mode);
         let sockets = if req {
-            let socket = bound(zmq::DEALER, &now, spec)?;
-            watch(&socket, token)?;
+            let socket = self.socket(zmq::DEALER, &first_packets(), |s| bound(spec, s))?;
+            self.watch(&socket, 0)?;
             Sockets::Req(Watched { socket, check: true })
         } else {
-            let [out, stream, input] = stream_specs(spec);
-            let identity = Some(self.instance_id.as_bytes());
-            let router = Options { identity, mandatory: true, ..Options::default() };
-            let topic = format!("{} ", self.instance_id);
-            let sub = Options { subscribe: Some(topic.as_bytes()), ..Options::default() };
-            let push = bound(zmq::PUSH, &now, &out)?;
-            let router = bound(zmq::ROUTER, &router, &stream)?;
-            let sub = bound(zmq::SUB, &sub, &input)?;
-            watch(&router, token)?;
-            watch(&sub, token + 1)?;
-            Sockets::Stream {
-                push,
-                router: PeerRouter::new(router),
-                router_check: true,
-                sub: Watched { socket: sub, check: true },
-            }
+            self.stream_sockets(
+                false,
+                [&|socket| bound(&out, socket), &|socket| bound(&stream, socket), &|socket| {
+                    bound(&input, socket)
+                }],
+            )?
         };
-        let target = Target { spec: spec.into(), req, sockets, used_ms: 0 };
+        self.put(Target { spec: spec.into(), req, sockets, used_ms: 0 });
+        Ok(())
+    }
+
+    /// Connects to the client that makes requests to hosts.
+    ///
+    /// # Errors
+    /// A text for the log: which address, and why.
+    pub fn connect_outside(&mut self, specs: &ClientSpecs) -> Result<(), String> {
+        let connected = |specs: &[String], socket: &Socket| {
+            specs.iter().try_for_each(|spec| socket.connect(spec))
+        };
+        let sockets = self.stream_sockets(
+            true,
+            [
+                &|socket| connected(&specs.out, socket),
+                &|socket| connected(&specs.out_stream, socket),
+                &|socket| connected(&specs.input, socket),
+            ],
+        )?;
+        self.put(Target { spec: OUTSIDE.into(), req: false, sockets, used_ms: 0 });
+        Ok(())
+    }
+
+    /// First packets out, packets of sessions both ways, responses in; `attach` binds or connects
+    /// each.
+    fn stream_sockets(&self, connects: bool, attach: [&Attach<'_>; 3]) -> Result<Sockets, String> {
+        let identity = Some(self.instance_id.as_bytes());
+        // Without this a connecting socket keeps what is sent to a peer that is gone.
+        let router =
+            Options { identity, mandatory: true, immediate: connects, ..Options::default() };
+        let topic = format!("{} ", self.instance_id);
+        let sub = Options { subscribe: Some(topic.as_bytes()), ..Options::default() };
+        let push = self.socket(zmq::PUSH, &first_packets(), attach[0])?;
+        let router = self.socket(zmq::ROUTER, &router, attach[1])?;
+        let sub = self.socket(zmq::SUB, &sub, attach[2])?;
+        self.watch(&router, 0)?;
+        self.watch(&sub, 1)?;
+        Ok(Sockets::Stream {
+            push,
+            router: PeerRouter::new(router),
+            router_check: true,
+            sub: Watched { socket: sub, check: true },
+        })
+    }
+
+    fn socket(
+        &self,
+        kind: zmq::SocketType,
+        options: &Options<'_>,
+        attach: impl Fn(&Socket) -> Result<(), Error>,
+    ) -> Result<Socket, String> {
+        let socket = Socket::new(&self.context, kind, options).map_err(|e| e.to_string())?;
+        attach(&socket).map_err(|cause| cause.to_string())?;
+        Ok(socket)
+    }
+
+    /// The place that the next target takes.
+    fn free_place(&self) -> usize {
+        self.places.iter().position(Option::is_none).unwrap_or(self.places.len())
+    }
+
+    /// Lets the loop report socket number `n` of the next target.
+    fn watch(&self, socket: &Socket, n: usize) -> Result<(), String> {
+        let token = Token(self.first_token + 2 * self.free_place() + n);
+        socket.register(&self.registry, token).map_err(|cause| cause.to_string())
+    }
+
+    fn put(&mut self, target: Target) {
+        let place = self.free_place();
         match self.places.get_mut(place) {
             Some(free) => *free = Some(target),
             None => self.places.push(Some(target)),
         }
-        Ok(())
     }
 
     /// Notes that the loop reported a socket.

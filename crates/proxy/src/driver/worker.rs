@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
-use config::specs::ProxySpecs;
+use config::specs::{ClientSpecs, ProxySpecs};
 use evloop::clock::Clock;
 use evloop::peers::Routed;
 use evloop::zsock::Sent;
@@ -44,6 +44,8 @@ pub(crate) struct Plan {
     pub context: zmq::Context,
     pub clock: Clock,
     pub specs: ProxySpecs,
+    /// Who makes requests to hosts, if it is not the worker itself.
+    pub outside: Option<ClientSpecs>,
     pub ipc_file_mode: Option<u32>,
     pub settings: Settings,
     pub routes: Arc<Routes>,
@@ -114,6 +116,9 @@ impl Loop {
         let mut targets = (plan.number == 0)
             .then(|| Targets::new(plan.context, registry, &target_id, FIRST_TARGET));
         if let Some(targets) = &mut targets {
+            if let Some(specs) = &plan.outside {
+                targets.connect_outside(specs)?;
+            }
             targets.update(plan.clock.now_ms(), &plan.routes);
         }
         Ok(Self {

@@ -12,6 +12,7 @@ use crate::backend::ORIGIN_ERROR;
 use crate::backend::fields_size;
 use crate::response::is_removed;
 use crate::session::Stage;
+use crate::zmq_target::OUTSIDE;
 use crate::{Proxy, log_line};
 
 /// Credits for the client's messages at the start, bytes (spec/zhttp.md §6).
@@ -31,6 +32,9 @@ impl Proxy {
                 if target.over_http =>
             {
                 self.open_over_http(key, target.one_event);
+            }
+            Destination::Host(..) if self.settings.outside_client => {
+                self.open_zmq_socket(key, OUTSIDE);
             }
             Destination::Host(..) => self.open_socket(key),
             Destination::ZhttpReq(_) => {

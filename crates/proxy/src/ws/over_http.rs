@@ -13,7 +13,7 @@ use crate::backend::ORIGIN_ERROR;
 use crate::forward::has_prefix;
 use crate::response::is_removed;
 use crate::session::{Session, Stage};
-use crate::zmq_target::{Ask, worker_of};
+use crate::zmq_target::Ask;
 use crate::{Output, Proxy, forward, response};
 
 /// Most bytes of a refusal's body that the client gets.
@@ -65,7 +65,7 @@ impl Proxy {
         else {
             return;
         };
-        if let Some((spec, req)) = worker_of(target) {
+        if let Some((spec, req)) = self.settings.over_zhttp(target) {
             let (spec, headers) = (spec.to_owned(), headers);
             let ask =
                 Ask { method: "POST", headers: headers.as_headers(), body: &body, more: false };

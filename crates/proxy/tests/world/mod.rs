@@ -11,6 +11,7 @@ use origin::Event;
 use proxy::{Key, Output, Proxy, Request, Routes, Settings, Signing};
 use zhttp::{Ext, Head, Id, Kind, Packet};
 use zrpc::accept::Reply;
+use zrpc::inspect::Reply as Known;
 
 pub const CM: &[u8] = b"connmgr";
 
@@ -35,6 +36,10 @@ pub struct World {
     pub controls: Vec<Vec<u8>>,
     /// WebSockets that were opened to backends.
     pub openings: Vec<Key>,
+    /// What the handler says that requests have in common; without it, it is not there.
+    pub sharing: Option<&'static str>,
+    /// The handler is there and answers nothing.
+    pub mute: bool,
     /// What went to ZHTTP workers.
     pub to_worker: Vec<ToWorker>,
     /// What went to the WebSockets.
@@ -59,6 +64,8 @@ pub fn world_with(lines: &str, settings: Settings) -> World {
         elsewhere: Vec::new(),
         controls: Vec::new(),
         openings: Vec::new(),
+        sharing: None,
+        mute: false,
         to_worker: Vec::new(),
         to_socket: Vec::new(),
     }
@@ -104,9 +111,19 @@ impl World {
                 Output::Grant { bytes, .. } => self.to_socket.push(format!("grant {bytes}")),
                 Output::Control { payload, .. } => self.controls.push(payload),
                 Output::Stats(packet) => self.stats.push(String::from_utf8(packet).unwrap()),
-                Output::Inspect { key, .. } => self.engine.inspect_failed(self.now, key),
+                Output::Inspect { .. } if self.mute => {}
+                Output::Inspect { key, payload } => self.inspected(key, &payload),
             }
         }
+    }
+
+    fn inspected(&mut self, key: Key, payload: &[u8]) {
+        let Some(name) = self.sharing else { return self.engine.inspect_failed(self.now, key) };
+        let call = zrpc::Request::parse(payload).unwrap();
+        let known = Known { sharing_key: Some(name.as_bytes()), ..Known::default() };
+        let mut out = Vec::new();
+        zrpc::write_success(&mut out, call.id, |w| known.write(w));
+        self.engine.inspect_reply(self.now, &out);
     }
 
     pub fn request(&mut self, id: &str, fill: impl FnOnce(&mut zhttp::Fields<'_>)) {
