@@ -86,9 +86,16 @@ pub(crate) struct Sockets {
     later: Vec<u32>,
     /// Ciphertext that waits in all streams.
     waiting: usize,
+    /// Where interest in room is noted.
+    registry: Option<Registry>,
 }
 
 impl Sockets {
+    /// No sockets yet, of the loop of that registry.
+    pub(crate) fn new(registry: Registry) -> Self {
+        Self { registry: Some(registry), ..Self::default() }
+    }
+
     /// Puts a new client's socket in its place and into the loop.
     pub(crate) fn add(
         &mut self,
@@ -174,7 +181,11 @@ impl Net for Sockets {
 
     fn write(&mut self, conn: u32, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         match self.places.get(conn)? {
-            Stream::Tcp(stream) => stream.write_vectored(bufs),
+            // One piece is the usual case, and the plain call the cheaper one.
+            Stream::Tcp(stream) => match bufs {
+                [one] => stream.write(one),
+                _ => stream.write_vectored(bufs),
+            },
             Stream::Local(stream) => stream.write_vectored(bufs),
             Stream::Tls(stream) => {
                 let before = stream.waiting();
@@ -185,8 +196,12 @@ impl Net for Sockets {
         }
     }
 
-    /// Nothing: sockets are registered for both directions, edge-triggered.
-    fn want_write(&mut self, _conn: u32, _on: bool) {}
+    fn want_write(&mut self, conn: u32, on: bool) {
+        let (Some(registry), Ok(stream)) = (&self.registry, self.places.get(conn)) else { return };
+        if let Err(error) = stream.want_write(registry, Token(FIRST_CLIENT + conn as usize), on) {
+            log::warn!("cannot wait for room to write: {error}");
+        }
+    }
 
     fn unsent(&self) -> usize {
         self.waiting

@@ -13,10 +13,10 @@ use super::limit::{Limits, Share};
 use super::listen::Listener;
 use super::sockets::{FIRST_CLIENT, Sockets};
 use super::tlsport::Context;
-use super::zmqside::ZmqSide;
+use super::zmqside::{FIRST_ZMQ, ZmqSide};
 use crate::{Client, Output, Session, Worker};
 
-/// Tokens of everything that needs no look-up: wakers, ZeroMQ sockets.
+/// Token of the wakers.
 pub(crate) const WAKE: Token = Token(0);
 /// Token of the first listener.
 const FIRST_LISTENER: usize = 1;
@@ -35,6 +35,8 @@ const NO_FILES_MS: u64 = 100;
 
 /// How a worker reaches the ZeroMQ sockets.
 pub(crate) trait Exchange {
+    /// The loop reported one of the tokens from [`FIRST_ZMQ`] on.
+    fn event(&mut self, _token: Token) {}
     /// Gives waiting messages and news of peers to the engine.
     fn receive(&mut self, now: u64, worker: &mut Worker, sockets: &mut Sockets);
     /// Takes what the engine wants to send. True: a peer turned out to be gone, so that the
@@ -94,9 +96,9 @@ impl<E: Exchange> WorkLoop<E> {
             acceptors.push(Acceptor { tls: tls.transpose()?, listener, req, ready: true });
         }
         Ok(Self {
+            sockets: Sockets::new(poll.registry().try_clone()?),
             poll,
             worker,
-            sockets: Sockets::default(),
             listeners: acceptors,
             stream: Share::new(limits.stream),
             req: Share::new(limits.req),
@@ -135,6 +137,7 @@ impl<E: Exchange> WorkLoop<E> {
         }
         for event in events {
             match event.token().0 {
+                token if token >= FIRST_ZMQ => self.exchange.event(event.token()),
                 token if token >= FIRST_CLIENT => self.client(now, token - FIRST_CLIENT, event),
                 token if token == WAKE.0 => (self.stream.full, self.req.full) = (false, false),
                 token => {
@@ -242,9 +245,13 @@ impl<E: Exchange> WorkLoop<E> {
         let listener = u8::try_from(n).unwrap_or(u8::MAX);
         let client = Client { address, secure, req, listener };
         let conn = self.worker.accept(now, client);
-        if let Err(error) = self.sockets.add(self.poll.registry(), conn, stream) {
+        let added = self.sockets.add(self.poll.registry(), conn, stream);
+        if let Err(error) = &added {
             log::error!("accept error: {error}");
-            self.worker.readable(now, &mut self.sockets, conn, true);
+        }
+        // A client's request is usually there already: no need to wait for the loop to say so.
+        if added.is_err() || !secure {
+            self.worker.readable(now, &mut self.sockets, conn, added.is_err());
         }
         true
     }
@@ -284,6 +291,10 @@ pub(crate) struct Direct<S> {
 }
 
 impl<S: FnMut() -> bool> Exchange for Direct<S> {
+    fn event(&mut self, token: Token) {
+        self.zmq.event(token);
+    }
+
     fn receive(&mut self, now: u64, worker: &mut Worker, sockets: &mut Sockets) {
         self.inspector.note_queues(&mut self.asked, || self.zmq.queues());
         self.zmq.receive(MESSAGES_MAX, |message| worker.packet(now, sockets, message));
