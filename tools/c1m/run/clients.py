@@ -59,7 +59,9 @@ class Crowd:
 
     def __init__(self, args, ports, files, watch):
         self.args, self.watch = args, watch
-        self.params = {"loadgen": args.loadgen, "ports": ports, "addresses": 24, "sources": 0,
+        # The kernel picks a process by the client's address and port alone: clients of one address
+        # would meet, port by port, at some processes more than at others.
+        self.params = {"loadgen": args.loadgen, "ports": ports, "addresses": 24, "sources": 1009,
                        "rate": 0, "timeout": 60, "pending": max(1, args.pending // OPENERS),
                        "path": "/stream?topic=group-{uid%" + str(args.groups) + "}"}
         self.step = min(files - FILES_SPARE, max(1000, -(-args.connections // 20)))
