@@ -19,8 +19,6 @@ use super::tlsport::{Context, Port, Shared};
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 8192;
 
-const BOTH: Interest = Interest::READABLE.add(Interest::WRITABLE);
-
 /// Unanswered questions that show that a client vanished (`--tcp-keepalive`).
 const KEEPALIVE_PROBES: u32 = 4;
 
@@ -268,29 +266,14 @@ impl Stream {
         }
     }
 
-    /// For reading: a new socket has room, and would wake the loop only to say so. TLS writes on
-    /// its own account and waits for both.
+    /// Both directions at once: edge-triggered, so waiting for room costs no further call.
     pub(crate) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        match self {
-            Self::Tcp(stream) => registry.register(stream, token, Interest::READABLE),
-            Self::Local(stream) => registry.register(stream, token, Interest::READABLE),
-            Self::Tls(stream) => stream.socket().register(registry, token, BOTH),
-        }
-    }
-
-    /// Begins or ends to wait for room to write.
-    pub(crate) fn want_write(
-        &mut self,
-        registry: &Registry,
-        token: Token,
-        on: bool,
-    ) -> io::Result<()> {
-        let interest = if on { BOTH } else { Interest::READABLE };
-        match self {
-            Self::Tcp(stream) => registry.reregister(stream, token, interest),
-            Self::Local(stream) => registry.reregister(stream, token, interest),
-            Self::Tls(_) => Ok(()),
-        }
+        let source: &mut dyn Source = match self {
+            Self::Tcp(stream) => stream,
+            Self::Local(stream) => stream,
+            Self::Tls(stream) => stream.socket(),
+        };
+        source.register(registry, token, Interest::READABLE | Interest::WRITABLE)
     }
 }
 

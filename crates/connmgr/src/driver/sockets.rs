@@ -86,16 +86,9 @@ pub(crate) struct Sockets {
     later: Vec<u32>,
     /// Ciphertext that waits in all streams.
     waiting: usize,
-    /// Where interest in room is noted.
-    registry: Option<Registry>,
 }
 
 impl Sockets {
-    /// No sockets yet, of the loop of that registry.
-    pub(crate) fn new(registry: Registry) -> Self {
-        Self { registry: Some(registry), ..Self::default() }
-    }
-
     /// Puts a new client's socket in its place and into the loop.
     pub(crate) fn add(
         &mut self,
@@ -196,12 +189,8 @@ impl Net for Sockets {
         }
     }
 
-    fn want_write(&mut self, conn: u32, on: bool) {
-        let (Some(registry), Ok(stream)) = (&self.registry, self.places.get(conn)) else { return };
-        if let Err(error) = stream.want_write(registry, Token(FIRST_CLIENT + conn as usize), on) {
-            log::warn!("cannot wait for room to write: {error}");
-        }
-    }
+    /// Nothing: sockets are registered for both directions, edge-triggered.
+    fn want_write(&mut self, _conn: u32, _on: bool) {}
 
     fn unsent(&self) -> usize {
         self.waiting

@@ -96,9 +96,9 @@ impl<E: Exchange> WorkLoop<E> {
             acceptors.push(Acceptor { tls: tls.transpose()?, listener, req, ready: true });
         }
         Ok(Self {
-            sockets: Sockets::new(poll.registry().try_clone()?),
             poll,
             worker,
+            sockets: Sockets::default(),
             listeners: acceptors,
             stream: Share::new(limits.stream),
             req: Share::new(limits.req),
@@ -245,13 +245,9 @@ impl<E: Exchange> WorkLoop<E> {
         let listener = u8::try_from(n).unwrap_or(u8::MAX);
         let client = Client { address, secure, req, listener };
         let conn = self.worker.accept(now, client);
-        let added = self.sockets.add(self.poll.registry(), conn, stream);
-        if let Err(error) = &added {
+        if let Err(error) = self.sockets.add(self.poll.registry(), conn, stream) {
             log::error!("accept error: {error}");
-        }
-        // A client's request is usually there already: no need to wait for the loop to say so.
-        if added.is_err() || !secure {
-            self.worker.readable(now, &mut self.sockets, conn, added.is_err());
+            self.worker.readable(now, &mut self.sockets, conn, true);
         }
         true
     }
