@@ -39,19 +39,6 @@ impl Monitor {
         self.pair.register(registry, token)
     }
 
-    /// Puts the monitor into a loop, as [`Socket::watch`] does.
-    ///
-    /// # Errors
-    /// If the loop refuses the descriptor.
-    pub fn watch(&self, registry: &Registry, token: Token) -> std::io::Result<()> {
-        self.pair.watch(registry, token)
-    }
-
-    /// The loop has reported the monitor.
-    pub fn stir(&self) {
-        self.pair.stir();
-    }
-
     /// How many peers left since the last call.
     pub fn disconnected(&mut self) -> usize {
         let mut count = 0;

@@ -3,12 +3,7 @@
 //! The descriptor of a ZeroMQ socket is edge-triggered in a way of its own: any call on the
 //! socket may swallow an edge. So a driver asks [`Socket::ready`] for every socket before it
 //! goes to sleep, and stays awake while one has something to give.
-//!
-//! Asking costs a system call, and a process has a dozen sockets of which one or two are in use.
-//! A socket under [`Socket::watch`] is asked only after something happened to it: its descriptor
-//! was reported ([`Socket::stir`]), or another call may have swallowed the report.
 
-use std::cell::Cell;
 use std::fmt;
 use std::os::fd::RawFd;
 use std::os::unix::fs::PermissionsExt;
@@ -118,9 +113,6 @@ const HEARTBEAT_MS: (i32, i32) = (1_000, 3_000);
 pub struct Socket {
     inner: zmq::Socket,
     fd: RawFd,
-    /// Nothing is to be had without an event first.
-    quiet: Cell<bool>,
-    watched: Cell<bool>,
 }
 
 impl fmt::Debug for Socket {
@@ -143,7 +135,7 @@ impl Socket {
             let inner = context.socket(kind)?;
             options.apply(&inner, kind)?;
             let fd = inner.get_fd()?;
-            Ok(Self { inner, fd, quiet: Cell::new(false), watched: Cell::new(false) })
+            Ok(Self { inner, fd })
         };
         make().map_err(|cause| Error::new(format!("cannot make a ZeroMQ {kind:?} socket: {cause}")))
     }
@@ -175,7 +167,6 @@ impl Socket {
 
     /// SUB: from now on receive what begins with `topic`.
     pub fn subscribe(&self, topic: &[u8]) {
-        self.stir();
         if let Err(cause) = self.inner.set_subscribe(topic) {
             log::warn!("subscribing failed: {cause}");
         }
@@ -183,7 +174,6 @@ impl Socket {
 
     /// SUB: undoes one [`Socket::subscribe`].
     pub fn unsubscribe(&self, topic: &[u8]) {
-        self.stir();
         if let Err(cause) = self.inner.set_unsubscribe(topic) {
             log::warn!("unsubscribing failed: {cause}");
         }
@@ -197,31 +187,6 @@ impl Socket {
         registry.register(&mut SourceFd(&self.fd), token, Interest::READABLE)
     }
 
-    /// Registers as [`Socket::register`] does; from then on the driver owes a [`Socket::stir`] for
-    /// each event of `token`.
-    ///
-    /// # Errors
-    /// If the loop refuses the descriptor.
-    pub fn watch(&self, registry: &Registry, token: Token) -> std::io::Result<()> {
-        self.watched.set(true);
-        self.register(registry, token)
-    }
-
-    /// The loop has reported the descriptor: the socket is worth asking again.
-    pub fn stir(&self) {
-        self.quiet.set(false);
-    }
-
-    /// Whether the socket need not be asked.
-    fn is_quiet(&self) -> bool {
-        self.watched.get() && self.quiet.get()
-    }
-
-    /// Whether a message waits; to be asked before sleeping.
-    pub fn is_readable(&self) -> bool {
-        !self.is_quiet() && self.ready().readable
-    }
-
     /// The address in use, with the port that was chosen for `:*`.
     pub fn last_endpoint(&self) -> Option<String> {
         self.inner.get_last_endpoint().ok()?.ok()
@@ -230,25 +195,17 @@ impl Socket {
     /// What the socket can do now.
     pub fn ready(&self) -> Ready {
         let events = self.inner.get_events().unwrap_or(zmq::PollEvents::empty());
-        let readable = events.contains(zmq::POLLIN);
-        self.quiet.set(!readable);
-        Ready { readable, writable: events.contains(zmq::POLLOUT) }
+        Ready { readable: events.contains(zmq::POLLIN), writable: events.contains(zmq::POLLOUT) }
     }
 
     /// Takes one message into `frames` (cleared first). False: none waits.
     pub fn recv(&self, frames: &mut Vec<zmq::Message>) -> bool {
         frames.clear();
-        if self.is_quiet() {
-            return false;
-        }
         loop {
             match self.inner.recv_msg(zmq::DONTWAIT) {
                 Ok(frame) => frames.push(frame),
                 Err(zmq::Error::EINTR) => continue,
-                Err(_) => {
-                    self.quiet.set(true);
-                    return false;
-                }
+                Err(_) => return false,
             }
             if !frames.last().is_some_and(zmq::Message::get_more) {
                 return true;
@@ -258,7 +215,6 @@ impl Socket {
 
     /// Sends one message of these frames. Only the first frame decides whether it can leave.
     pub fn send(&self, frames: &[&[u8]]) -> Sent {
-        self.stir();
         let last = frames.len().saturating_sub(1);
         for (i, frame) in frames.iter().enumerate() {
             let more = if i < last { zmq::SNDMORE } else { 0 };

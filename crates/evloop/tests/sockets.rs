@@ -71,41 +71,6 @@ fn a_flood_arrives_whole_through_an_edge_triggered_descriptor() {
 }
 
 #[test]
-fn a_watched_socket_needs_no_question_without_an_event() {
-    const PULL: Token = Token(7);
-    let place = Place::new("watched");
-    let context = zmq::Context::new();
-    let pull = Socket::new(&context, zmq::PULL, &Options::default()).unwrap();
-    pull.bind(&place.spec("a"), Some(0o600)).unwrap();
-    let push = Socket::new(&context, zmq::PUSH, &Options::default()).unwrap();
-    push.connect(&place.spec("a")).unwrap();
-    let mut poll = Poll::new().unwrap();
-    pull.watch(poll.registry(), PULL).unwrap();
-
-    let mut frames = Vec::new();
-    let mut received = 0u32;
-    let mut events = Events::with_capacity(8);
-    let end = Instant::now() + Duration::from_secs(10);
-    for number in 0..1_000u32 {
-        // Found empty: from here on only an event makes it worth a question.
-        assert!(!pull.recv(&mut frames) && !pull.is_readable());
-        while push.send(&[&number.to_le_bytes()]) != Sent::Ok {
-            assert!(Instant::now() < end, "timed out");
-        }
-        while received <= number {
-            poll.poll(&mut events, Some(Duration::from_secs(10))).unwrap();
-            assert!(Instant::now() < end && !events.is_empty(), "no event for message {number}");
-            assert!(!pull.recv(&mut frames), "asked before it was stirred");
-            events.iter().filter(|event| event.token() == PULL).for_each(|_| pull.stir());
-            while pull.recv(&mut frames) {
-                assert_eq!(frames[0][..], received.to_le_bytes());
-                received += 1;
-            }
-        }
-    }
-}
-
-#[test]
 fn an_address_that_cannot_be_bound_is_named() {
     let context = zmq::Context::new();
     let pull = Socket::new(&context, zmq::PULL, &Options::default()).unwrap();

@@ -268,7 +268,8 @@ fn call(n: u32, channel: &str) -> Vec<u8> {
     let session = Session {
         rid: Rid { sender: sender.as_bytes(), id: id.as_bytes() },
         in_seq: 1,
-        out_credits: 8192,
+        // Enough for all messages of a run.
+        out_credits: 1 << 20,
         router_resp: true,
         multi: true,
         batch: true,

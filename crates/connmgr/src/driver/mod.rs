@@ -107,7 +107,7 @@ fn run(options: &Options) -> Result<(), String> {
     let result = match zmq {
         None => idle(poll, stops),
         Some(zmq) => {
-            zmq.register(poll.registry()).map_err(loop_error)?;
+            zmq.register(poll.registry(), WAKE).map_err(loop_error)?;
             let start = Start { options, listeners, limits, blocks, inspector, poll, waker };
             if options.workers == 1 { start.alone(zmq, stops) } else { start.several(zmq, stops) }
         }

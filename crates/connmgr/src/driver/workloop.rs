@@ -13,10 +13,10 @@ use super::limit::{Limits, Share};
 use super::listen::Listener;
 use super::sockets::{FIRST_CLIENT, Sockets};
 use super::tlsport::Context;
-use super::zmqside::{FIRST_ZMQ, ZmqSide};
+use super::zmqside::ZmqSide;
 use crate::{Client, Output, Session, Worker};
 
-/// Token of the wakers.
+/// Tokens of everything that needs no look-up: wakers, ZeroMQ sockets.
 pub(crate) const WAKE: Token = Token(0);
 /// Token of the first listener.
 const FIRST_LISTENER: usize = 1;
@@ -35,8 +35,6 @@ const NO_FILES_MS: u64 = 100;
 
 /// How a worker reaches the ZeroMQ sockets.
 pub(crate) trait Exchange {
-    /// The loop reported one of the tokens from [`FIRST_ZMQ`] on.
-    fn event(&mut self, _token: Token) {}
     /// Gives waiting messages and news of peers to the engine.
     fn receive(&mut self, now: u64, worker: &mut Worker, sockets: &mut Sockets);
     /// Takes what the engine wants to send. True: a peer turned out to be gone, so that the
@@ -137,7 +135,6 @@ impl<E: Exchange> WorkLoop<E> {
         }
         for event in events {
             match event.token().0 {
-                token if token >= FIRST_ZMQ => self.exchange.event(event.token()),
                 token if token >= FIRST_CLIENT => self.client(now, token - FIRST_CLIENT, event),
                 token if token == WAKE.0 => (self.stream.full, self.req.full) = (false, false),
                 token => {
@@ -287,10 +284,6 @@ pub(crate) struct Direct<S> {
 }
 
 impl<S: FnMut() -> bool> Exchange for Direct<S> {
-    fn event(&mut self, token: Token) {
-        self.zmq.event(token);
-    }
-
     fn receive(&mut self, now: u64, worker: &mut Worker, sockets: &mut Sockets) {
         self.inspector.note_queues(&mut self.asked, || self.zmq.queues());
         self.zmq.receive(MESSAGES_MAX, |message| worker.packet(now, sockets, message));

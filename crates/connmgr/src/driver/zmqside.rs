@@ -32,12 +32,6 @@ const LINGER_MS: i32 = 500;
 /// When to probe after a connection ended: at once, and again when libzmq surely knows of it.
 const PROBES_MS: [u64; 3] = [0, 200, 1_000];
 
-/// Tokens of the sockets: beyond those of any client.
-pub(crate) const FIRST_ZMQ: usize = usize::MAX - 15;
-
-/// Sockets that are asked only after an event of theirs.
-const WATCHED: usize = 3;
-
 /// What the sockets report besides messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Left {
@@ -135,32 +129,16 @@ impl ZmqSide {
         })
     }
 
-    /// Puts the sockets into a loop, by tokens from [`FIRST_ZMQ`] on.
-    pub(crate) fn register(&self, registry: &Registry) -> std::io::Result<()> {
-        for (n, socket) in self.watched().into_iter().enumerate() {
-            socket.watch(registry, Token(FIRST_ZMQ + n))?;
+    /// Puts the sockets into a loop; none of their events needs a look at the token.
+    pub(crate) fn register(&self, registry: &Registry, token: Token) -> std::io::Result<()> {
+        for socket in [&self.push, self.router.socket(), &self.sub] {
+            socket.register(registry, token)?;
         }
         if let Some(req) = &self.req {
-            req.register(registry, Token(FIRST_ZMQ + WATCHED))?;
+            req.register(registry, token)?;
         }
-        self.push_monitor.watch(registry, Token(FIRST_ZMQ + WATCHED + 1))?;
-        self.router_monitor.watch(registry, Token(FIRST_ZMQ + WATCHED + 2))
-    }
-
-    fn watched(&self) -> [&Socket; WATCHED] {
-        [&self.push, self.router.socket(), &self.sub]
-    }
-
-    /// The loop has reported this token, of whatever kind: most turns ask one socket, if any.
-    pub(crate) fn event(&self, token: Token) {
-        let Some(place) = token.0.checked_sub(FIRST_ZMQ) else { return };
-        match place.checked_sub(WATCHED) {
-            None => self.watched()[place].stir(),
-            Some(1) => self.push_monitor.stir(),
-            Some(2) => self.router_monitor.stir(),
-            // Req mode asks its socket in every turn.
-            Some(_) => {}
-        }
+        self.push_monitor.register(registry, token)?;
+        self.router_monitor.register(registry, token)
     }
 
     /// Gives up to `budget` messages to `take`.
@@ -299,8 +277,8 @@ impl ZmqSide {
     /// Whether a turn would find something at once. To be asked before sleeping: any call on a
     /// socket may have swallowed its edge.
     pub(crate) fn is_ready(&self) -> bool {
-        self.router.socket().is_readable()
-            || self.sub.is_readable()
+        self.router.socket().ready().readable
+            || self.sub.ready().readable
             || (self.waiting.len() > 0 && self.push.ready().writable)
             || self.req.as_ref().is_some_and(ReqSide::is_ready)
     }

@@ -37,9 +37,6 @@ pub(super) enum HubInput {
     Recover,
 }
 
-/// Token of the first socket of the hub.
-const FIRST_HUB: usize = 200;
-
 /// Stats that our own proxies send only to those who ask (design, rule 13). `conn` is asked for
 /// while it has a listener.
 const PROXY_TOPICS: [&[u8]; 4] = [b"activity ", b"counts ", b"report ", b"conn-max "];
@@ -104,28 +101,13 @@ impl HubIo {
         })
     }
 
-    /// Puts the sockets into a loop, by tokens from [`FIRST_HUB`] on.
-    pub(super) fn register(&self, registry: &Registry) -> std::io::Result<()> {
-        for (n, socket) in self.watched().into_iter().enumerate() {
-            if let Some(socket) = socket {
-                socket.watch(registry, Token(FIRST_HUB + n))?;
-            }
+    pub(super) fn register(&self, registry: &Registry, token: Token) -> std::io::Result<()> {
+        let sockets = [&self.pull, &self.sub, &self.command, &self.stats, &self.state];
+        for socket in sockets.into_iter().flatten() {
+            socket.register(registry, token)?;
         }
-        Ok(())
-    }
-
-    fn watched(&self) -> [Option<&Socket>; 7] {
-        let optional = [&self.pull, &self.sub, &self.command, &self.stats, &self.state];
-        let [pull, sub, command, stats, state] = optional.map(Option::as_ref);
-        [pull, sub, command, stats, state, Some(&self.proxy_command), Some(&self.proxy_stats)]
-    }
-
-    /// The loop has reported this token, of whatever kind.
-    pub(super) fn event(&self, token: Token) {
-        let place = token.0.checked_sub(FIRST_HUB);
-        if let Some(Some(socket)) = place.and_then(|place| self.watched().get(place).copied()) {
-            socket.stir();
-        }
+        self.proxy_command.register(registry, token)?;
+        self.proxy_stats.register(registry, token)
     }
 
     /// Takes in what waits, within the budget; gives whether anything came. While `congested`,

@@ -24,6 +24,9 @@ use scrape::Scrape;
 /// Token of signals and of the other threads.
 const WAKE: Token = Token(0);
 
+/// Token of everything that ZeroMQ has: each turn asks all of its sockets.
+const ZMQ: Token = Token(1);
+
 /// Runs the program of these options until a signal ends it; gives its exit status.
 pub fn main(words: &Words) -> u8 {
     let log =

@@ -12,12 +12,6 @@ use super::pubside::PubSide;
 use super::trace::Dump;
 use crate::message::{Envelope, Output};
 
-/// Token of a shard's first socket.
-const FIRST_SHARD: usize = 100;
-
-/// Sockets of a shard but for its monitors.
-const WATCHED: usize = 10;
-
 /// Messages taken from one socket in a turn.
 pub(super) const BUDGET: usize = 100;
 
@@ -168,17 +162,10 @@ impl ShardIo {
         Ok(())
     }
 
-    /// Puts the sockets into a loop, by tokens from [`FIRST_SHARD`] on.
-    pub(super) fn register(&self, registry: &Registry) -> std::io::Result<()> {
-        for (n, socket) in self.watched().into_iter().enumerate() {
-            socket.watch(registry, Token(FIRST_SHARD + n))?;
-        }
-        self.monitor.watch(registry, Token(FIRST_SHARD + WATCHED))?;
-        self.control_monitor.watch(registry, Token(FIRST_SHARD + WATCHED + 1))
-    }
-
-    fn watched(&self) -> [&Socket; WATCHED] {
-        [
+    pub(super) fn register(&self, registry: &Registry, token: Token) -> std::io::Result<()> {
+        self.monitor.register(registry, token)?;
+        self.control_monitor.register(registry, token)?;
+        for socket in [
             self.stream.socket(),
             self.publisher.socket(),
             self.accept.socket(),
@@ -189,18 +176,10 @@ impl ShardIo {
             &self.responses,
             &self.control_init,
             self.control.socket(),
-        ]
-    }
-
-    /// The loop has reported this token, of whatever kind: a turn asks the sockets that have
-    /// something to tell, not all of them.
-    pub(super) fn event(&self, token: Token) {
-        match token.0.checked_sub(FIRST_SHARD) {
-            Some(place) if place < WATCHED => self.watched()[place].stir(),
-            Some(WATCHED) => self.monitor.stir(),
-            Some(place) if place == WATCHED + 1 => self.control_monitor.stir(),
-            _ => {}
+        ] {
+            socket.register(registry, token)?;
         }
+        Ok(())
     }
 
     /// When [`ShardIo::receive`] is to be called though nothing came in.

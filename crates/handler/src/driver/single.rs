@@ -6,12 +6,12 @@ use std::time::Duration;
 use evloop::clock::Clock;
 use mio::{Events, Poll};
 
-use super::http::{HttpServer, LISTENER};
+use super::http::HttpServer;
 use super::hub_io::{HubInput, HubIo};
 use super::options::Config;
 use super::scrape::Scrape;
 use super::shard_io::{Gone, ShardInput, ShardIo};
-use super::{STOP_STEP_MS, WAKE, Wish, Wishes, loop_error, obey};
+use super::{STOP_STEP_MS, WAKE, Wish, Wishes, ZMQ, loop_error, obey};
 use crate::engine::Handler;
 use crate::message::Output;
 
@@ -46,8 +46,8 @@ pub(super) fn run(
         clock,
     };
     let registry = poll.registry();
-    single.shard_io.register(registry).map_err(loop_error)?;
-    single.hub_io.register(registry).map_err(loop_error)?;
+    single.shard_io.register(registry, ZMQ).map_err(loop_error)?;
+    single.hub_io.register(registry, ZMQ).map_err(loop_error)?;
     if let Some(http) = &mut single.http {
         http.register(registry).map_err(loop_error)?;
     }
@@ -83,10 +83,7 @@ impl Single {
                         Wish::Reload(config) => self.reload(now, *config),
                         Wish::Nothing => {}
                     },
-                    token if token < LISTENER => {
-                        self.shard_io.event(token);
-                        self.hub_io.event(token);
-                    }
+                    ZMQ => {}
                     token => {
                         if let Some(http) = &mut self.http {
                             http.event(now, token, &mut self.hub_inputs);
@@ -219,8 +216,6 @@ impl Single {
                     Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
                     _ => {}
                 }
-                events.iter().for_each(|event| self.shard_io.event(event.token()));
-                events.iter().for_each(|event| self.hub_io.event(event.token()));
                 now = self.clock.now_ms();
             }
         }
