@@ -59,6 +59,44 @@ def test_requests_one_behind_the_other_are_answered_in_order(srv, ep):
             got += part
 
 
+def test_more_requests_than_fit_into_one_buffer(srv, ep):
+    """A megabyte and a half behind each other, answers left in the socket meanwhile."""
+    count = 300
+    with socket.create_connection(('127.0.0.1', srv.ctl_port), 20) as client:
+        sender = threading.Thread(target=client.sendall, args=(publish_bytes(ep.channel, 'x' * 5000) * count,))
+        sender.start()
+        got = b''
+        while got.count(b'Published\n') < count:
+            part = client.recv(65536)
+            assert part, got[-200:]
+            got += part
+        sender.join(20)
+
+
+def test_a_client_that_never_ends_holds_up_nobody(srv):
+    """It goes on after its request was refused."""
+    over = threading.Event()
+
+    def flood():
+        try:
+            with socket.create_connection(('127.0.0.1', srv.ctl_port), 20) as client:
+                while not over.is_set():
+                    client.sendall(b'x' * 1_000_000)
+        except OSError:
+            pass
+
+    floods = [threading.Thread(target=flood) for _ in range(2)]
+    for thread in floods:
+        thread.start()
+    try:
+        for _ in range(20):
+            assert srv.control(body={'items': []}).status == 200
+    finally:
+        over.set()
+        for thread in floods:
+            thread.join(20)
+
+
 def test_a_hundred_publishers_at_once(srv, ep):
     failures = []
 
@@ -97,6 +135,28 @@ def test_idle_connections_make_room_for_new_ones(srv):
     finally:
         for client in idle:
             client.close()
+
+
+@pytest.mark.parametrize('way', ['push', 'pub'])
+@pytest.mark.parametrize('fmt', ['tnet', 'J'])
+def test_several_items_in_one_message(srv, ep, way, fmt):
+    ep.handler = H.hold_stream(ep.channel)
+    with H.Http(srv.http_port) as client:
+        client.request('GET', ep.path)
+        client.read_head()
+        client.stream(b'open\n')
+        items = [H.stream_item(ep.channel, '%d;' % n) for n in range(20)]
+        if way == 'push':
+            srv.wait_sub(ep.channel)
+            srv.push({'items': items}, fmt)
+        else:
+            for item in items:
+                del item['channel']
+            message = {'items': items}
+            payload = b'J' + json.dumps(message).encode() if fmt == 'J' else H.tnet_dumps(message)
+            srv.xpub_wait(b'\x01' + ep.channel.encode())
+            srv.xpub().send_multipart([ep.channel.encode(), payload])
+        assert client.stream(b'19;') == b''.join(b'%d;' % n for n in range(20))
 
 
 def test_a_stop_ends_streams_with_their_last_chunk():

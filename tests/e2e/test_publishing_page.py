@@ -20,7 +20,7 @@ HELLO = (b'hello\n', b'hello\n', 'hello')
 BRINGS = {
     'command': (b'hello there\n', b'hello there\n', 'hello there'),
     'events': (b'event: message\ndata: hello\n\n',) * 2 + ('event: message\ndata: hello\n\n',),
-    'curl': HELLO, 'push': HELLO, 'pub': HELLO, 'library': HELLO,
+    'curl': HELLO, 'socket': HELLO, 'push': HELLO, 'pub': HELLO, 'library': HELLO,
     'stream': (b'tick\n', None, None),
     'response': (None, b'made\n', None),
     'patch': (None, b'{"items":["first"]}', None),
@@ -38,17 +38,17 @@ def srv():
 def run(srv, name):
     """The example, with the ports of this server in place of those of the sample configuration."""
     kind, text = EXAMPLES[name]
-    ports = {'5560': srv.pull_port, '5561': srv.ctl_port, '5562': srv.sub_port}
+    ports = {'5560': srv.pull_port, '5561': srv.ctl_port, '5562': srv.sub_port, '5563': srv.cmd_port}
     text = re.sub(r'localhost:(\d+)', lambda m: '127.0.0.1:%d' % ports[m[1]], text)
     if kind == 'json':
         return srv.publish(*json.loads(text)['items'])
     command = ['bash', '-euc'] if kind == 'sh' else [sys.executable, '-c']
-    env = dict(os.environ, PATH=kit.PROGRAMS + ':' + os.environ['PATH'],
+    env = dict(os.environ, PATH=':'.join([kit.PROGRAMS, os.path.dirname(sys.executable), os.environ['PATH']]),
                GRIP_URL='http://127.0.0.1:%d' % srv.ctl_port)
-    done = subprocess.run([*command, text], env=env, capture_output=True, text=True, timeout=30)
+    done = subprocess.run([*command, text], env=env, cwd=kit.ROOT, capture_output=True, text=True, timeout=30)
     assert done.returncode == 0, done.stderr
     if kind == 'sh':
-        assert done.stdout == 'Published\n'
+        assert done.stdout == ('success: None\n' if name == 'socket' else 'Published\n')
 
 
 def test_every_example_is_run():

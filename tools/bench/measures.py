@@ -214,7 +214,8 @@ def measure_channels(name, note):
 
 
 def measure_idle(name, note):
-    """CPU while 15,000 streams are held with a keep-alive every 5 s."""
+    """CPU while 15,000 streams are held with a keep-alive every 5 s, and how soon a publish to an
+    idle channel is answered then (a connection for each)."""
     with running(name, keep_alive=5) as peer:
         hold = Hold(peer.target(), 15000, peer.topic_path("sse", "group-{uid%10}"))
         try:
@@ -226,7 +227,9 @@ def measure_idle(name, note):
             t = time.monotonic() - t0
             used = minus(cpu_seconds(peer.pids()), cpu0)
             seen = hold.ask("mark")
-            return {"live": seen["live"], "failed": opening["failed"], "closed": seen["receiving"]["closed"],
+            answered = peer.publish("sse", 250, rate=50, channel="nobody-{n}")["request"]
+            return {"publish_p50_ms": answered.get("p50_ms"), "publish_p99_ms": answered.get("p99_ms"),
+                    "publish_max_ms": answered.get("max_ms"), "live": seen["live"], "failed": opening["failed"], "closed": seen["receiving"]["closed"],
                     "keepalives_per_second": seen["receiving"]["keepalives"] / t,
                     "cpu_percent": round(sum(used.values()) / t * 100, 2),
                     "cpu_us_per_keepalive": round(sum(used.values()) / max(seen["receiving"]["keepalives"], 1) * 1e6, 2),

@@ -68,11 +68,14 @@ class Peer:
         return ["--http", f"127.0.0.1:{self.control}", "--batch", "50",
                 "--formats", "ws-message" if kind == "ws" else "http-stream"]
 
-    def publish(self, kind, count, rate=0.0, channels=1, channel="t-{n}", grace=5.0, order="round-robin"):
+    def publish_command(self, kind, count, rate=0.0, channels=1, channel="t-{n}", grace=5.0, order="round-robin"):
         # One channel is fed over one connection, so that order can be checked.
-        command = [LOADGEN, "publish", *self.publish_args(kind), "-n", str(count), "-r", str(rate),
-                   "--conns", str(min(channels, 8)),
-                   "-k", str(channels), "--channel", channel, "--grace", str(grace), "--order", order]
+        return [LOADGEN, "publish", *self.publish_args(kind), "-n", str(count), "-r", str(rate),
+                "--conns", str(min(channels, 8)),
+                "-k", str(channels), "--channel", channel, "--grace", str(grace), "--order", order]
+
+    def publish(self, *args, **kw):
+        command = self.publish_command(*args, **kw)
         out = subprocess.run(command, capture_output=True, text=True, timeout=60)
         if out.returncode:
             raise RuntimeError(out.stderr)

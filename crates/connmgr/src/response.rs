@@ -156,11 +156,11 @@ fn framing(conn: &Conn, code: u16, packet: &Packet<'_>) -> Result<BodyKind, Reas
     }
     let size = packet.body.len() as u64;
     Ok(match (packet.more, conn.version()) {
+        (true, Version::V11) if !conn.has(REQ) => BodyKind::Chunked,
         // What a GET would have got is not known.
         _ if conn.has(HEAD) && (packet.more || size == 0) => BodyKind::None,
         (false, _) => BodyKind::Length(size),
-        (true, Version::V11) => BodyKind::Chunked,
-        (true, Version::V10) => BodyKind::Close,
+        (true, _) => BodyKind::Close,
     })
 }
 

@@ -164,6 +164,12 @@ impl<T> Arena<T> {
         slot.state.as_ref().map(|_| Key { index, generation: slot.generation })
     }
 
+    /// All states, to be changed, lowest place first.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        let slots = self.chunks.iter_mut().flatten().flat_map(|chunk| &mut chunk.slots);
+        slots.filter_map(|slot| slot.state.as_mut())
+    }
+
     /// All states, lowest place first.
     pub fn iter(&self) -> impl Iterator<Item = (Key, &T)> {
         self.chunks.iter().enumerate().flat_map(|(number, chunk)| {

@@ -2,8 +2,8 @@
 //! standard input. The process says there when it is up and answers what it is asked, the
 //! supervisor finds out when the process has gone, and the other way round.
 //!
-//! Everything is lines: `ready` and `page LENGTH`, which that many bytes follow, from the process;
-//! `level N`, `clients N` and `page` from the supervisor.
+//! Everything is lines: `ready`, `count N` and `page LENGTH`, which that many bytes follow, from the
+//! process; `level N`, `clients N`, `part N`, `count` and `page` from the supervisor.
 
 use std::fmt;
 use std::fs::File;
@@ -35,6 +35,10 @@ pub enum Order {
     Level(u32),
     /// Take so many clients.
     Clients(usize),
+    /// Take so many of the clients that several processes may take together.
+    Part(u64),
+    /// Say how many clients there are.
+    Count,
     /// Give the page of metrics.
     Page,
 }
@@ -44,6 +48,8 @@ impl fmt::Display for Order {
         match self {
             Self::Level(level) => write!(f, "level {level}"),
             Self::Clients(count) => write!(f, "clients {count}"),
+            Self::Part(count) => write!(f, "part {count}"),
+            Self::Count => f.write_str("count"),
             Self::Page => f.write_str("page"),
         }
     }
@@ -53,8 +59,10 @@ impl Order {
     fn parse(line: &str) -> Option<Self> {
         match line.split_once(' ') {
             None if line == "page" => Some(Self::Page),
+            None if line == "count" => Some(Self::Count),
             Some(("level", number)) => number.parse().ok().map(Self::Level),
             Some(("clients", number)) => number.parse().ok().map(Self::Clients),
+            Some(("part", number)) => number.parse().ok().map(Self::Part),
             _ => None,
         }
     }
@@ -65,6 +73,8 @@ impl Order {
 pub enum Said {
     /// Its sockets are bound, it works.
     Ready,
+    /// It has so many clients.
+    Count(u64),
     /// The page that was asked for.
     Page(String),
 }
@@ -77,11 +87,13 @@ impl Said {
     pub fn read(input: &mut impl BufRead) -> io::Result<Option<Self>> {
         loop {
             let Some(line) = read_line(input)? else { return Ok(None) };
-            let Some(length) = line.strip_prefix("page ") else {
-                if line == "ready" {
-                    return Ok(Some(Self::Ready));
+            let length = match line.split_once(' ') {
+                None if line == "ready" => return Ok(Some(Self::Ready)),
+                Some(("count", number)) if number.parse::<u64>().is_ok() => {
+                    return Ok(number.parse().ok().map(Self::Count));
                 }
-                continue;
+                Some(("page", length)) => length,
+                _ => continue,
             };
             let length = length.parse::<u64>().ok().filter(|length| *length <= PAGE_MAX);
             let length = length.ok_or_else(|| io::Error::other("a page that is too long"))?;
@@ -105,7 +117,7 @@ fn read_line(input: &mut impl BufRead) -> io::Result<Option<String>> {
 }
 
 /// Says that this process is up. From then on `answer` is called for what the supervisor wants, in
-/// a thread of its own, and gives the page that was asked for; when the supervisor is gone, this
+/// a thread of its own, and gives the page or the number that was asked for; when the supervisor is gone, this
 /// process stops as TERM would stop it. Does nothing unless started by the supervisor.
 ///
 /// # Errors
@@ -137,10 +149,11 @@ fn serve(
     let _ = output.write_all(b"ready\n");
     while let Some(line) = read_line(&mut input)? {
         let Some(order) = Order::parse(&line) else { continue };
-        let page = answer(order);
-        if order == Order::Page {
-            let page = page.unwrap_or_default();
-            output.write_all(format!("page {}\n{page}", page.len()).as_bytes())?;
+        let text = answer(order).unwrap_or_default();
+        match order {
+            Order::Page => output.write_all(format!("page {}\n{text}", text.len()).as_bytes())?,
+            Order::Count => output.write_all(format!("count {text}\n").as_bytes())?,
+            _ => {}
         }
     }
     Ok(())
@@ -157,22 +170,28 @@ mod tests {
 
     #[test]
     fn a_process_answers_until_its_supervisor_has_gone() {
-        let orders = [Order::Level(3), Order::Page, Order::Clients(70)];
+        let orders =
+            [Order::Level(3), Order::Page, Order::Clients(70), Order::Part(7), Order::Count];
         let input: String = orders.iter().map(|order| format!("{order}\n")).collect();
         let (mut seen, mut output) = (Vec::new(), Vec::new());
         let answer = |order| {
             seen.push(order);
-            (order == Order::Page).then(|| "a 1\nb 2\n".to_owned())
+            match order {
+                Order::Page => Some("a 1\nb 2\n".to_owned()),
+                Order::Count => Some("5".to_owned()),
+                _ => None,
+            }
         };
         serve(format!("what\n{input}").as_bytes(), &mut output, answer).unwrap();
         assert_eq!(seen, orders);
         let output = String::from_utf8(output).unwrap();
-        assert_eq!(said(&output), [Said::Ready, Said::Page("a 1\nb 2\n".into())]);
+        let page = Said::Page("a 1\nb 2\n".into());
+        assert_eq!(said(&output), [Said::Ready, page, Said::Count(5)]);
     }
 
     #[test]
     fn odd_words_are_refused_or_passed_over() {
-        assert_eq!(said("hello\nready\nready"), [Said::Ready]);
+        assert_eq!(said("hello\ncount x\nready\nready"), [Said::Ready]);
         assert_eq!(said("page 99999999999\nready\n"), []);
         assert_eq!(said("page 5\nabc"), []);
         assert_eq!(said(&"x".repeat(300)), []);

@@ -6,8 +6,9 @@
 
 use std::collections::BTreeMap;
 
-/// Spare slot vectors that are kept for reuse.
+/// Spare slot vectors that are kept for reuse, and entries that they may have room for.
 const SPARES_MAX: usize = 16;
+const SPARE_ENTRIES: usize = 512;
 
 /// Slots of one tick each; a slot exists only while something is due in it.
 #[derive(Debug)]
@@ -64,7 +65,7 @@ impl<K: Copy> Wheel<K> {
 
     /// Takes a vector of [`Wheel::expired`] back for reuse.
     pub fn recycle(&mut self, mut keys: Vec<K>) {
-        if self.spares.len() < SPARES_MAX && keys.capacity() <= 4096 {
+        if self.spares.len() < SPARES_MAX && keys.capacity() <= SPARE_ENTRIES {
             keys.clear();
             self.spares.push(keys);
         }

@@ -185,6 +185,24 @@ pub fn build_id(content: &[u8], context: &Context<'_>) -> Result<Vec<u8>, String
     })
 }
 
+/// How much of `content` [`build_id`] can rewrite while more of it may come: a mark at its end may
+/// not be whole yet.
+pub fn complete(content: &[u8]) -> usize {
+    let mut at = 0;
+    while let Some(found) = content[at..].iter().position(|byte| *byte == b'%') {
+        let mark = at + found;
+        let name = match content.get(mark + 1) {
+            Some(b'(') => parse_argument(content, mark + 1).ok().map(|(_, after)| after),
+            _ => Some(mark + 1),
+        };
+        match name.filter(|name| *name < content.len()) {
+            Some(name) => at = name + 1,
+            None => return mark,
+        }
+    }
+    content.len()
+}
+
 fn hex(bytes: &[u8]) -> Vec<u8> {
     let mut text = String::with_capacity(bytes.len() * 2);
     for byte in bytes {

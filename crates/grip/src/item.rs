@@ -164,6 +164,22 @@ pub fn parse_items(document: &Value, json: bool) -> std::result::Result<Vec<Item
         .collect()
 }
 
+/// The items of a ZeroMQ message: the message is one, or has a list of them under `items`, which
+/// counts as a whole or not at all. A `topic` replaces their channels.
+///
+/// # Errors
+/// The texts of spec/publish.md §3.
+pub fn parse_message(document: &Value, topic: Option<&str>, json: bool) -> Result<Vec<Item>> {
+    let parse = if json { Item::from_json } else { Item::from_tnetstring };
+    match document.get("items") {
+        Some(items) if document.get("formats").is_none() => {
+            let items = items.as_list().ok_or("object contains 'items' with wrong type")?;
+            items.iter().map(|item| parse(item, topic)).collect()
+        }
+        _ => Ok(vec![parse(document, topic)?]),
+    }
+}
+
 impl Item {
     /// Reads an item of a JSON document; a `topic` replaces its channel.
     ///

@@ -5,6 +5,13 @@ use serde_json::{Map, Value as Json};
 
 use crate::value::Value;
 
+/// Deepest nesting that a patch may make.
+const DEPTH_MAX: usize = 256;
+
+/// Bytes, about, that the copies of one patch may have in all: a few of them in a row could double
+/// the document each.
+const COPIED_MAX: usize = 10_000_000;
+
 /// Applies `operations` to the JSON document `body`; the result is compact, its keys sorted,
 /// with the line end that `body` had.
 ///
@@ -15,8 +22,9 @@ pub fn patch_body(body: &[u8], operations: &[Value]) -> Result<Vec<u8>, String> 
         .ok()
         .filter(is_container)
         .ok_or("failed to parse original response body as JSON")?;
+    let mut room = COPIED_MAX;
     for operation in operations {
-        apply(&mut document, operation)
+        apply(&mut document, operation, &mut room)
             .map_err(|error| format!("failed to apply JSON patch: {error}"))?;
     }
     if !is_container(&document) {
@@ -36,7 +44,8 @@ fn is_container(value: &Json) -> bool {
     value.is_object() || value.is_array()
 }
 
-fn apply(document: &mut Json, operation: &Value) -> Result<(), String> {
+/// `room`: for further copies.
+fn apply(document: &mut Json, operation: &Value, room: &mut usize) -> Result<(), String> {
     let text = |key: &str| {
         operation.get(key).and_then(Value::as_text).ok_or_else(|| format!("no '{key}'"))
     };
@@ -47,7 +56,9 @@ fn apply(document: &mut Json, operation: &Value) -> Result<(), String> {
         "add" => add(document, &path, value()?),
         "remove" => remove(document, &path).map(drop),
         "replace" => {
-            *find(document, &path)? = value()?;
+            let value = value()?;
+            check_depth(&path, &value)?;
+            *find(document, &path)? = value;
             Ok(())
         }
         "move" => {
@@ -60,7 +71,9 @@ fn apply(document: &mut Json, operation: &Value) -> Result<(), String> {
         }
         "copy" => {
             let from = parse_path(&text("from")?)?;
-            let copied = find(document, &from)?.clone();
+            let original = find(document, &from)?;
+            *room = room.checked_sub(size(original)).ok_or("it copies too much")?;
+            let copied = original.clone();
             add(document, &path, copied)
         }
         "test" => match equal(find(document, &path)?, &value()?) {
@@ -99,7 +112,34 @@ fn find<'a>(document: &'a mut Json, path: &[String]) -> Result<&'a mut Json, Str
     })
 }
 
+/// Bytes of a value in memory, about.
+fn size(value: &Json) -> usize {
+    let inner = match value {
+        Json::String(text) => text.len(),
+        Json::Array(list) => list.iter().map(size).sum(),
+        Json::Object(map) => map.iter().map(|(key, value)| key.len() + size(value)).sum(),
+        _ => 0,
+    };
+    inner + size_of::<Json>()
+}
+
+fn depth(value: &Json) -> usize {
+    match value {
+        Json::Array(list) => 1 + list.iter().map(depth).max().unwrap_or(0),
+        Json::Object(map) => 1 + map.values().map(depth).max().unwrap_or(0),
+        _ => 0,
+    }
+}
+
+fn check_depth(path: &[String], value: &Json) -> Result<(), String> {
+    match path.len() + depth(value) > DEPTH_MAX {
+        true => Err("it nests too deeply".to_owned()),
+        false => Ok(()),
+    }
+}
+
 fn add(document: &mut Json, path: &[String], value: Json) -> Result<(), String> {
+    check_depth(path, &value)?;
     let Some((last, parents)) = path.split_last() else {
         *document = value;
         return Ok(());

@@ -22,7 +22,9 @@ pub use fields::{Params, list_pieces, parse_piece};
 pub use instruct::{
     Channel, HoldMode, Instruct, KeepAlive, KeepAliveMode, NextLink, Reply, ResponseHead, is_hop,
 };
-pub use item::{Action, Body, Item, ResponseFormat, StreamFormat, WsFormat, WsType, parse_items};
+pub use item::{
+    Action, Body, Item, ResponseFormat, StreamFormat, WsFormat, WsType, parse_items, parse_message,
+};
 pub use merge::merge_headers;
 pub use sessions::{DetectRule, SessionInfo};
 pub use status::reason;

@@ -482,7 +482,65 @@ fn document() -> impl Strategy<Value = serde_json::Value> {
         .prop_map(|map| serde_json::Value::Object(map.into_iter().collect()))
 }
 
+#[test]
+fn a_message_has_one_item_or_several() {
+    let message = |text: &str, topic| {
+        let items = parse_message(&Value::from_json(text.as_bytes()).unwrap(), topic, true);
+        items.map(|items| items.into_iter().map(|item| item.channel).collect::<Vec<_>>())
+    };
+    let one = r#"{"channel":"a","http-stream":{"content":"x"}}"#;
+    let bare = r#"{"http-stream":{"content":"x"}}"#;
+    assert_eq!(message(one, None).unwrap(), ["a"]);
+    assert_eq!(message(&format!(r#"{{"items":[{one},{one}]}}"#), None).unwrap(), ["a", "a"]);
+    assert_eq!(message(&format!(r#"{{"items":[{one},{bare}]}}"#), Some("t")).unwrap(), ["t", "t"]);
+    assert_eq!(message(r#"{"items":[]}"#, None).unwrap(), Vec::<String>::new());
+    let error = message(&format!(r#"{{"items":[{one},{bare}]}}"#), None).unwrap_err();
+    assert_eq!(error.to_string(), "publish item object does not contain 'channel'");
+    let error = message(r#"{"items":5}"#, None).unwrap_err();
+    assert_eq!(error.to_string(), "object contains 'items' with wrong type");
+    // It has formats of its own: an item, whatever else is in it.
+    let text = r#"{"items":5,"channel":"b","formats":{"http-stream":{"content":"x"}}}"#;
+    assert_eq!(message(text, None).unwrap(), ["b"]);
+}
+
+#[test]
+fn a_patch_can_neither_nest_nor_grow_without_end() {
+    let step = r#"{"op":"add","path":"/y","value":{}},{"op":"move","from":"/x","path":"/y/x"},
+        {"op":"move","from":"/y","path":"/x"}"#;
+    let steps = |count: usize| format!("[{}]", vec![step; count].join(","));
+    assert!(patch(r#"{"x":{}}"#, &steps(200)).is_ok());
+    let error = patch(r#"{"x":{}}"#, &steps(20_000)).unwrap_err();
+    assert_eq!(error, "failed to apply JSON patch: it nests too deeply");
+    let step = r#"{"op":"copy","from":"/","path":"/x"},{"op":"copy","from":"/","path":"/y"}"#;
+    let error = patch("{}", &format!("[{}]", vec![step; 60].join(","))).unwrap_err();
+    assert_eq!(error, "failed to apply JSON patch: it copies too much");
+}
+
 proptest! {
+    /// A body that comes in pieces is rewritten as if it were one.
+    #[test]
+    fn marks_are_found_across_every_cut(
+        parts in prop::collection::vec("a|%%|%I|%\\(b\\)I|%\\(\\\\\\)c\\)I", 0..6),
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
+    ) {
+        let meta = [("id_format".to_owned(), "x".to_owned())].into();
+        let context = filter::Context { meta: &meta, channels: &[], prev_ids: Some(&[]) };
+        let whole = parts.concat().into_bytes();
+        let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(whole.len() + 1)).collect();
+        cuts.push(whole.len());
+        cuts.sort_unstable();
+        let (mut held, mut out, mut from) = (Vec::new(), Vec::new(), 0);
+        for cut in cuts {
+            held.extend_from_slice(&whole[from..cut]);
+            from = cut;
+            let rest = held.split_off(filter::complete(&held));
+            out.extend(filter::build_id(&held, &context).unwrap());
+            held = rest;
+        }
+        prop_assert!(held.is_empty());
+        prop_assert_eq!(out, filter::build_id(&whole, &context).unwrap());
+    }
+
     /// A member set by a patch is there, everything else is as before; taking it away again
     /// gives the document without it; a test of what is there succeeds.
     #[test]

@@ -65,6 +65,10 @@ impl<T: Hash + Eq> Interner<T> {
         }
         self.slots[number as usize] = None;
         self.free.push(number);
+        if self.by_content.is_empty() {
+            // Nobody has a number any more.
+            (self.by_content, self.slots, self.free) = Default::default();
+        }
     }
 
     /// Values stored.

@@ -10,6 +10,7 @@ pub mod hub;
 mod intern;
 pub mod limiter;
 pub mod message;
+mod room;
 pub mod settings;
 pub mod shard;
 

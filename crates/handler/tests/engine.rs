@@ -36,6 +36,20 @@ fn a_response_hold_is_claimed_by_a_keep_alive_and_answered_at_its_timeout() {
 }
 
 #[test]
+fn a_stream_of_which_only_the_head_is_wanted_ends_with_it() {
+    let mut b = Bench::new();
+    b.accept(hold("stream").session("1").method("HEAD").body("hello"));
+    let got = b.packets();
+    // The first says that a body would follow: that is how it would be framed.
+    let of = |p: &Got| (p.code, p.body.clone(), p.more);
+    let expected = [(Some(200), String::new(), true), (None, String::new(), false)];
+    assert_eq!(got.iter().map(of).collect::<Vec<_>>(), expected);
+    assert_eq!((b.handler.sessions(), b.replies()), (0, vec!["accepted".to_owned()]));
+    b.accept(hold("response").session("2").method("HEAD"));
+    assert_eq!(b.handler.sessions(), 1);
+}
+
+#[test]
 fn a_publish_to_n_streams_takes_a_packet_for_each_128() {
     for count in [1usize, 127, 128, 129, 1000] {
         let mut b = Bench::new();
@@ -312,6 +326,69 @@ fn filters_are_looked_at_for_each_session() {
     let got = b.packets();
     assert_eq!(got.len(), 1);
     assert_eq!(got[0].ids[0].0, "2");
+}
+
+/// Pushpin 1.36 ends every subscriber's response for one item that cannot be rewritten.
+#[test]
+fn an_item_that_a_filter_fails_on_is_left_out_and_with_debug_ends_the_response() {
+    for debug in [false, true] {
+        let mut b = Bench::with(|settings| settings.debug = debug);
+        for mode in ["stream", "response"] {
+            b.accept(hold(mode).session(mode).channel("c; filter=var-subst"));
+        }
+        b.packets();
+        b.publish_stream("c", "a %(none)s");
+        b.publish_response("c", "b %(none)s");
+        let text = "filter error: var-subst: No such variable 'none' at position";
+        let bodies: String = b.packets().iter().map(|p| p.body.clone()).collect();
+        assert_eq!(bodies.matches(text).count(), if debug { 2 } else { 0 });
+        assert_eq!(b.handler.sessions(), if debug { 0 } else { 2 });
+        assert_eq!(b.handler.shards()[0].drops().filter_failed, if debug { 0 } else { 2 });
+        b.publish_stream("c", "a %%");
+        b.publish_response("c", "b %%");
+        let bodies: Vec<String> = b.packets().iter().map(|p| p.body.clone()).collect();
+        assert_eq!(bodies, if debug { vec![] } else { vec!["a %", "b %"] });
+    }
+}
+
+/// The id of a message is where a client goes on that has got it.
+#[test]
+fn marks_in_a_message_have_the_id_of_the_message() {
+    let mut b = Bench::new();
+    let call = hold("stream").session("1").channel("c; prev-id=a; filter=build-id");
+    let call = call.header("Grip-Set-Meta", "id_format=<%(c)s>");
+    b.accept(call.header("Grip-Link", "</next>; rel=next; timeout=100"));
+    b.packets();
+    for (id, prev) in [("b", "a"), ("c", "b")] {
+        b.publish(&format!(
+            r#"{{"channel":"c","id":"{id}","prev-id":"{prev}","http-stream":{{"content":"%I"}}}}"#
+        ));
+    }
+    let bodies: String = b.packets().iter().map(|p| p.body.clone()).collect();
+    assert_eq!(bodies, "<b><c>");
+    // WebSockets have no ids, so there a mark needs its own.
+    b.here("s");
+    b.grip("s", r#"{"type":"set-meta","name":"id_format","value":"x"}"#);
+    b.grip("s", r#"{"type":"subscribe","channel":"w","filters":["build-id"]}"#);
+    b.items();
+    for content in ["%I", "%(own)I", "plain"] {
+        b.publish_ws("w", content);
+    }
+    assert_eq!(b.items(), ["s send text:own", "s send text:plain"]);
+}
+
+#[test]
+fn a_next_instruction_with_ids_needs_a_next_link_too() {
+    let mut b = Bench::with(|settings| settings.debug = true);
+    b.accept(hold("stream").session("1").header("Grip-Link", "</next>; rel=next; timeout=5"));
+    b.packets();
+    b.run_to(5_200);
+    let (id, _) = b.requests().remove(0);
+    let held = [("Grip-Hold", "stream"), ("Grip-Channel", "c; prev-id=a")];
+    b.respond(&id, 0, 200, &held, "more", false);
+    let bodies: String = b.packets().iter().map(|p| p.body.clone()).collect();
+    assert_eq!(bodies, "more\n\nchannel 'c' specifies prev-id, but no next link found\n");
+    assert_eq!(b.handler.sessions(), 0);
 }
 
 #[test]

@@ -252,3 +252,120 @@ fn recovery_of_response_holds_is_spread() {
     let rest = b.packets().iter().filter(|p| p.kind == Kind::HandoffStart).count();
     assert_eq!(handed + rest, 450);
 }
+
+/// A stream that asks for what comes next every ten seconds.
+fn timed(session: &str, link: &str) -> bench::Call {
+    let link = format!("<{link}>; rel=next; timeout=10");
+    hold("stream").session(session).channel("c; prev-id=a").header("Grip-Link", &link)
+}
+
+const TIMED: [(&str, &str); 3] = [
+    ("Grip-Hold", "stream"),
+    ("Grip-Channel", "c; prev-id=a"),
+    ("Grip-Link", "</next>; rel=next; timeout=10"),
+];
+
+#[test]
+fn streams_with_the_same_link_share_their_timer() {
+    let mut b = Bench::new();
+    for (at, session) in [(0, "1"), (4_000, "2"), (9_000, "3")] {
+        b.run_to(at);
+        b.accept(timed(session, "/next"));
+        b.accept(timed(&format!("own {session}"), &format!("/next?of={session}")));
+    }
+    b.packets();
+    b.run_to(10_500);
+    let requests = b.requests();
+    let urls: Vec<&str> = requests.iter().map(|(_, r)| r.split(' ').nth(1).unwrap()).collect();
+    assert_eq!(urls, ["http://api.example/next", "http://api.example/next?of=1"]);
+    b.respond(&requests[0].0, 0, 200, &TIMED, "x", false);
+    let got: Vec<_> = b.packets().into_iter().filter(|p| p.body == "x").collect();
+    assert_eq!((got.len(), got[0].ids.len()), (1, 3));
+    // One leaves; the others go on together.
+    b.packet("2", 1, |f| {
+        f.kind(Kind::Cancel);
+    });
+    b.run_to(19_900);
+    b.requests();
+    b.run_to(20_600);
+    let requests = b.requests();
+    assert_eq!(requests.len(), 1);
+    b.respond(&requests[0].0, 0, 200, &TIMED, "y", false);
+    assert_eq!(b.packets().last().unwrap().ids.len(), 2);
+}
+
+#[test]
+fn streams_whose_request_failed_try_again_together() {
+    let mut b = Bench::new();
+    for n in 0..300 {
+        b.accept(timed(&n.to_string(), "/next"));
+    }
+    b.packets();
+    b.run_to(10_500);
+    for wait in [2_000, 3_000] {
+        let requests = b.requests();
+        assert_eq!(requests.len(), 1);
+        b.respond(&requests[0].0, 0, 500, &[], "", false);
+        b.run_to(b.now + wait);
+    }
+    let requests = b.requests();
+    assert_eq!(requests.len(), 1);
+    b.respond(&requests[0].0, 0, 200, &TIMED, "x", false);
+    let got: usize = b.packets().iter().filter(|p| p.body == "x").map(|p| p.ids.len()).sum();
+    assert_eq!(got, 300);
+}
+
+#[test]
+fn marks_in_the_next_part_are_rewritten_as_it_comes() {
+    let mut b = Bench::new();
+    for n in 0..2 {
+        b.accept(linked(n).credits(500_000));
+    }
+    b.packets();
+    b.handler.recover(b.now);
+    b.run_to(400);
+    let (id, _) = b.requests().remove(0);
+    let held = [
+        ("Grip-Hold", "stream"),
+        ("Grip-Channel", "c; filter=build-id"),
+        ("Grip-Set-Meta", r#"id_format=x, id_encoding=hex"#),
+        ("Grip-Link", LINK),
+    ];
+    let large = "y".repeat(150_000);
+    b.respond(&id, 0, 200, &held, &format!("{large}%(a"), true);
+    b.respond_more(&id, 1, "b)", true);
+    b.respond_more(&id, 2, "I %%", true);
+    b.respond_more(&id, 3, "!", false);
+    let got: Vec<_> = b.packets().into_iter().filter(|p| p.kind == Kind::Data).collect();
+    assert!(got.iter().all(|p| p.ids.len() == 2));
+    let text: String = got.iter().map(|p| p.body.as_str()).collect();
+    assert_eq!(text, format!("{large}6162 %!"));
+}
+
+#[test]
+fn a_hold_that_goes_back_waits_until_its_end_was_told() {
+    let mut b = Bench::new();
+    for session in ["1", "2"] {
+        b.accept(hold("response").session(session).header("Grip-Link", "</gone>; rel=gone"));
+    }
+    let hint = bench::action_item("c", "http-response", "hint");
+    b.handler.publish(b.now, vec![hint]);
+    b.settle();
+    for session in ["1", "2"] {
+        b.packet(session, 1, |f| {
+            f.kind(Kind::HandoffProceed);
+        });
+    }
+    let requests = b.requests();
+    assert_eq!(requests[0].1, "POST http://api.example/gone");
+    assert!(b.retries().is_empty());
+    b.respond(&requests[0].0, 0, 200, &[], "", false);
+    assert_eq!(b.retries().len(), 1);
+    // The other one is not answered at all.
+    b.run_to(9_900);
+    assert!(b.retries().is_empty());
+    b.run_to(10_200);
+    assert_eq!(b.retries().len(), 1);
+    b.respond(&requests[1].0, 0, 200, &[], "", false);
+    assert!(b.retries().is_empty());
+}

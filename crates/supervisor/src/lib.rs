@@ -6,6 +6,7 @@
 //! is processes, files and signals.
 
 mod ahead;
+mod balance;
 mod board;
 mod child;
 mod cost;

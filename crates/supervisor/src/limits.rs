@@ -11,7 +11,10 @@ const WORKER_FILES: u64 = 4;
 /// What one connmgr process may take, and the warning if that is less than asked for.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Share {
+    /// What it starts with; with several processes, `balance` goes on from there.
     pub maxconn: u64,
+    /// What its files suffice for.
+    pub fits: u64,
     pub warning: Option<String>,
 }
 
@@ -29,23 +32,13 @@ pub(crate) struct Size {
 }
 
 impl Size {
-    /// What each process takes if it may: with several, somewhat more than its part, because the
-    /// kernel spreads connections by a hash and not evenly.
-    fn wanted(self) -> u64 {
-        if self.processes == 1 {
-            return self.maxconn;
-        }
-        let part = self.maxconn.div_ceil(self.processes);
-        (part + part / 20 + 64).min(self.maxconn)
-    }
-
     /// The share of each process under a limit of open files.
     pub fn share(self, files: u64) -> Share {
-        let wanted = self.wanted();
+        let wanted = self.maxconn.div_ceil(self.processes);
         let others = BASE_FILES + self.workers * (self.listeners + WORKER_FILES);
         let fits = files.saturating_sub(others).max(self.workers);
         if fits >= wanted {
-            return Share { maxconn: wanted, warning: None };
+            return Share { maxconn: wanted, fits, warning: None };
         }
         let maxconn = self.maxconn;
         let each = if self.processes == 1 { "" } else { " for each connmgr process" };
@@ -54,7 +47,7 @@ impl Size {
              fit{each}. To raise it: LimitNOFILE={} in the service unit, or ulimit -n {0}",
             wanted + others
         );
-        Share { maxconn: fits, warning: Some(warning) }
+        Share { maxconn: fits, fits, warning: Some(warning) }
     }
 }
 
@@ -68,10 +61,10 @@ mod tests {
 
     #[test]
     fn a_share_that_fits() {
-        let fits = |maxconn| Share { maxconn, warning: None };
-        assert_eq!(size(1000, 1).share(1110), fits(1000));
-        assert_eq!(size(3000, 3).share(9999), fits(1000 + 50 + 64));
-        assert_eq!(size(30, 3).share(9999), fits(30));
+        let share = |maxconn, fits| Share { maxconn, fits, warning: None };
+        assert_eq!(size(1000, 1).share(1110), share(1000, 1000));
+        assert_eq!(size(3000, 3).share(9999), share(1000, 9889));
+        assert_eq!(size(31, 3).share(9999), share(11, 9889));
     }
 
     #[test]

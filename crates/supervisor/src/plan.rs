@@ -100,6 +100,8 @@ pub(crate) struct Plan {
     pub level: u32,
     /// `client_maxconn`, if this server takes clients.
     pub clients: Option<u64>,
+    /// For how many of them the files of one connmgr suffice.
+    pub clients_fit: u64,
     pub warnings: Vec<String>,
 }
 
@@ -226,6 +228,7 @@ impl Planner<'_> {
         let has_tls = listeners.iter().any(|one| matches!(one, Listener::Tls(_)));
         self.plan.certs = has_tls.then(|| certs.clone());
         let share = size.share(self.wanted.files);
+        self.plan.clients_fit = share.fits;
         self.plan.warnings.extend(share.warning);
         let buffer = self.positive("client_buffer_size", 8192)?;
         for n in 0..processes {
@@ -481,7 +484,7 @@ mod tests {
             for arg in [
                 &*format!("--id=connmgr-{n}"),
                 "--workers=3",
-                "--stream-maxconn=589",
+                "--stream-maxconn=500",
                 "--listen=0.0.0.0:7999,stream,reuseport",
                 &*format!("--zclient-stream=ipc:///w/run/pushpin-connmgr-{n}"),
             ] {

@@ -15,6 +15,7 @@ use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::Options;
+use crate::balance::Balance;
 use crate::board::Board;
 use crate::child::Running;
 use crate::lifecycle::{Action, Input, Lifecycle};
@@ -27,6 +28,8 @@ enum Event {
     Signal(i32),
     /// A child is up.
     Ready(usize),
+    /// A child has so many clients.
+    Count(usize, u64),
 }
 
 /// The state machine, its children, and where events come from.
@@ -39,6 +42,7 @@ pub(crate) struct Server<'a> {
     events: Receiver<Event>,
     sender: Sender<Event>,
     board: Arc<Board>,
+    balance: Balance,
     begin: Instant,
 }
 
@@ -61,6 +65,7 @@ impl<'a> Server<'a> {
             events,
             sender,
             board,
+            balance: balance(&plan),
             begin: Instant::now(),
         };
         server.lifecycle.set_drain(plan.drain_ms);
@@ -85,6 +90,7 @@ impl<'a> Server<'a> {
         let said = move |word| match word {
             // the server may have ended
             Said::Ready => drop(sender.send(Event::Ready(n))),
+            Said::Count(clients) => drop(sender.send(Event::Count(n, clients))),
             Said::Page(page) => board.page(n, page),
         };
         let running = Running::start(plan, said)?;
@@ -114,7 +120,8 @@ impl<'a> Server<'a> {
 
     /// Waits for an event or the deadline and tells the state machine.
     fn wait(&mut self) {
-        let deadline = self.lifecycle.next_deadline();
+        let deadlines = [self.lifecycle.next_deadline(), self.balance.next_deadline()];
+        let deadline = deadlines.into_iter().flatten().min();
         let left = deadline.map_or(u64::MAX, |deadline| deadline.saturating_sub(self.now()));
         match self.events.recv_timeout(Duration::from_millis(left.min(3_600_000))) {
             Ok(Event::Signal(signal)) => self.signal(signal),
@@ -122,9 +129,22 @@ impl<'a> Server<'a> {
                 self.board.ready(n);
                 self.lifecycle.handle(self.now(), Input::Ready(n));
             }
-            Err(RecvTimeoutError::Timeout) => self.lifecycle.timeout(self.now()),
+            Ok(Event::Count(n, clients)) => self.balance.used(n, clients),
+            Err(RecvTimeoutError::Timeout) => {
+                self.lifecycle.timeout(self.now());
+                self.order(self.now());
+            }
             // cannot be: the server has a sender itself
             Err(RecvTimeoutError::Disconnected) => self.signal(SIGTERM),
+        }
+    }
+
+    /// Sends the orders that are due.
+    fn order(&mut self, now: u64) {
+        for (n, order) in self.balance.orders(now) {
+            if let Some(child) = self.children.get(n) {
+                child.order(order);
+            }
         }
     }
 
@@ -192,6 +212,10 @@ impl<'a> Server<'a> {
                 child.order(Order::Clients(clients));
             }
         }
+        let part = plan.children.iter().find_map(|child| child.clients);
+        if let (Some(max), Some(part)) = (plan.clients, part) {
+            self.balance.set_limits(max, plan.clients_fit, part as u64);
+        }
         self.board.reloaded();
     }
 
@@ -214,6 +238,13 @@ impl<'a> Server<'a> {
             child.remove_pid_file();
         }
     }
+}
+
+/// What the children that take clients begin with.
+fn balance(plan: &Plan) -> Balance {
+    let children = plan.children.iter().enumerate();
+    let children = children.filter_map(|(n, child)| Some((n, child.clients? as u64))).collect();
+    Balance::new(plan.clients.unwrap_or(0), plan.clients_fit, children)
 }
 
 /// The board, with a listener if the configuration names one.

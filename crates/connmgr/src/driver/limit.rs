@@ -48,6 +48,17 @@ impl Limit {
         self.wake_waiting();
     }
 
+    /// Connections that there are.
+    pub(crate) fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Changes the limit, as part of a larger one that stays what it is: no news.
+    pub(crate) fn set_part(&self, max: u64) {
+        self.max.store(usize::try_from(max).unwrap_or(usize::MAX), Ordering::SeqCst);
+        self.wake_waiting();
+    }
+
     /// Takes room for one connection. False: there is none, and the worker will be woken.
     pub(crate) fn take(&self) -> bool {
         if self.try_take() {
@@ -164,6 +175,8 @@ mod tests {
         assert!(limit.take() && !limit.take());
         limit.set_max(1);
         limit.give_back(1);
-        assert!(!limit.take());
+        assert!(!limit.take() && limit.is_full_news() && limit.used() == 2);
+        limit.set_part(3);
+        assert!(limit.take() && !limit.is_full_news());
     }
 }

@@ -165,6 +165,11 @@ fn obey(
             limits.stream.set_max(count);
             None
         }
+        Order::Part(count) => {
+            limits.stream.set_part(count);
+            None
+        }
+        Order::Count => Some(limits.stream.used().to_string()),
         Order::Page => Some(page::page(&fixed, &inspector.ask())),
     })
 }

@@ -26,6 +26,10 @@ pub(super) const LISTENER: Token = Token(1_000);
 /// Bytes of answers that may wait for a client before its next request is looked at.
 const OUTPUT_MAX: usize = 64 * 1024;
 
+/// Bytes read at a time, and reads in a row of what nobody looks at.
+const READ: usize = 16 * 1024;
+const READS_MAX: usize = 64;
+
 /// The connection that waits for the result of a publish; its place may be another's by then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Publisher {
@@ -39,6 +43,8 @@ struct Connection {
     published: Option<Published>,
     stream: TcpStream,
     input: Vec<u8>,
+    /// Bytes of it that were answered.
+    done: usize,
     output: Vec<u8>,
     continued: bool,
     /// The answer is complete; when it is written the connection ends.
@@ -138,6 +144,7 @@ impl HttpServer {
             published: None,
             stream,
             input: Vec::new(),
+            done: 0,
             output: Vec::new(),
             continued: false,
             answered: false,
@@ -198,18 +205,17 @@ impl Connection {
 
     /// Reads, answers and writes as far as it goes; false: the connection is over.
     fn advance(&mut self, now: u64, rules: &Rules, inputs: &mut Vec<HubInput>) -> bool {
-        let open = match self.read() {
-            Ok(open) => open,
-            Err(_) => return false,
-        };
+        let most = rules.limits.head + rules.limits.body + READ;
         loop {
-            let more = match self.serve(now, rules, open, inputs) {
-                Some(more) => more,
-                None => return false,
-            };
+            let Ok(open) = self.read(most) else { return false };
+            let full = self.input.len() >= most;
+            let Some(more) = self.serve(now, rules, open, inputs) else { return false };
+            self.input.drain(..std::mem::take(&mut self.done));
             if self.write(now).is_err() {
                 return false;
             }
+            // Of a full buffer something was answered, or all of it refused: there is room.
+            let more = more || (full && self.published.is_none());
             if !more || self.output.len() >= OUTPUT_MAX {
                 return open || !self.answered || !self.output.is_empty();
             }
@@ -233,12 +239,13 @@ impl Connection {
             if self.output.len() >= OUTPUT_MAX {
                 return Some(true);
             }
-            if self.idle.is_some() && self.input.is_empty() {
+            let input = &self.input[self.done..];
+            if self.idle.is_some() && input.is_empty() {
                 self.answered = !open;
                 return Some(false);
             }
             self.idle = None;
-            match read_request(&self.input, rules) {
+            match read_request(input, rules) {
                 Step::Read(_) if !open => {
                     log::debug!("httpserver error: client closed unexpectedly");
                     return None;
@@ -275,20 +282,24 @@ impl Connection {
         self.continued = false;
         match answer.keeps {
             Some(size) => {
-                self.input.drain(..size);
+                self.done += size;
                 self.idle = Some(now);
             }
             None => {
                 self.answered = true;
-                self.input = Vec::new();
+                (self.input, self.done) = (Vec::new(), 0);
             }
         }
     }
 
-    /// Reads what is there; false: the client has ended its side.
-    fn read(&mut self) -> io::Result<bool> {
-        let mut buffer = [0; 16 * 1024];
-        loop {
+    /// Reads what is there, up to `most` bytes that wait to be looked at; false: the client has
+    /// ended its side.
+    fn read(&mut self, most: usize) -> io::Result<bool> {
+        let mut buffer = [0; READ];
+        let mut reads = 0;
+        // What comes behind the last answer is thrown away, but not as long as it pleases.
+        while self.input.len() < most && reads < READS_MAX {
+            reads += usize::from(self.answered);
             match self.stream.read(&mut buffer) {
                 Ok(0) => return Ok(false),
                 Ok(_) if self.answered => {}
@@ -298,6 +309,7 @@ impl Connection {
                 Err(error) => return Err(error),
             }
         }
+        Ok(true)
     }
 
     fn write(&mut self, now: u64) -> io::Result<()> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use evloop::zsock::{Error, Options, Sent, Socket};
-use grip::{Item, Value};
+use grip::{Item, Value, parse_message};
 use mio::{Registry, Token};
 
 use super::http::Publisher;
@@ -132,8 +132,8 @@ impl HubIo {
                 break;
             }
             match self.frames.as_slice() {
-                [payload] => match parse_item(payload, None) {
-                    Ok(item) => items.push(item),
+                [payload] => match parse_items(payload, None) {
+                    Ok(parsed) => items.extend(parsed),
                     Err(error) => {
                         log::warn!(
                             "IN pull: received message with invalid format{error}, skipping"
@@ -159,8 +159,8 @@ impl HubIo {
                 [topic, payload] => {
                     let topic = String::from_utf8_lossy(topic);
                     let topic = Some(&*topic).filter(|topic| !topic.is_empty());
-                    match parse_item(payload, topic) {
-                        Ok(item) => items.push(item),
+                    match parse_items(payload, topic) {
+                        Ok(parsed) => items.extend(parsed),
                         Err(error) => {
                             log::warn!(
                                 "IN sub: received message with invalid format{error}, skipping"
@@ -294,19 +294,19 @@ fn sub_input(context: &zmq::Context, config: &Config) -> Result<Option<Socket>, 
     Ok(Some(socket))
 }
 
-/// Reads an item as it comes by ZeroMQ (spec/publish.md §4). The error is what follows
+/// Reads items as they come by ZeroMQ (spec/publish.md §4). The error is what follows
 /// `invalid format` in the log.
-fn parse_item(payload: &[u8], topic: Option<&str>) -> Result<Item, String> {
+fn parse_items(payload: &[u8], topic: Option<&str>) -> Result<Vec<Item>, String> {
     let parsed = match payload {
         [b'J', text @ ..] => {
             let value = Value::from_json(text).ok_or(" (json parse failed)")?;
             value.as_map().ok_or(" (not a valid json object)")?;
-            Item::from_json(&value, topic)
+            parse_message(&value, topic, true)
         }
         payload => {
             let frame = payload.strip_prefix(b"T").unwrap_or(payload);
             let value = Value::from_tnetstring(&Bytes::copy_from_slice(frame));
-            Item::from_tnetstring(&value.ok_or(" (tnetstring parse failed)")?, topic)
+            parse_message(&value.ok_or(" (tnetstring parse failed)")?, topic, false)
         }
     };
     parsed.map_err(|error| format!(": {error}"))

@@ -114,7 +114,7 @@ fn obey(scrape: Option<&Scrape>) -> Result<(), String> {
             logging::set_level(level);
             None
         }
-        Order::Clients(_) => None,
+        Order::Clients(_) | Order::Part(_) | Order::Count => None,
         Order::Page => page.as_ref().map(|page| page()),
     };
     evloop::parent::ready(answer).map_err(loop_error)

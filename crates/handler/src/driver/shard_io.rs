@@ -114,7 +114,8 @@ impl ShardIo {
         let calls = Options { hwm: 1_000, mandatory: true, ..Options::default() };
         let accept = Socket::new(context, zmq::ROUTER, &calls)?;
         let inspect = Socket::new(context, zmq::ROUTER, &calls)?;
-        let push = Options { hwm: 100, linger_ms: 0, immediate: true, ..Options::default() };
+        // Room for the requests of many backends at once: one that does not fit counts as failed.
+        let push = Options { hwm: 10_000, linger_ms: 0, immediate: true, ..Options::default() };
         let topic = format!("{id} ");
         let wide = Options { hwm: 101_000, linger_ms: 0, ..Options::default() };
         let answers = Options { subscribe: Some(topic.as_bytes()), ..wide };

@@ -1,6 +1,8 @@
 //! What the metrics listener tells (spec/stats.md §7): the old names, and what is held, delivered
 //! and thrown away.
 
+use std::collections::BTreeMap;
+
 use metrics::{Kind, Text};
 use stats::Mode;
 
@@ -9,6 +11,28 @@ use crate::shard::{Drops, Figures};
 
 /// A cause's name and count.
 type Cause = (&'static str, fn(&Drops) -> u64);
+
+/// Causes that the log tells of, by number, not for each drop.
+const TOLD: [&str; 8] = [
+    "queue_full",
+    "pass_full",
+    "filter_failed",
+    "slow_session",
+    "too_many_subscriptions",
+    "unacknowledged_session",
+    "gone_link",
+    "unsequenced_item",
+];
+
+/// Milliseconds between two lines of that kind.
+const TELL_MS: u64 = 10_000;
+
+/// What the log was told of drops.
+#[derive(Debug, Default)]
+pub(super) struct ToldDrops {
+    next: u64,
+    counts: BTreeMap<&'static str, u64>,
+}
 
 /// Sums since the start.
 #[derive(Clone, Copy, Debug, Default)]
@@ -73,7 +97,42 @@ impl Hub {
     fn dropped(&self, text: &mut Text) {
         let help = "What was thrown away, by cause";
         let mut family = text.family(Kind::Counter, "handler_dropped", help);
-        let causes: [Cause; 13] = [
+        for (cause, count) in self.causes() {
+            family.value(&[("cause", cause)], count);
+        }
+    }
+
+    /// What was thrown away since the last line that told so, where that is to be told now. Of the
+    /// causes whose single drops are worth no line of their own.
+    pub(super) fn drops_to_tell(&mut self, now: u64) -> Option<String> {
+        if now < self.told_drops.next {
+            return None;
+        }
+        let mut parts = Vec::new();
+        for (cause, count) in self.causes().into_iter().filter(|(cause, _)| TOLD.contains(cause)) {
+            let told = self.told_drops.counts.entry(cause).or_default();
+            let new = count - std::mem::replace(told, count);
+            if new > 0 {
+                parts.push(format!("{new} {cause}"));
+            }
+        }
+        if parts.is_empty() {
+            return None;
+        }
+        self.told_drops.next = now + TELL_MS;
+        Some(format!("dropped: {} (see handler_dropped in the metrics)", parts.join(", ")))
+    }
+
+    /// Every cause with its count.
+    fn causes(&self) -> Vec<(&'static str, u64)> {
+        let own = self.drops;
+        let hub = [
+            ("duplicate_item", own.duplicates),
+            ("unsequenced_item", own.unsequenced),
+            ("bad_stats", own.bad_stats),
+            ("bad_command", own.bad_commands),
+        ];
+        let shards: [Cause; 13] = [
             ("bad_packet", |d| d.bad_packets),
             ("bad_call", |d| d.bad_calls),
             ("queue_full", |d| d.queue_full),
@@ -88,17 +147,33 @@ impl Hub {
             ("unacknowledged_session", |d| d.unacknowledged),
             ("gone_link", |d| d.gone_links),
         ];
-        for (cause, of) in causes {
-            family.value(&[("cause", cause)], self.sum(|f| of(&f.drops)));
-        }
-        let own = self.drops;
-        for (cause, count) in [
-            ("duplicate_item", own.duplicates),
-            ("unsequenced_item", own.unsequenced),
-            ("bad_stats", own.bad_stats),
-            ("bad_command", own.bad_commands),
-        ] {
-            family.value(&[("cause", cause)], count);
-        }
+        let shards = shards.map(|(cause, of)| (cause, self.sum(|f| of(&f.drops))));
+        shards.into_iter().chain(hub).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn a_burst_of_drops_is_told_once_with_its_number() {
+        let mut hub = Hub::new(0, Arc::default());
+        let drop = |hub: &mut Hub, queue_full, expired| {
+            let drops = Drops { queue_full, expired, ..Drops::default() };
+            hub.keep_figures(1, Figures { drops, ..Figures::default() });
+        };
+        assert_eq!(hub.drops_to_tell(0), None);
+        drop(&mut hub, 20, 7);
+        hub.drops.unsequenced = 3;
+        let line = hub.drops_to_tell(1_000).unwrap();
+        assert!(line.starts_with("dropped: 20 queue_full, 3 unsequenced_item ("), "{line}");
+        drop(&mut hub, 25, 7);
+        assert_eq!(hub.drops_to_tell(2_000), None);
+        drop(&mut hub, 29, 8);
+        assert!(hub.drops_to_tell(11_000).unwrap().starts_with("dropped: 9 queue_full ("));
+        assert_eq!(hub.drops_to_tell(22_000), None);
     }
 }

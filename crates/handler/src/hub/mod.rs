@@ -20,7 +20,7 @@ use metrics::Histogram;
 
 use crate::message::{Output, ToHub, ToShard};
 use crate::settings::Settings;
-use crate::shard::LATENCY_BOUNDS_US;
+use crate::shard::{KEPT_MESSAGES, LATENCY_BOUNDS_US};
 
 /// What was thrown away since the start, by cause.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,6 +57,7 @@ pub struct Hub {
     to_shards: Vec<(usize, ToShard)>,
     out: Vec<Output>,
     drops: HubDrops,
+    told_drops: figures::ToldDrops,
     /// What the shards told of themselves last.
     figures: Vec<crate::shard::Figures>,
     /// Subscriptions by mode, as in records.
@@ -89,6 +90,7 @@ impl Hub {
             to_shards: Vec::new(),
             out: Vec::new(),
             drops: HubDrops::default(),
+            told_drops: figures::ToldDrops::default(),
             figures: Vec::new(),
             subscriptions: [0; 3],
             latency: Histogram::new(LATENCY_BOUNDS_US),
@@ -206,16 +208,21 @@ impl Hub {
             self.seen.expire(now);
             self.end_lingering(now);
             self.announce_subscriptions();
+            if let Some(line) = self.drops_to_tell(now) {
+                log::warn!("{line}");
+            }
         }
     }
 
     /// Moves messages to the shards, each with the shard's number, to `messages`.
     pub fn take_to_shards(&mut self, messages: &mut impl Extend<(usize, ToShard)>) {
         messages.extend(self.to_shards.drain(..));
+        self.to_shards.shrink_to(KEPT_MESSAGES);
     }
 
     /// Moves what is to be done to `outputs`.
     pub fn take_output(&mut self, outputs: &mut impl Extend<Output>) {
         outputs.extend(self.out.drain(..));
+        self.out.shrink_to(KEPT_MESSAGES);
     }
 }

@@ -9,6 +9,7 @@ use stats::{Body, Mode, Packet};
 
 use super::{Hub, SECOND_MS};
 use crate::message::{Output, ToShard};
+use crate::room::shrink_queue;
 
 /// Items that may wait in one channel.
 const WAITING_MAX: usize = 100;
@@ -124,6 +125,7 @@ impl Hub {
                 self.release_chain(now, key, item);
             }
         }
+        shrink_queue(&mut self.waiting);
         self.next_check = (!self.waiting.is_empty()).then_some(now + SECOND_MS);
     }
 

@@ -9,6 +9,7 @@ use stats::{Body, Mode, Packet};
 
 use super::Hub;
 use crate::message::{Output, ToShard};
+use crate::room::{shrink_queue, shrink_table};
 
 /// After this the sessions of a fresh channel ask the backend (spec/grip.md §12).
 const FIRST_UPDATE_MS: u64 = 1_000;
@@ -164,6 +165,10 @@ impl Hub {
         if let Ok(entry) = self.by_name.find_entry(hash, |index| *index == hub) {
             entry.remove();
         }
+        let (records, hasher) = (&self.records, &self.hasher);
+        shrink_table(&mut self.by_name, |index| {
+            records.at(*index).map_or(0, |record| hasher.hash_one(&*record.name))
+        });
         let removed = self.records.key_at(hub).and_then(|key| self.records.remove(key));
         self.out.extend(removed.map(|record| Output::Unsubscribe(record.name)));
     }
@@ -182,6 +187,7 @@ impl Hub {
             self.announce_gone(key.index, Mode::Response);
             self.end_if_unused(key.index);
         }
+        shrink_queue(&mut self.lingering);
     }
 
     /// Sessions of fresh channels ask the backend for what may have been missed.
@@ -194,6 +200,7 @@ impl Hub {
                 self.to_shards.push((link.shard, message));
             }
         }
+        shrink_queue(&mut self.updates);
     }
 
     /// Forgets all ids and lets every session ask the backend (spec/grip.md §12).

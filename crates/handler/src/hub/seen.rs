@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use hashbrown::HashSet;
 
+use crate::room::{shrink_queue, shrink_set};
+
 /// Most ids that are remembered; beyond it the oldest go early.
 const IDS_MAX: usize = 4_000_000;
 
@@ -61,6 +63,8 @@ impl Seen {
     fn forget_first(&mut self) {
         if let Some((_, name)) = self.order.pop_front() {
             self.names.remove(&name);
+            shrink_set(&mut self.names);
+            shrink_queue(&mut self.order);
         }
     }
 }

@@ -7,6 +7,7 @@ use hashbrown::{HashMap, HashSet};
 use stats::{Activity, Body, ConnKind, Error, Maxima, Packet, Reports, Route};
 
 use crate::message::Took;
+use crate::room::{shrink_map, shrink_queue, shrink_set};
 use crate::settings::Settings;
 
 /// Most connections of proxies that are followed one by one.
@@ -212,6 +213,7 @@ impl Sums {
     /// A connection of a shard ended, or went back to the proxy, which then speaks for it.
     pub(super) fn left(&mut self, id: &str, route: &Route, retry: bool) -> Option<Vec<u8>> {
         self.own.remove(id);
+        shrink_set(&mut self.own);
         if retry || !self.settings.stats_connection_send || !self.listens_to("conn ") {
             return None;
         }
@@ -312,6 +314,7 @@ impl Sums {
 
     fn external_gone(&mut self, now: u64, id: &str) {
         if let Some(external) = self.externals.remove(id) {
+            shrink_map(&mut self.externals);
             self.reports.connections(now, &external.route, -1);
             let minutes = (now - external.minute) / 60_000;
             if minutes > 0 {
@@ -329,6 +332,7 @@ impl Sums {
                 None => {}
             }
         }
+        shrink_queue(&mut self.expiry);
     }
 
     /// When something is to be sent.

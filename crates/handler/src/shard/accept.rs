@@ -44,6 +44,8 @@ struct Plan {
     /// Why the initial body cannot be sent.
     failure: Option<Box<str>>,
     named: Option<Box<Named>>,
+    /// A stream of which the client wants the head alone: it is over with that.
+    head_only: bool,
 }
 
 /// Why a call is refused: condition and text.
@@ -156,13 +158,17 @@ impl Shard {
             (None, Some(_)) => HoldMode::Stream,
             (None, None) => return Ok(None),
         };
+        let head_only = mode == HoldMode::Stream && args.request.method == "HEAD";
         let (channels, extras) = match instruct.hold {
-            Some(_) => self.full_channels(args, &instruct)?,
+            Some(_) if !head_only => self.full_channels(args, &instruct)?,
             // Only paging: there is nothing to subscribe to yet.
-            None => (Vec::new(), Vec::new()),
+            _ => (Vec::new(), Vec::new()),
         };
         let mut failure = None;
-        if mode == HoldMode::Stream {
+        if head_only {
+            instruct.next = None;
+            instruct.reply.body.clear();
+        } else if mode == HoldMode::Stream {
             // It shows only in the stream (spec/grip.md §5).
             let body = filtered_body(&instruct);
             instruct.reply.body = body.unwrap_or_else(|(_, text)| {
@@ -187,6 +193,7 @@ impl Shard {
             trusted: args.trusted,
             failure,
             named,
+            head_only,
             cors: with_cors(args, &instruct.reply.headers),
             instruct,
         }))
@@ -285,6 +292,7 @@ impl Shard {
             (Flags::SPECIAL, plan.is_special() || alone),
             (Flags::HEAD_SENT, plan.response_sent || from.response_code.is_some()),
             (Flags::IDLE_MODE, idle),
+            (Flags::FINISHING, plan.head_only),
         ] {
             flags.set(flag, on);
         }
@@ -361,6 +369,7 @@ impl Plan {
         Some(Box::new(Links {
             next,
             gone: self.instruct.gone.as_deref().map(Box::from),
+            handed_back: None,
             uri: self.uri.clone(),
             base: self.base.clone(),
             route: self.route_id.clone(),
@@ -369,6 +378,7 @@ impl Plan {
             trusted: self.trusted,
             paging: self.instruct.hold.is_none(),
             due: NEVER,
+            round: None,
             fetch: None,
             updating: false,
             again: false,

@@ -64,7 +64,7 @@ impl Shard {
     }
 
     /// A stream that counts on ids needs a way to catch up.
-    fn refuse_prev_ids(&mut self, now: u64, key: Key) {
+    pub(super) fn refuse_prev_ids(&mut self, now: u64, key: Key) {
         let Some(session) = self.sessions.get(key) else { return };
         let extra = session
             .extra

@@ -71,7 +71,7 @@ impl Shard {
                 self.under_way += 1;
             } else {
                 self.drops.pass_full += 1;
-                log::warn!("too many items on their way in channel {}, dropping", item.channel);
+                log::debug!("too many items on their way in channel {}, dropping", item.channel);
             }
         }
         if channel.is_busy() && !channel.queued {

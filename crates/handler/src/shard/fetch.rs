@@ -27,13 +27,16 @@ const EXPIRY: u32 = 600;
 /// Tenths of a second that a filter may take in all.
 const FILTER_EXPIRY: u32 = 100;
 
+/// Tenths of a second for which a session that goes back to the proxy waits for its gone link.
+const GONE_EXPIRY: u32 = 100;
+
 /// What a request is for.
 #[derive(Debug)]
 pub(super) enum Purpose {
     /// The next part of these streams.
     Next(Vec<Key>),
-    /// Nobody waits for the answer.
-    Gone,
+    /// A session is over; who holds it next learns of it when that was told.
+    Gone(Option<Box<Output>>),
     /// What becomes of an item.
     Filter(Owner),
 }
@@ -70,7 +73,9 @@ pub(super) struct Fetch {
     /// It said that the item is to be dropped.
     drop: bool,
     size: usize,
-    /// Body that is looked at as a whole.
+    /// Something of the body went to clients.
+    pub(super) relayed: bool,
+    /// The whole body for a filter; for streams whose body has marks, one that is not whole yet.
     held: Option<Vec<u8>>,
     /// Credits that are given when the client has taken what was sent so far.
     owed: u32,
@@ -102,8 +107,17 @@ impl Fetch {
             code: 0,
             drop: false,
             size: 0,
+            relayed: false,
             held,
             owed: 0,
+        }
+    }
+
+    /// What goes out when the request is over.
+    pub(super) fn next_owner(&mut self) -> Option<Output> {
+        match &mut self.purpose {
+            Purpose::Gone(next) => next.take().map(|next| *next),
+            _ => None,
         }
     }
 
@@ -218,18 +232,23 @@ impl Shard {
         }
         let Some(fetch) = self.fetches.get_mut(key) else { return };
         fetch.size += packet.body.len();
+        let is_filter = matches!(fetch.purpose, Purpose::Filter(_));
         let mut blocked = false;
         match &mut fetch.held {
-            Some(held) if held.len() + packet.body.len() <= HELD_MAX => {
+            Some(held) if is_filter && held.len() + packet.body.len() <= HELD_MAX => {
                 held.extend_from_slice(packet.body);
             }
-            Some(_) => {
+            Some(_) if is_filter => {
                 return self.fetch_failed(now, key, "network response exceeded 100000 bytes");
             }
-            None if !packet.body.is_empty() => {
-                blocked = self.relay(now, key, &Bytes::copy_from_slice(packet.body));
-            }
-            None => {}
+            Some(_) => match self.relay_marked(now, key, packet.body, packet.more) {
+                Ok(waits) => blocked = waits,
+                Err(error) => {
+                    let text = format!("filter error: build-id: {error}");
+                    return self.end_streams(now, key, &text);
+                }
+            },
+            None => blocked = self.relay(now, key, &Bytes::copy_from_slice(packet.body)),
         }
         if !packet.more {
             return self.fetch_done(now, key);
@@ -238,6 +257,30 @@ impl Shard {
         if !blocked {
             self.give_credits(key);
         }
+    }
+
+    /// Relays a part of a body with the marks in it rewritten; one at its end waits for its rest.
+    fn relay_marked(
+        &mut self,
+        now: u64,
+        key: Key,
+        body: &[u8],
+        more: bool,
+    ) -> Result<bool, String> {
+        let Some(fetch) = self.fetches.get_mut(key) else { return Ok(false) };
+        let (Some(held), Some(instruct)) = (&mut fetch.held, &fetch.instruct) else {
+            return Ok(false);
+        };
+        held.extend_from_slice(body);
+        let end = if more { grip::filter::complete(held) } else { held.len() };
+        if held.len() - end > HELD_MAX {
+            return Err(format!("a mark is longer than {HELD_MAX} bytes"));
+        }
+        let rest = held.split_off(end);
+        let part = std::mem::replace(held, rest);
+        let context = grip::filter::Context { meta: &instruct.meta, channels: &[], prev_ids: None };
+        let body = grip::filter::build_id(&part, &context)?;
+        Ok(self.relay(now, key, &body.into()))
     }
 
     fn owe(&mut self, key: Key, bytes: u32) {
@@ -273,7 +316,7 @@ impl Shard {
                 self.fetch_failed(now, key, "");
                 return false;
             }
-            Purpose::Gone => return true,
+            Purpose::Gone(_) => return true,
             Purpose::Next(_) => {}
         }
         let headers: Vec<(&str, &[u8])> = packet.headers.iter().collect();
@@ -316,40 +359,28 @@ impl Shard {
 
     fn fetch_done(&mut self, now: u64, key: Key) {
         let Some(fetch) = self.fetches.get_mut(key) else { return };
-        let held = fetch.held.take();
         match &fetch.purpose {
             Purpose::Filter(owner) => {
                 let (owner, code, drop) = (*owner, fetch.code, fetch.drop);
+                let held = fetch.held.take();
                 self.remove_fetch(now, key);
                 let body = held.unwrap_or_default().into();
                 self.filter_answered(now, owner, code, drop, body);
             }
-            Purpose::Gone => {
+            Purpose::Gone(_) => {
                 if fetch.size > 0 {
                     log::debug!("httpsession: failed to request gone link");
                 }
                 self.remove_fetch(now, key);
             }
-            Purpose::Next(_) => self.next_fetched(now, key, held),
+            Purpose::Next(_) => self.next_fetched(now, key),
         }
     }
 
-    fn next_fetched(&mut self, now: u64, key: Key, held: Option<Vec<u8>>) {
+    fn next_fetched(&mut self, now: u64, key: Key) {
         let Some(fetch) = self.fetches.get(key) else { return };
         let Some(instruct) = fetch.instruct.clone() else { return };
         log_fetched(fetch, &instruct);
-        if let Some(held) = held {
-            let context =
-                grip::filter::Context { meta: &instruct.meta, channels: &[], prev_ids: None };
-            match grip::filter::build_id(&held, &context) {
-                Ok(body) if body.is_empty() => {}
-                Ok(body) => drop(self.relay(now, key, &body.into())),
-                Err(error) => {
-                    let text = format!("filter error: build-id: {error}");
-                    return self.end_streams(now, key, &text);
-                }
-            }
-        }
         let sessions = self.waiters(key);
         let Some(fetch) = self.remove_fetch(now, key) else { return };
         for session in sessions {
@@ -359,9 +390,9 @@ impl Shard {
 
     fn fetch_failed(&mut self, now: u64, key: Key, cause: &str) {
         let Some(fetch) = self.fetches.get(key) else { return };
-        let relayed = fetch.size > 0 && fetch.held.is_none();
+        let relayed = fetch.relayed;
         match &fetch.purpose {
-            Purpose::Gone => log::debug!("httpsession: failed to request gone link"),
+            Purpose::Gone(_) => log::debug!("httpsession: failed to request gone link"),
             Purpose::Next(_) => log::info!("GET {} error", fetch.ask.url),
             Purpose::Filter(owner) => {
                 let owner = *owner;
@@ -371,13 +402,19 @@ impl Shard {
         }
         let sessions = self.waiters(key);
         self.drop_fetch(now, key);
+        let random = self.random(10);
         for session in sessions {
-            self.next_failed(now, session, relayed);
+            self.next_failed(now, session, relayed, random);
         }
     }
 
-    /// Requests that nobody answers any more fail.
+    /// Requests that nobody answers any more fail; sessions do not wait that long for theirs.
     pub(super) fn expire_fetches(&mut self, now: u64) {
+        for fetch in self.fetches.iter_mut() {
+            if fetch.began + GONE_EXPIRY <= tenths(now) {
+                self.out.extend(fetch.next_owner());
+            }
+        }
         let overdue = self.fetches.iter().filter(|(_, fetch)| fetch.is_overdue(tenths(now)));
         let keys: Vec<Key> = overdue.map(|(key, _)| key).collect();
         for key in keys {

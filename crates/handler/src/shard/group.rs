@@ -8,8 +8,9 @@ use super::Shard;
 use super::peers::Peers;
 use super::session::{Flags, Session};
 
-/// Emptied vectors that are kept for reuse.
+/// Emptied vectors that are kept for reuse, and entries that they may have room for.
 const SPARES_MAX: usize = 16;
+const SPARE_ENTRIES: usize = 1_024;
 
 /// Why these sessions are together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +67,7 @@ impl Group {
             }
             entries.clear();
             if self.spare.len() < SPARES_MAX {
+                entries.shrink_to(SPARE_ENTRIES);
                 self.spare.push(std::mem::take(entries));
             }
         }

@@ -32,10 +32,10 @@ impl Shard {
     }
 }
 
-/// Under which key equal requests may share one backend request (spec/internal-rpc.md §3).
+/// Under which key equal requests may share one backend request (spec/internal-rpc.md §3). Unlike
+/// there the query is part of it: it may be what tells one client's content from another's.
 fn sharing_key(args: &inspect::Args<'_>, share_all: bool) -> Option<Vec<u8>> {
     if args.auto_share && args.method == "GET" {
-        let path = args.uri.split('?').next().unwrap_or_default();
         let mut ids: Vec<&[u8]> = args
             .headers
             .iter()
@@ -43,9 +43,48 @@ fn sharing_key(args: &inspect::Args<'_>, share_all: bool) -> Option<Vec<u8>> {
             .map(|(_, value)| value)
             .collect();
         ids.sort_unstable();
-        let mut key = [b"auto|", path.as_bytes()].concat();
+        let mut key = [b"auto|", args.uri.as_bytes()].concat();
         ids.iter().for_each(|id| key.extend([b"|", *id].concat()));
         return Some(key);
     }
     share_all.then(|| [args.method.as_bytes(), b"|", args.uri.as_bytes()].concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use tnetstring::Writer;
+
+    use super::*;
+
+    fn key(method: &str, uri: &str, last: &[&str], share_all: bool) -> Option<String> {
+        let mut headers = Writer::new();
+        headers.list(|w| {
+            for value in last {
+                w.list(|w| ["grip-last", value].iter().for_each(|text| w.str(text)));
+            }
+        });
+        let headers = headers.into_vec();
+        let args = inspect::Args {
+            method,
+            uri,
+            headers: zhttp::Headers::parse(tnetstring::parse_all(&headers).unwrap()).unwrap(),
+            body: b"",
+            truncated: false,
+            get_session: false,
+            auto_share: true,
+        };
+        sharing_key(&args, share_all).map(|key| String::from_utf8(key).unwrap())
+    }
+
+    #[test]
+    fn requests_share_an_answer_that_is_for_all_of_them() {
+        let of = |uri, last: &[&str]| key("GET", uri, last, false).unwrap();
+        assert_eq!(of("http://h/p", &["b; last-id=1", "a; last-id=2"]), {
+            "auto|http://h/p|a; last-id=2|b; last-id=1"
+        });
+        assert_ne!(of("http://h/p?user=1", &[]), of("http://h/p?user=2", &[]));
+        assert_ne!(of("http://h/p", &["a; last-id=1"]), of("http://h/p", &[]));
+        assert_eq!(key("POST", "http://h/p", &[], false), None);
+        assert_eq!(key("POST", "http://h/p?q", &[], true).unwrap(), "POST|http://h/p?q");
+    }
 }

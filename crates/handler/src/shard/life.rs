@@ -11,6 +11,7 @@ use super::session::{Session, SessionId};
 use super::timers::tenths;
 use crate::intern::NONE;
 use crate::message::{ToHub, Took};
+use crate::room::shrink_table;
 
 impl Shard {
     fn id_hash(&self, peer: u32, id: &[u8]) -> u64 {
@@ -86,12 +87,10 @@ impl Shard {
         if let Ok(entry) = self.by_id.find_entry(hash, |index| *index == key.index) {
             entry.remove();
         }
-        if self.by_id.capacity() > 4096 && self.by_id.len() < self.by_id.capacity() / 4 {
-            let (sessions, hasher) = (&self.sessions, &self.hasher);
-            self.by_id.shrink_to(self.by_id.len() * 2, |index| {
-                sessions.at(*index).map_or(0, |s| hasher.hash_one((s.peer, s.id.bytes())))
-            });
-        }
+        let (sessions, hasher) = (&self.sessions, &self.hasher);
+        shrink_table(&mut self.by_id, |index| {
+            sessions.at(*index).map_or(0, |s| hasher.hash_one((s.peer, s.id.bytes())))
+        });
         let mut session = self.sessions.remove(key)?;
         self.let_go(&session, retry);
         self.end_links(now, key, &mut session);

@@ -3,13 +3,14 @@
 
 use bytes::Bytes;
 use evloop::arena::Key;
-use grip::{HoldMode, Instruct, KeepAliveMode, NextLink};
+use grip::{HoldMode, Instruct, KeepAliveMode};
 use stats::Mode;
 use std::sync::Arc;
 
 use super::Shard;
 use super::accept::names;
 use super::fetch::{Ask, Purpose};
+use super::rounds::leave_round;
 use super::session::{Extra, ExtraChannel, Flags, Links, NEVER, QUEUE_MAX, Session};
 use super::timers::tenths;
 use crate::intern::NONE;
@@ -31,13 +32,6 @@ impl Shard {
         self.arm_next(now, key);
     }
 
-    fn arm_next(&mut self, now: u64, key: Key) {
-        let Some(links) = self.links(key) else { return };
-        let Some(NextLink { timeout_s, .. }) = &links.next else { return };
-        links.due = tenths(now).saturating_add(timeout_s.saturating_mul(10)).min(NEVER - 1);
-        self.schedule(key);
-    }
-
     /// Looks whether the next link is due; it is put off while the client takes nothing.
     pub(super) fn look_at_next(&mut self, now: u64, key: Key) {
         let blocked = self.sessions.get(key).is_some_and(|session| session.queue.is_some());
@@ -45,8 +39,9 @@ impl Shard {
         if links.due > tenths(now) {
             return;
         }
-        links.due = NEVER;
-        if links.updating {
+        let updating = links.updating;
+        self.disarm_next(key);
+        if updating {
             return self.start_next(now, key);
         }
         if blocked {
@@ -99,7 +94,7 @@ impl Shard {
         let headers = extra.last_ids();
         let Some(links) = extra.links.as_deref_mut() else { return };
         let Some(next) = links.next.clone() else { return };
-        links.due = NEVER;
+        leave_round(&mut self.rounds, links);
         links.updating = true;
         links.heard.clear();
         log::debug!("httpsession: next: {}", next.url);
@@ -127,9 +122,9 @@ impl Shard {
         }
     }
 
-    /// A next link could not be fetched: again a little later, or the stream ends.
-    pub(super) fn next_failed(&mut self, now: u64, key: Key, relayed: bool) {
-        let random = self.random(10);
+    /// A next link could not be fetched: again a little later, or the stream ends. `random`,
+    /// tenths of a second, is the same for all who asked together, so that they do again.
+    pub(super) fn next_failed(&mut self, now: u64, key: Key, relayed: bool, random: u32) {
         let Some(links) = self.links(key) else { return };
         links.fetch = None;
         log::debug!("httpsession: failed to retrieve next link");
@@ -196,6 +191,7 @@ impl Shard {
         self.restart_keep_alive(now, key.index);
         self.arm_next(now, key);
         self.examine_paused(now, key);
+        self.refuse_prev_ids(now, key);
     }
 
     fn channels_of(&self, key: Key) -> Vec<(u32, Arc<str>)> {
@@ -260,7 +256,10 @@ impl Shard {
     /// The session is over: its fetch is given up, and the gone link told.
     pub(super) fn end_links(&mut self, now: u64, key: Key, session: &mut Session) {
         let extra = session.extra.as_deref_mut();
-        let Some(links) = extra.and_then(|extra: &mut Extra| extra.links.take()) else { return };
+        let Some(mut links) = extra.and_then(|extra: &mut Extra| extra.links.take()) else {
+            return;
+        };
+        leave_round(&mut self.rounds, &mut links);
         if let Some(fetch) = links.fetch {
             self.leave_fetch(now, fetch, key);
         }
@@ -273,7 +272,7 @@ impl Shard {
             trusted: links.trusted,
             ..Ask::default()
         };
-        self.fetch(now, Purpose::Gone, ask);
+        self.fetch(now, Purpose::Gone(links.handed_back.take()), ask);
     }
 }
 

@@ -21,6 +21,7 @@ mod named;
 mod peers;
 mod queue;
 mod retry;
+mod rounds;
 mod session;
 mod socket;
 mod special;
@@ -130,6 +131,7 @@ pub struct Shard {
     peers: Peers,
     channels: Arena<Channel>,
     fetches: queue::Fetches,
+    rounds: rounds::Rounds,
     updates: queue::Updates,
     questions: filtering::Questions,
     sockets: Arena<Socket>,
@@ -181,6 +183,7 @@ impl Shard {
             from,
             channels: Arena::new(),
             fetches: queue::Fetches::default(),
+            rounds: rounds::Rounds::default(),
             updates: queue::Updates::default(),
             questions: filtering::Questions::default(),
             sockets: Arena::new(),

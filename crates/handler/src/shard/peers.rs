@@ -110,6 +110,7 @@ impl Peers {
             }
         });
         out.extend(self.out.drain(..));
+        self.out.shrink_to(super::KEPT_MESSAGES);
     }
 
     /// Whether anything was written since the last flush.

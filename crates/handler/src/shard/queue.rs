@@ -13,6 +13,7 @@ use super::Shard;
 use super::fetch::{Ask, Fetch, Purpose};
 use super::links::origin;
 use super::session::Flags;
+use crate::room::{shrink_map, shrink_queue};
 
 /// Requests under way to one backend.
 const IN_FLIGHT_MAX: usize = 100;
@@ -54,6 +55,10 @@ impl Fetches {
 
     pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut Fetch> {
         self.open.get_mut(key)
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Fetch> {
+        self.open.iter_mut()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (Key, &Fetch)> {
@@ -103,7 +108,7 @@ impl Shard {
             return key;
         }
         let target = target_of(&ask.url);
-        let gone = matches!(purpose, Purpose::Gone);
+        let gone = matches!(purpose, Purpose::Gone(_));
         let key = self.fetches.open.insert(Fetch::new(now, purpose, ask));
         if let Some(share) = share {
             self.fetches.shared.insert(share.clone(), key);
@@ -117,7 +122,8 @@ impl Shard {
             self.send_request(now, key);
         } else if gone && self.fetches.gone_waiting >= GONE_MAX {
             self.drops.gone_links += 1;
-            self.fetches.open.remove(key);
+            let dropped = self.fetches.open.remove(key);
+            self.out.extend(dropped.and_then(|mut fetch| fetch.next_owner()));
         } else {
             target.waiting.push_back(key);
             self.fetches.gone_waiting += usize::from(gone);
@@ -130,18 +136,20 @@ impl Shard {
         let share = self.fetches.get_mut(key).and_then(|fetch| fetch.share.take());
         if let Some(share) = share {
             self.fetches.shared.remove(&share);
+            shrink_map(&mut self.fetches.shared);
         }
     }
 
     /// Takes a request out, and lets the next one of its backend go.
     pub(super) fn remove_fetch(&mut self, now: u64, key: Key) -> Option<Fetch> {
         self.close_to_others(key);
-        let fetch = self.fetches.open.remove(key)?;
+        let mut fetch = self.fetches.open.remove(key)?;
+        self.out.extend(fetch.next_owner());
         let name = target_of(&fetch.ask.url);
         let Some(target) = self.fetches.targets.get_mut(&name) else { return Some(fetch) };
         if !fetch.sent {
             // Its place in the queue is passed over when its turn comes.
-            let gone = matches!(fetch.purpose, Purpose::Gone);
+            let gone = matches!(fetch.purpose, Purpose::Gone(_));
             self.fetches.gone_waiting -= usize::from(gone);
             return Some(fetch);
         }
@@ -150,7 +158,7 @@ impl Shard {
             && let Some(next) = target.waiting.pop_front()
         {
             let Some(waiting) = self.fetches.open.get(next) else { continue };
-            let gone = matches!(waiting.purpose, Purpose::Gone);
+            let gone = matches!(waiting.purpose, Purpose::Gone(_));
             self.fetches.gone_waiting -= usize::from(gone);
             target.in_flight += 1;
             self.send_request(now, next);
@@ -158,6 +166,7 @@ impl Shard {
         }
         if target.in_flight == 0 && target.waiting.is_empty() {
             self.fetches.targets.remove(&name);
+            shrink_map(&mut self.fetches.targets);
         }
         Some(fetch)
     }
@@ -175,10 +184,11 @@ impl Shard {
     /// A part of a next link's body goes to the clients. True: the only client does not take it,
     /// and no more is to be fetched until it does.
     pub(super) fn relay(&mut self, now: u64, key: Key, body: &Bytes) -> bool {
-        let Some(Purpose::Next(sessions)) = self.fetches.get(key).map(|fetch| &fetch.purpose)
-        else {
+        let Some(fetch) = self.fetches.get_mut(key).filter(|_| !body.is_empty()) else {
             return false;
         };
+        fetch.relayed = true;
+        let Purpose::Next(sessions) = &fetch.purpose else { return false };
         let sessions = sessions.clone();
         let shared = sessions.len() > 1;
         let mut blocked = false;
@@ -267,6 +277,7 @@ impl Shard {
                 self.update_stream(now, key);
             }
         }
+        shrink_queue(&mut self.updates.queue);
         self.updates.next = now + UPDATE_MS;
     }
 }

@@ -75,7 +75,13 @@ impl Shard {
         write_packet(&mut packet, session, &peer.id, &origin, self.retry_seq, now);
         self.retry_seq = self.retry_seq.wrapping_add(1);
         let proxy = origin.proxy.clone();
-        self.out.push(Output::Retry { shard: self.number, proxy, packet });
+        let output = Output::Retry { shard: self.number, proxy, packet };
+        let extra = self.sessions.get_mut(key).and_then(|session| session.extra.as_mut());
+        let links = extra.and_then(|extra| extra.links.as_mut());
+        match links.filter(|links| links.gone.is_some()) {
+            Some(links) => links.handed_back = Some(Box::new(output)),
+            None => self.out.push(output),
+        }
         self.remove(now, key, true);
     }
 

@@ -11,6 +11,7 @@ use stats::Mode;
 
 use super::cross::Cross;
 use crate::intern::NONE;
+use crate::message::Output;
 use crate::shard::filtering::Filtering;
 
 /// Most items that wait in one session (spec/grip.md §15).
@@ -223,6 +224,8 @@ pub(crate) struct Named {
 pub(crate) struct Links {
     pub(crate) next: Option<NextLink>,
     pub(crate) gone: Option<Box<str>>,
+    /// The session goes back to the proxy, when the gone link was told.
+    pub(crate) handed_back: Option<Box<Output>>,
     /// URI of the client's request.
     pub(crate) uri: Box<str>,
     /// Where relative links start.
@@ -236,6 +239,8 @@ pub(crate) struct Links {
     pub(crate) paging: bool,
     /// When the next link is to be followed.
     pub(crate) due: u32,
+    /// With whom, while the stream waits for that.
+    pub(crate) round: Option<u64>,
     pub(crate) fetch: Option<Key>,
     /// The link is being followed, or will be tried again.
     pub(crate) updating: bool,

@@ -58,9 +58,7 @@ impl Shard {
             return filter::agree(&[], wanted)
                 .map_or_else(Step::Failed, |()| Step::Content(content));
         };
-        // The filters see the id before this item's.
-        let before = own.prev_id.clone();
-        if let Some(expected) = before.as_deref() {
+        if let Some(expected) = own.prev_id.as_deref() {
             let got = item.prev_id.as_deref();
             if got != Some(expected) {
                 let got = got.unwrap_or_default();
@@ -68,17 +66,12 @@ impl Shard {
                 return Step::Conflict;
             }
         }
+        // Filters see the item's own id: it is where the content ends that they pass on.
+        own.follow(item);
         if let Err(text) = filter::agree(&own.filters, wanted) {
-            own.follow(item);
             return Step::Failed(text);
         }
-        let step = self.run_filters(key, channel, item, content, 0);
-        let session = self.sessions.get_mut(key);
-        let channels = session.and_then(|s| s.extra.as_deref_mut()).map(|e| &mut e.channels);
-        if let Some(own) = channels.and_then(|c| c.iter_mut().find(|own| own.channel == channel)) {
-            own.follow(item);
-        }
-        step
+        self.run_filters(key, channel, item, content, 0)
     }
 
     /// Runs the filters of a channel from number `from` on.

@@ -11,6 +11,7 @@ use super::channel::Channel;
 use super::session::{Session, Sub, Subs};
 use crate::intern::NONE;
 use crate::message::ToHub;
+use crate::room::shrink_table;
 
 impl Shard {
     /// The subscriptions of the session at a place of the mode's table.
@@ -129,6 +130,10 @@ impl Shard {
         if let Ok(entry) = self.by_name.find_entry(hash, |i| *i == index) {
             entry.remove();
         }
+        let (channels, hasher) = (&self.channels, &self.hasher);
+        shrink_table(&mut self.by_name, |index| {
+            channels.at(*index).map_or(0, |channel| hasher.hash_one(&*channel.name))
+        });
         let removed = self.channels.key_at(index).and_then(|key| self.channels.remove(key));
         self.under_way -= removed.map_or(0, |channel| channel.under_way());
         self.to_hub.push(ToHub::Release { hub });

@@ -22,6 +22,7 @@ pub struct Call {
     channel: String,
     session: bool,
     prefix: Option<String>,
+    method: &'static str,
 }
 
 /// A call that holds in `mode`, on channel `c`.
@@ -36,6 +37,7 @@ pub fn hold(mode: &str) -> Call {
         channel: "c".to_owned(),
         session: false,
         prefix: None,
+        method: "GET",
     }
 }
 
@@ -76,6 +78,11 @@ impl Call {
         self
     }
 
+    pub fn method(mut self, method: &'static str) -> Self {
+        self.method = method;
+        self
+    }
+
     pub fn minute_counted(mut self) -> Self {
         self.minute_counted = true;
         self
@@ -97,7 +104,7 @@ impl Call {
         let headers = headers.into_vec();
         let headers = zhttp::Headers::parse(tnetstring::parse_all(&headers).unwrap()).unwrap();
         let request = HttpRequest {
-            method: "GET",
+            method: self.method,
             uri: "http://api.example/stream",
             headers: zhttp::Headers::EMPTY,
             body: b"",
@@ -312,12 +319,23 @@ impl Bench {
         body: &str,
         more: bool,
     ) {
-        let mut out = Vec::new();
-        let ids = [Id { id: id.as_bytes(), seq: Some(seq) }];
-        zhttp::write(&mut out, &Head { from: b"proxy_1", ids: &ids, ext: Ext::OURS }, |f| {
+        self.answer(id, seq, |f| {
             f.status(code, "").headers(headers.iter().map(|(n, v)| (n, v)));
             f.body(body.as_bytes()).flag("more", more);
         });
+    }
+
+    /// The answer's body goes on.
+    pub fn respond_more(&mut self, id: &str, seq: u32, body: &str, more: bool) {
+        self.answer(id, seq, |f| {
+            f.body(body.as_bytes()).flag("more", more);
+        });
+    }
+
+    fn answer(&mut self, id: &str, seq: u32, fill: impl FnOnce(&mut Fields<'_>)) {
+        let mut out = Vec::new();
+        let ids = [Id { id: id.as_bytes(), seq: Some(seq) }];
+        zhttp::write(&mut out, &Head { from: b"proxy_1", ids: &ids, ext: Ext::OURS }, fill);
         self.handler.internal_message(self.now, 0, &out);
         self.settle();
     }

@@ -216,7 +216,9 @@ fn obey(boards: Option<&Boards>) -> Result<(), String> {
             logging::set_level(level);
             None
         }
-        evloop::parent::Order::Clients(_) => None,
+        evloop::parent::Order::Clients(_)
+        | evloop::parent::Order::Part(_)
+        | evloop::parent::Order::Count => None,
         evloop::parent::Order::Page => page.as_ref().map(|page| page("")),
     };
     evloop::parent::ready(answer).map_err(io_text)

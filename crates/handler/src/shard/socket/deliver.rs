@@ -160,7 +160,8 @@ impl Shard {
             .map(|channel| channel.name.strip_prefix(prefix).unwrap_or(&channel.name))
             .collect();
         let meta = socket.extra.as_ref().map_or(&none, |extra| &extra.meta);
-        let context = Context { meta, channels: &names, prev_ids: Some(&[]) };
+        // Nobody keeps ids for a WebSocket, so its marks have no default id.
+        let context = Context { meta, channels: &names, prev_ids: None };
         Step::from(grip::filter::run(filters, from, item, content, &context))
     }
 

@@ -16,6 +16,7 @@ use zrpc::control::{Item, Kind};
 use super::Shard;
 use super::filtering::Owner;
 use crate::intern::NONE;
+use crate::room::shrink_table;
 pub(super) use deliver::Group;
 pub(super) use proxies::Proxies;
 pub(crate) use state::{Profile, Socket};
@@ -56,14 +57,10 @@ impl Shard {
         if let Ok(entry) = self.sockets_by_id.find_entry(hash, |index| *index == key.index) {
             entry.remove();
         }
-        if self.sockets_by_id.capacity() > 4096
-            && self.sockets_by_id.len() < self.sockets_by_id.capacity() / 4
-        {
-            let (sockets, hasher) = (&self.sockets, &self.hasher);
-            self.sockets_by_id.shrink_to(self.sockets_by_id.len() * 2, |index| {
-                sockets.at(*index).map_or(0, |socket| hasher.hash_one(&*socket.cid))
-            });
-        }
+        let (sockets, hasher) = (&self.sockets, &self.hasher);
+        shrink_table(&mut self.sockets_by_id, |index| {
+            sockets.at(*index).map_or(0, |socket| hasher.hash_one(&*socket.cid))
+        });
         self.named -= usize::from(socket.sid().is_some());
         self.let_go_of_socket(&socket);
     }
