@@ -5,13 +5,12 @@ Every measure takes the name of a peer and gives a dictionary that goes into the
 
 import contextlib
 import os
-import subprocess
 import time
 import urllib.request
 
 from machine import BUILD, LOADGEN, Hold, Proc, cpu_seconds, free_ports, memory_kb, minus, wait_port
 from measures import brief_opening, opening_cpu
-from peers import Peer, running
+from peers import Peer, certificate, running
 from proxying import bulk, plain_load
 
 STREAMS, SOCKETS, TLS_STREAMS = 10_000, 10_000, 5_000
@@ -32,19 +31,13 @@ class Front(Peer):
         self.client, self.tls = free_ports(2)
         base = f"ipc://{self.dir}/front"
         self.backend = Proc([LOADGEN, "zresponder", "--base", base], self.path("responder.log"))
-        self.certificate()
+        certificate(self.dir, "localhost")
         self.server = Proc(self.command(base), self.path("server.log"))
         wait_port(self.client, self.server)
         self.warm_up()
 
     def path(self, name):
         return os.path.join(self.dir, name)
-
-    def certificate(self):
-        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
-                        "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost",
-                        "-keyout", self.path("localhost.key"), "-out", self.path("localhost.crt")],
-                       check=True, capture_output=True)
 
     def command(self, base):
         tls = [f"--listen=127.0.0.1:{self.tls},stream,tls,default-cert=localhost",

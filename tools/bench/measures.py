@@ -242,13 +242,12 @@ MEASURES = {
     "open2k": measure_open2k, "open15k": measure_open15k, "fanout": measure_fanout,
     "channels": measure_channels, "ws": measure_ws, "idle": measure_idle,
 }
-# `ours` joins ws with its first release of WebSockets; until then `run ws ours` says so.
 PLAN = {
     "open2k": ["ours", "floor", "nchan", "pushpin136"],
     "open15k": ["ours", "floor", "nchan", "pushpin136"],
     "fanout": ["ours", "floor", "nchan", "pushpin136", "pushpin136-raised"],
     "channels": ["ours", "floor", "nchan", "pushpin136", "pushpin136-raised", "pushpin136-zmq"],
-    "ws": ["floor", "nchan", "pushpin136"],
+    "ws": ["ours", "floor", "nchan", "pushpin136"],
     "idle": ["ours", "floor", "nchan", "pushpin136"],
 }
 ONCE = {"pushpin136-raised", "pushpin136-zmq", "nchan-1worker"}

@@ -13,6 +13,14 @@ import urllib.request
 from machine import LOADGEN, OURS, Proc, free_ports, log, read, wait_port
 
 
+def certificate(folder, name):
+    """NAME.crt and NAME.key in the folder, for localhost."""
+    base = os.path.join(folder, name)
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
+                    "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost",
+                    "-keyout", base + ".key", "-out", base + ".crt"], check=True, capture_output=True)
+
+
 class Peer:
     """A running server. `client` takes clients, `publish` is how to publish."""
 

@@ -11,6 +11,11 @@ use crate::worker::Worker;
 /// How late a deadline may be noticed.
 const TICK_MS: u64 = 100;
 
+/// Deadlines further away than this, which nearly always move on before they come, are noticed up
+/// to [`FAR_TICK_MS`] late: thousands of held streams would wake the loop in every tick otherwise.
+const FAR_MS: u64 = 45_000;
+const FAR_TICK_MS: u64 = 500;
+
 /// How long a request waits for somebody to take it once those who could have left
 /// (design, section 5 rule 9).
 const LOST_MS: u32 = 1_000;
@@ -98,7 +103,9 @@ impl Worker {
     pub(crate) fn arm(&mut self, slot: u32) {
         if let Some(conn) = self.conns.at(slot) {
             let wait = conn.deadline().wrapping_sub(self.now as u32).min(i32::MAX as u32);
-            self.timers.arm(slot, self.now + u64::from(wait));
+            let at = self.now + u64::from(wait);
+            let is_far = u64::from(wait) > FAR_MS;
+            self.timers.arm(slot, if is_far { at.next_multiple_of(FAR_TICK_MS) } else { at });
         }
     }
 

@@ -10,7 +10,7 @@ use evloop::arena::Arena;
 use zhttp::{Ext, Head, Id};
 
 use crate::conn::{Conn, REQ, SECURE, State};
-use crate::keepalive::Cycle;
+use crate::keepalive::{Cycle, KEPT};
 use crate::net::Net;
 use crate::peers::{PeerId, Peers};
 use crate::reading::PIECE_MAX;
@@ -221,7 +221,11 @@ impl Worker {
 
     /// The next ZeroMQ message to send; call until there is none, after [`Worker::end_turn`].
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        let output = self.outputs.pop_front();
+        if output.is_none() {
+            self.outputs.shrink_to(KEPT);
+        }
+        output
     }
 
     /// Whether somebody still waits for the answer to this first packet.

@@ -7,6 +7,7 @@
 //! `paths::measured`.
 
 mod callgrind;
+mod channels;
 mod figures;
 mod paths;
 mod stack;
@@ -21,7 +22,8 @@ usage: counts check            counts every path; fails where one has grown by m
        counts update           counts every path and writes the figures
        counts profile PATH     counts one path and leaves the profile for callgrind_annotate
        counts run PATH         what callgrind runs
-       counts list             the paths";
+       counts list             the paths
+       counts channels [N]     the channel table with N streams: one in each channel, all in one";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -35,6 +37,9 @@ fn main() -> ExitCode {
             paths::PATHS.iter().for_each(|path| println!("{:<22} {}", path.name, path.about));
             Ok(())
         }
+        ["channels"] => channels::table(None),
+        ["channels", streams] => channels::table(Some(streams)),
+        ["channels", streams, case] => channels::case(streams, case),
         _ => Err(USAGE.to_owned()),
     };
     match outcome {

@@ -47,6 +47,21 @@ def cpu_seconds():
     return {"busy": (sum(ticks) - ticks[3] - ticks[4]) / hz, "all": sum(ticks) / hz}
 
 
+def threads(pid):
+    """CPU seconds and wake-ups of a process's threads, as the scheduler counts them: exact, where
+    /proc/PID/stat has ticks. Nothing where the kernel does not count."""
+    ran_ns, wakes = 0, 0
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/schedstat") as f:
+                ran_ns += int(f.read().split()[0])
+            with open(f"/proc/{pid}/task/{thread}/status") as f:
+                wakes += next(int(line.split()[1]) for line in f if line.startswith("voluntary_ctxt"))
+    except (OSError, StopIteration):
+        return {}
+    return {"cpu_s": ran_ns / 1e9, "wakes": wakes}
+
+
 def processes(session):
     """Processes of a session (the target puts none of its own elsewhere)."""
     found = []
@@ -61,7 +76,8 @@ def processes(session):
             if int(fields[3]) != session or fields[0] == "Z":
                 continue
             row = {"name": comm, "pid": int(name), "rss_kib": int(fields[21]) * PAGE // 1024,
-                   "cpu_s": (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")}
+                   "cpu_s": (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"),
+                   "wakes": 0, **threads(name)}
             try:
                 with open(f"/proc/{name}/smaps_rollup") as f:
                     for line in f:
@@ -79,11 +95,13 @@ def by_name(rows):
     """Processes of one name taken together."""
     sums = {}
     for r in rows:
-        s = sums.setdefault(r["name"], {"name": r["name"], "processes": 0, "rss_kib": 0, "pss_kib": 0, "cpu_s": 0.0})
+        zero = {"name": r["name"], "processes": 0, "rss_kib": 0, "pss_kib": 0, "cpu_s": 0.0, "wakes": 0}
+        s = sums.setdefault(r["name"], zero)
         s["processes"] += 1
         s["rss_kib"] += r["rss_kib"]
         s["pss_kib"] += r.get("pss_kib", r["rss_kib"])
         s["cpu_s"] += r["cpu_s"]
+        s["wakes"] += r["wakes"]
     return sorted(sums.values(), key=lambda r: -r["pss_kib"])
 
 

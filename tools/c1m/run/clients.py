@@ -4,7 +4,7 @@ import json
 import subprocess
 import time
 
-from holder import Holder, gather
+from holder import Holder, gather, merged
 
 # Holders that open at the same time, so that the end of one is not a pause.
 OPENERS = 2
@@ -66,7 +66,7 @@ class Crowd:
                        "path": "/stream?topic=group-{uid%" + str(args.groups) + "}"}
         self.step = min(files - FILES_SPARE, max(1000, -(-args.connections // 20)))
         self.settled, self.opening = [], []
-        self.failed, self.opened = {}, 0
+        self.failed, self.opened, self.first_bytes = {}, 0, []
 
     def open_all(self, is_over):
         """Opens them; ends early if `is_over()` gives a reason, and gives it."""
@@ -97,8 +97,13 @@ class Crowd:
             return
         add_counts(self.failed, (event["opening"]["failed"] or {}).items())
         self.opened += event["opening"]["established"]
+        self.first_bytes.append(event["opening"]["first_byte"])
         holder.pause()
         self.settled.append(holder)
+
+    def first_byte(self):
+        """Time from request to first byte; p50 is weighted over the client processes, p99 the worst."""
+        return merged(self.first_bytes)
 
     def failures(self):
         failed = sum(self.failed.values())
@@ -125,6 +130,14 @@ class Crowd:
             self.mark(got)
         time.sleep(3)
         self.mark(got)
+        return got
+
+    def quiet(self, seconds):
+        """What arrives in that time while nobody publishes."""
+        got, end = Received(), time.monotonic() + seconds
+        while time.monotonic() < end:
+            time.sleep(min(5, max(0, end - time.monotonic())))
+            self.mark(got)
         return got
 
     def leave(self):

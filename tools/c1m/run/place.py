@@ -27,7 +27,7 @@ def enter():
         return
     unshare = shutil.which("unshare")
     if not unshare:
-        sys.exit("million: the program unshare (util-linux) is missing; --here runs without it")
+        sys.exit("the program unshare (util-linux) is missing; --here runs without it")
     own_user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
     command = [unshare, *own_user, "--net", "--pid", "--fork", "--kill-child", "--mount-proc",
                sys.executable, *sys.argv]
@@ -41,7 +41,7 @@ def prepare():
             with open(f"/proc/sys/{name}", "w") as f:
                 f.write(value)
         except OSError as e:
-            print(f"million: {name} stays as it is: {e}", file=sys.stderr)
+            print(f"{name} stays as it is: {e}", file=sys.stderr)
 
 
 def loopback_up():

@@ -25,12 +25,13 @@ log_level=2
 client_buffer_size=4096
 client_maxconn={maxconn}
 connmgr_processes={processes}
+connmgr_workers={workers}
 
 [proxy]
 routesfile=routes
-
+{several}
 [handler]
-push_in_spec=tcp://127.0.0.1:{push_port}
+{several}push_in_spec=tcp://127.0.0.1:{push_port}
 push_in_sub_specs=tcp://127.0.0.1:{sub_port}
 push_in_http_addr=127.0.0.1
 push_in_http_port={control_port}
@@ -50,10 +51,14 @@ class Server:
         self.ports = list(range(base, base + args.ports))
         self.control = f"127.0.0.1:{base + 100}"
         self.backend = f"127.0.0.1:{base + 101}"
-        fits = files >= args.connections + FILES_SPARE
-        self.processes = 1 if fits else -(-args.connections // (files - FILES_SPARE))
+        self.processes = args.processes or self.processes_for(args.connections, files)
         self.empty = {}
         self.children = []
+
+    @staticmethod
+    def processes_for(connections, files):
+        """Connection managers that so many clients need."""
+        return 1 if files >= connections + FILES_SPARE else -(-connections // (files - FILES_SPARE))
 
     def start(self):
         self.configure()
@@ -74,6 +79,9 @@ class Server:
         with open(os.path.join(self.folder, "pushpin.conf"), "w") as f:
             f.write(CONFIG.format(
                 tree=self.args.tree, folder=self.folder, logs=logs, processes=self.processes,
+                workers=self.args.workers,
+                # One worker is the default, and has other names for its sockets.
+                several=f"workers={self.args.workers}\n" if self.args.workers > 1 else "",
                 ports=",".join(map(str, self.ports)), maxconn=self.args.connections + 1000,
                 control_port=base + 100, push_port=base + 102, sub_port=base + 103,
                 command_port=base + 104))
@@ -90,14 +98,11 @@ class Server:
         return self.main.poll() is None
 
     def figures(self):
-        """Memory (PSS) and CPU of the server's processes, by name."""
+        """Memory (PSS), CPU and wake-ups of the server's processes, by name."""
         return {row["name"]: row for row in by_name(processes(self.main.pid))}
 
     def memory_kib(self):
         return sum(row["pss_kib"] for row in self.figures().values())
-
-    def cpu_s(self):
-        return {name: row["cpu_s"] for name, row in self.figures().items()}
 
     def report(self):
         """What the server itself says: its newest `report`, and the connections in it."""

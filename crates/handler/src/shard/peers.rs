@@ -60,6 +60,11 @@ impl Peers {
         self.table.get_mut(number)
     }
 
+    /// How many connection managers have sessions.
+    pub(crate) fn in_use(&self) -> usize {
+        self.table.used().len()
+    }
+
     /// The number of a connection manager, made known if it is new.
     pub(crate) fn intern(&mut self, id: &[u8]) -> u32 {
         self.table.intern(id)

@@ -5,7 +5,7 @@
 
 use evloop::arena::Key;
 use stats::{Body, ConnKind, Packet};
-use zhttp::Kind;
+use zhttp::{Kind, MAX_IDS};
 
 use super::Shard;
 use super::session::{Flags, NEVER};
@@ -18,6 +18,9 @@ pub(super) const TICK_MS: u64 = 100;
 
 /// Steps in which the walk for session keep-alives visits every place (spec/zhttp.md §7).
 const KEEP_ALIVE_STEPS: u64 = zhttp::KEEP_ALIVE_MS / TICK_MS;
+
+/// Most steps of the walk that are taken at once: two seconds.
+const PACE_MAX: u64 = 20;
 
 /// Tenths of a second without packets after which a session ends.
 const EXPIRY: u32 = (zhttp::SESSION_EXPIRY_MS / TICK_MS) as u32;
@@ -80,9 +83,23 @@ impl Shard {
                 self.walk(now, tick);
                 self.walk_sockets(now, tick);
             }
+            self.write_kind(Kind::KeepAlive);
             self.expire_fetches(now);
-            self.walks = Walks { next: (tick + 1) * TICK_MS, tick };
+            // Every round ends on time, so nobody waits longer than 45 s.
+            let end = (tick / KEEP_ALIVE_STEPS + 1) * KEEP_ALIVE_STEPS;
+            self.walks = Walks { next: (tick + self.pace()).min(end) * TICK_MS, tick };
         }
+    }
+
+    /// Steps of the walk to be taken at once, so that a packet for each connection manager is
+    /// full, and a quiet shard sleeps.
+    fn pace(&self) -> u64 {
+        if !self.sockets.is_empty() || !self.fetches.is_empty() {
+            return 1;
+        }
+        let managers = self.peers.in_use().max(1);
+        let fills = (MAX_IDS * managers) as u64 * KEEP_ALIVE_STEPS;
+        (fills / self.sessions.len().max(1) as u64).clamp(1, PACE_MAX)
     }
 
     /// Enters the session's next deadline into the wheel, unless an earlier entry is there.
@@ -190,7 +207,6 @@ impl Shard {
                 self.count_minutes(now, key);
             }
         }
-        self.write_kind(Kind::KeepAlive);
         if self.listening && self.settings.stats_connection_send {
             let steps = self.settings.stats_connection_ttl_s * 3 / 4 * 1000 / TICK_MS;
             for index in places(tick, steps, capacity) {
