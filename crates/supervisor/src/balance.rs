@@ -2,6 +2,8 @@
 //! their addresses, so some processes get more of them than others. Each may take what it has and
 //! an equal part of the room that is left over all; every second it is told anew.
 
+use std::cmp::Reverse;
+
 use evloop::parent::Order;
 
 /// How often the processes are asked, milliseconds.
@@ -66,8 +68,10 @@ impl Balance {
         let room = self.max.saturating_sub(self.processes.iter().map(|p| p.used).sum());
         let (part, mut rest) = (room / count, room % count);
         let mut orders = Vec::new();
-        // What is left of the division goes where clients wait.
-        self.processes.sort_by_key(|process| (process.used < process.told, process.child));
+        // What is left of the division goes where clients wait: at those that are full, and not
+        // for want of room that they were never given.
+        let order = |process: &Process| (process.used < process.told, Reverse(process.used));
+        self.processes.sort_by_key(|process| (order(process), process.child));
         for process in &mut self.processes {
             let limit = (process.used + part + u64::from(rest > 0)).min(self.fits);
             rest = rest.saturating_sub(1);
