@@ -2,7 +2,7 @@
 
 use evloop::arena::Key;
 use stats::Route as StatsRoute;
-use zhttp::Kind;
+use zhttp::{Kind, Packet};
 use zrpc::accept::{self, Reply};
 use zrpc::{HttpRequest, HttpResponse, Response, Rid};
 
@@ -228,7 +228,12 @@ impl Proxy {
             headers,
             body: session.body.as_slice(),
         };
-        let state = |client: &Key| self.state_of(self.sessions.get(*client)?, held.sent_code);
+        let state = |client: &Key| {
+            let one = self.sessions.get(*client)?;
+            // Only clients that share a request have packets of their own.
+            let own = if *client == key { packet } else { one.packet()? };
+            self.state_of(one, &own, held.sent_code)
+        };
         let args = accept::Args {
             requests: clients.iter().filter_map(state).collect(),
             request: request(uri.as_str(), session.headers.as_headers()),
@@ -265,9 +270,10 @@ impl Proxy {
     fn state_of<'a>(
         &'a self,
         session: &'a Session,
+        packet: &Packet<'a>,
         sent_code: Option<u16>,
     ) -> Option<zrpc::Session<'a>> {
-        let (peer, packet) = (self.peers.get(session.peer)?, session.packet()?);
+        let peer = self.peers.get(session.peer)?;
         let (headers, address, trusted) = (packet.headers, packet.peer_address, session.trusted);
         let jsonp = session.cross.jsonp.as_ref();
         let logical = forward::logical_address(headers, &self.settings, trusted, address);
