@@ -1,6 +1,7 @@
 //! One limit of clients over several connmgr processes: the kernel spreads clients by a hash of
 //! their addresses, so some processes get more of them than others. Each may take what it has and
 //! an equal part of the room that is left over all; every second it is told anew.
+//! Clients that come between the question and the new limits may exceed the whole for a moment.
 
 use std::cmp::Reverse;
 
