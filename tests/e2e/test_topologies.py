@@ -139,10 +139,11 @@ def test_the_stats_count_all(srv, crowd):
 
 # ---------------------------------------------------------------- the limit
 
-@pytest.mark.parametrize('conf', [{'connmgr_workers': 1}, {'connmgr_workers': 2}, {'connmgr_workers': 4}],
-                         ids=['one worker', 'two workers', 'four workers'])
+@pytest.mark.parametrize('conf', [{'connmgr_workers': 1}, {'connmgr_workers': 2}, {'connmgr_workers': 4},
+                                  {'connmgr_processes': 3}],
+                         ids=['one worker', 'two workers', 'four workers', 'three processes'])
 def test_exactly_client_maxconn_are_served(conf, started, tmp_path):
-    """One limit for all, no quota per worker: all that fit are served, the next one
+    """One limit for all, no quota per worker or process: all that fit are served, the next one
     waits until one of them leaves."""
     limit = 203
     backend = kit.Backend(str(tmp_path))

@@ -1,9 +1,8 @@
 //! One limit of clients over several connmgr processes: the kernel spreads clients by a hash of
 //! their addresses, so some processes get more of them than others. Each may take what it has and
-//! an equal part of the room that is left over all; every second it is told anew.
-//! Clients that come between the question and the new limits may exceed the whole for a moment.
-
-use std::cmp::Reverse;
+//! an equal part of the room that is left over all; every second it is told anew. A process is
+//! told to take more only once others have said that they take less, so the whole is never
+//! exceeded.
 
 use evloop::parent::Order;
 
@@ -19,6 +18,12 @@ struct Process {
     used: u64,
     /// What it was told last.
     told: u64,
+    /// What it may have at most, for it may not have heard yet that it is to take less.
+    granted: u64,
+    /// Questions that it has not answered.
+    asked: u32,
+    /// When it got a place of the rest.
+    favoured_ms: u64,
 }
 
 /// The processes and their limit. Deadlines are milliseconds of the caller's clock.
@@ -36,21 +41,32 @@ impl Balance {
     /// For processes, by their numbers among the children, each of which was started with the
     /// limit `told`.
     pub fn new(max: u64, fits: u64, children: Vec<(usize, u64)>) -> Self {
-        let process = |(child, told)| Process { child, used: 0, told };
+        let process = |(child, told)| Process {
+            child,
+            used: 0,
+            told,
+            granted: told,
+            asked: 0,
+            favoured_ms: 0,
+        };
         let processes = children.into_iter().map(process).collect();
         Self { max, fits, processes, next_ms: ASK_MS }
     }
 
-    /// The limits are others, and each process was told of `told`.
-    pub fn set_limits(&mut self, max: u64, fits: u64, told: u64) {
+    /// The limits are others.
+    pub fn set_limits(&mut self, max: u64, fits: u64) {
         (self.max, self.fits) = (max, fits);
-        self.processes.iter_mut().for_each(|process| process.told = told);
     }
 
-    /// A process said how many clients it has.
+    /// A process said how many clients it has. It has heard by then what it was told before it was
+    /// asked.
     pub fn used(&mut self, child: usize, clients: u64) {
         if let Some(process) = self.processes.iter_mut().find(|process| process.child == child) {
             process.used = clients;
+            process.asked = process.asked.saturating_sub(1);
+            if process.asked == 0 {
+                process.granted = process.told.max(clients);
+            }
         }
     }
 
@@ -65,21 +81,28 @@ impl Balance {
             return Vec::new();
         }
         self.next_ms = now + ASK_MS;
-        let count = self.processes.len() as u64;
         let room = self.max.saturating_sub(self.processes.iter().map(|p| p.used).sum());
+        let mut free = self.max.saturating_sub(self.processes.iter().map(|p| p.granted).sum());
+        let count = self.processes.len() as u64;
         let (part, mut rest) = (room / count, room % count);
+        // What is left of the division goes where clients may wait, in turn.
+        self.processes.sort_by_key(|p| (p.used < p.told, p.favoured_ms, p.child));
         let mut orders = Vec::new();
-        // What is left of the division goes where clients wait: at those that are full, and not
-        // for want of room that they were never given.
-        let order = |process: &Process| (process.used < process.told, Reverse(process.used));
-        self.processes.sort_by_key(|process| (order(process), process.child));
         for process in &mut self.processes {
-            let limit = (process.used + part + u64::from(rest > 0)).min(self.fits);
+            let wanted = process.used + part + u64::from(rest > 0);
+            let limit = wanted.min(self.fits).min(process.granted + free);
+            if rest > 0 && limit == wanted {
+                // Who did not get it now stays in front.
+                process.favoured_ms = now;
+            }
             rest = rest.saturating_sub(1);
+            free -= limit.saturating_sub(process.granted);
+            process.granted = process.granted.max(limit);
             if limit != process.told {
                 process.told = limit;
                 orders.push((process.child, Order::Part(limit)));
             }
+            process.asked += 1;
             orders.push((process.child, Order::Count));
         }
         orders
@@ -90,49 +113,96 @@ impl Balance {
 mod tests {
     use super::*;
 
-    fn parts(balance: &mut Balance, now: u64) -> Vec<(usize, u64)> {
-        let parts = balance.orders(now).into_iter().filter_map(|(child, order)| match order {
-            Order::Part(limit) => Some((child, limit)),
-            _ => None,
-        });
-        parts.collect()
+    /// Processes that do what they are told, and clients that wait at them.
+    struct World {
+        balance: Balance,
+        limits: Vec<u64>,
+        used: Vec<u64>,
+        waiting: Vec<u64>,
+        /// Answers on their way.
+        said: Vec<(usize, u64)>,
     }
 
-    /// The limit that a process has.
-    fn told(balance: &Balance, child: usize) -> u64 {
-        balance.processes.iter().find(|process| process.child == child).unwrap().told
-    }
-
-    #[test]
-    fn room_goes_where_the_clients_are() {
-        for busy in [0, 2, 3] {
-            let mut balance = Balance::new(101, 1_000, vec![(0, 34), (2, 34), (3, 34)]);
-            assert_eq!(balance.next_deadline(), Some(1_000));
-            assert!(balance.orders(999).is_empty());
-            assert_eq!(parts(&mut balance, 1_000).iter().map(|(_, limit)| limit).sum::<u64>(), 33);
-            balance.used(1, 7);
-            for second in 2..30 {
-                // All of it, down to the last place, if it must be.
-                balance.used(busy, told(&balance, busy));
-                parts(&mut balance, second * 1_000);
-                let all: u64 = balance.processes.iter().map(|process| process.told).sum();
-                assert_eq!(all, 101);
+    impl World {
+        fn new(max: u64, fits: u64, count: usize) -> Self {
+            let part = (max / count as u64).min(fits);
+            let children = (0..count).map(|n| (n, part)).collect();
+            Self {
+                balance: Balance::new(max, fits, children),
+                limits: vec![part; count],
+                used: vec![0; count],
+                waiting: vec![0; count],
+                said: Vec::new(),
             }
-            assert_eq!(told(&balance, busy), 101);
-            // They leave.
-            balance.used(busy, 0);
-            parts(&mut balance, 30_000);
-            assert!(balance.processes.iter().all(|process| process.told >= 33));
+        }
+
+        fn accept(&mut self) {
+            for n in 0..self.used.len() {
+                let taken = self.waiting[n].min(self.limits[n].saturating_sub(self.used[n]));
+                self.used[n] += taken;
+                self.waiting[n] -= taken;
+            }
+        }
+
+        /// A second. Answers come in time, or late if `is_late`.
+        fn pass(&mut self, second: u64, is_late: bool) {
+            self.accept();
+            if !is_late {
+                for (n, clients) in std::mem::take(&mut self.said) {
+                    self.balance.used(n, clients);
+                }
+            }
+            for (n, order) in self.balance.orders(second * 1_000) {
+                match order {
+                    Order::Part(limit) => self.limits[n] = limit,
+                    // The clients of this moment: more may come before anybody hears of it.
+                    _ => self.said.push((n, self.used[n])),
+                }
+            }
+            self.accept();
+        }
+
+        fn total(&self) -> u64 {
+            self.used.iter().sum()
         }
     }
 
     #[test]
-    fn never_more_than_fits_or_is_allowed() {
-        let mut balance = Balance::new(100, 60, vec![(0, 50), (1, 50)]);
-        balance.used(0, 55);
-        assert_eq!(parts(&mut balance, 1_000), [(0, 60), (1, 22)]);
-        balance.set_limits(40, 60, 20);
-        assert_eq!(parts(&mut balance, 2_000), [(0, 55), (1, 0)]);
+    fn all_room_goes_where_clients_are_and_never_more() {
+        let mut random = 1u64;
+        let mut next = |below: u64| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695);
+            (random >> 33) % below
+        };
+        for round in 0..200 {
+            let (max, count) = (3 + next(300), 2 + next(4) as usize);
+            let mut world = World::new(max.max(count as u64), 1_000, count);
+            let max = world.balance.max;
+            for second in 1..200 {
+                let n = next(count as u64) as usize;
+                match second < 60 {
+                    true => world.waiting[n] += next(max / 2),
+                    false => world.waiting[round % count] += u64::from(second == 60) * 2 * max,
+                }
+                if second < 60 && next(3) == 0 {
+                    world.used[n] -= next(world.used[n] + 1);
+                }
+                world.pass(second, second < 60 && next(4) == 0);
+                assert!(world.total() <= max, "{:?} of {max}", world.used);
+            }
+            assert_eq!(world.total(), max, "{:?} wait {:?}", world.used, world.waiting);
+        }
+    }
+
+    #[test]
+    fn limits_of_files_and_new_ones() {
+        let mut world = World::new(100, 60, 2);
+        world.waiting[0] = 100;
+        (1..20).for_each(|second| world.pass(second, false));
+        assert_eq!(world.used, [60, 0]);
+        world.balance.set_limits(40, 60);
+        (20..25).for_each(|second| world.pass(second, false));
+        assert_eq!((world.used[0], world.limits[1]), (60, 0));
         let mut alone = Balance::new(100, 60, vec![(0, 60)]);
         assert!(alone.next_deadline().is_none() && alone.orders(5_000).is_empty());
     }

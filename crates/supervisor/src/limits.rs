@@ -34,7 +34,7 @@ pub(crate) struct Size {
 impl Size {
     /// The share of each process under a limit of open files.
     pub fn share(self, files: u64) -> Share {
-        let wanted = self.maxconn.div_ceil(self.processes);
+        let wanted = (self.maxconn / self.processes).max(1);
         let others = BASE_FILES + self.workers * (self.listeners + WORKER_FILES);
         let fits = files.saturating_sub(others).max(self.workers);
         if fits >= wanted {
@@ -64,7 +64,7 @@ mod tests {
         let share = |maxconn, fits| Share { maxconn, fits, warning: None };
         assert_eq!(size(1000, 1).share(1110), share(1000, 1000));
         assert_eq!(size(3000, 3).share(9999), share(1000, 9889));
-        assert_eq!(size(31, 3).share(9999), share(11, 9889));
+        assert_eq!(size(31, 3).share(9999), share(10, 9889));
     }
 
     #[test]

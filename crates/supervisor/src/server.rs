@@ -208,14 +208,12 @@ impl<'a> Server<'a> {
         self.lifecycle.set_drain(plan.drain_ms);
         for (child, plan) in self.children.iter().zip(&plan.children) {
             child.order(Order::Level(plan.level));
-            if let Some(clients) = plan.clients {
+            // Several share the limit, and are told of their parts as before.
+            if let (Some(clients), None) = (plan.clients, self.balance.next_deadline()) {
                 child.order(Order::Clients(clients));
             }
         }
-        let part = plan.children.iter().find_map(|child| child.clients);
-        if let (Some(max), Some(part)) = (plan.clients, part) {
-            self.balance.set_limits(max, plan.clients_fit, part as u64);
-        }
+        self.balance.set_limits(plan.clients.unwrap_or(0), plan.clients_fit);
         self.board.reloaded();
     }
 
