@@ -20,22 +20,22 @@ use crate::settings::Settings;
 pub struct Words {
     /// Configuration file
     #[arg(short, long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    pub(super) config: Option<PathBuf>,
     /// File to log to; standard output if absent
     #[arg(short, long, value_name = "FILE")]
-    pub logfile: Option<PathBuf>,
+    pub(super) logfile: Option<PathBuf>,
     /// Log level: 0 error, 1 warning, 2 info, 3 debug, 4 trace
     #[arg(short = 'L', long, value_name = "N", default_value = "2")]
-    pub loglevel: u32,
+    pub(super) loglevel: u32,
     /// Same as --loglevel=3
     #[arg(long)]
-    pub verbose: bool,
+    pub(super) verbose: bool,
     /// Overrides ipc_prefix of the configuration
     #[arg(long, value_name = "PREFIX")]
-    pub ipc_prefix: Option<String>,
+    pub(super) ipc_prefix: Option<String>,
     /// Overrides port_offset of the configuration
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
-    pub port_offset: Option<i64>,
+    pub(super) port_offset: Option<i64>,
     /// Print version
     #[arg(short = 'V', short_alias = 'v', long, action = ArgAction::Version)]
     version: (),
