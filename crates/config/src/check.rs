@@ -6,6 +6,7 @@ use std::path::Path;
 use crate::Settings;
 use crate::keys::{self, Key, Kind, Use};
 use crate::settings::single;
+use crate::specs;
 
 /// The words of earlier releases, which scripts may look for.
 const DEPRECATED_RUNDIR: &str = "rundir in [runner] section is deprecated. put in [global]";
@@ -37,6 +38,11 @@ impl Settings {
                 }
             }
         }
+        // reading them notes those out of bounds
+        specs::connmgr_workers(self);
+        specs::connmgr_processes(self);
+        specs::proxy_workers(self);
+        specs::handler_workers(self);
     }
 
     fn check_known(&self, key: Key) {

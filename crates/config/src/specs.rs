@@ -10,22 +10,32 @@ use crate::Settings;
 
 /// How many connection managers there are (`[runner] connmgr_processes`), 1 to 1000.
 pub fn connmgr_processes(settings: &Settings) -> usize {
-    settings.int("runner", "connmgr_processes", 1).clamp(1, 1000) as usize
+    count(settings, "runner", "connmgr_processes", 1000)
 }
 
 /// How many proxy workers there are (`[proxy] workers`), 1 to 1024.
 pub fn proxy_workers(settings: &Settings) -> usize {
-    settings.int("proxy", "workers", 1).clamp(1, 1024) as usize
+    count(settings, "proxy", "workers", 1024)
 }
 
 /// How many shards the handler has (`[handler] workers`), 1 to 1024.
 pub fn handler_workers(settings: &Settings) -> usize {
-    settings.int("handler", "workers", 1).clamp(1, 1024) as usize
+    count(settings, "handler", "workers", 1024)
 }
 
 /// How many workers a connection manager has (`[runner] connmgr_workers`), 1 to 1024.
 pub fn connmgr_workers(settings: &Settings) -> usize {
-    settings.int("runner", "connmgr_workers", 1).clamp(1, 1024) as usize
+    count(settings, "runner", "connmgr_workers", 1024)
+}
+
+/// A number from 1 to `most`; another one counts as the nearest of these, which is noted.
+fn count(settings: &Settings, section: &str, key: &str, most: i64) -> usize {
+    let asked = settings.int(section, key, 1);
+    let count = asked.clamp(1, most);
+    if count != asked {
+        settings.note(section, key, &format!("{asked} counts as {count}"));
+    }
+    count as usize
 }
 
 /// The id of connection manager `n` of `of`: `connmgr`, or `connmgr-0` and so on.

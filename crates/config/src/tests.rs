@@ -190,6 +190,16 @@ fn addresses_of_several_workers_and_processes() {
 }
 
 #[test]
+fn numbers_of_workers_have_bounds() {
+    let s = settings("[proxy]\nworkers=-3\n[handler]\nworkers=4000\n");
+    assert_eq!((specs::proxy_workers(&s), specs::handler_workers(&s)), (1, 1024));
+    assert_eq!(specs::connmgr_workers(&s), 1);
+    let said: Vec<String> = s.problems().iter().map(ToString::to_string).collect();
+    let few = "f.conf:2: workers in [proxy]: -3 counts as 1";
+    assert_eq!(said, [few, "f.conf:4: workers in [handler]: 4000 counts as 1024"]);
+}
+
+#[test]
 fn old_names_are_appended_once() {
     let s = settings(
         "[proxy]\nconnmgr_in_specs=ipc://a\ncondure_in_specs=ipc://a,ipc://b\n\

@@ -25,6 +25,7 @@ mod probe;
 mod run;
 mod server;
 mod tie;
+mod values;
 pub mod words;
 
 pub use run::{Options, check, run};

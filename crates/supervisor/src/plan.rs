@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use admin::{Address, MetricsSpec};
+use admin::Address;
 use config::services::Services;
 use config::{Settings, specs};
 
@@ -13,9 +13,22 @@ use crate::fault::fault;
 use crate::levels::Levels;
 use crate::limits::Size;
 use crate::ports::{Listener, listeners};
+use crate::values;
 
 /// The longest path of a unix socket, without the zero at its end.
 const SOCKET_PATH_MAX: usize = 107;
+
+/// Most clients of a connection manager, which may have 100 more in req mode (spec/connmgr.md §1).
+const CLIENTS_MAX: i64 = 9_999_900;
+
+/// What a connection manager takes as the size of a buffer.
+const BUFFER_BYTES: (i64, i64) = (256, 16 << 20);
+
+/// What the kernel takes as `TCP_KEEPIDLE`, seconds.
+const KEEPALIVE_MAX_S: i64 = 32_767;
+
+/// What a connection manager takes as `TCP_USER_TIMEOUT`: 20 days.
+const USER_TIMEOUT_MAX_S: i64 = 20 * 24 * 3600;
 
 /// What the command line adds to the settings.
 #[derive(Clone, Debug, Default)]
@@ -136,10 +149,10 @@ impl Plan {
             planner.connmgr()?;
         }
         if services.proxy {
-            planner.proxy();
+            planner.proxy()?;
         }
         if services.handler {
-            planner.handler();
+            planner.handler()?;
         }
         planner.metrics()?;
         let mut plan = planner.plan;
@@ -188,29 +201,25 @@ impl Planner<'_> {
 
     /// The supervisor's own listener.
     fn metrics(&mut self) -> Result<(), String> {
-        let key = "prometheus_port";
-        let Some(port) = self.settings.nonempty("runner", key) else { return Ok(()) };
-        let address = MetricsSpec::of_port(&port)
-            .map_err(|e| fault(self.settings, "runner", key, &e))?
-            .address;
+        let Some(address) = self.claim_metrics("runner")? else { return Ok(()) };
         let prefix = self.settings.string("runner", "prometheus_prefix").unwrap_or_default();
         if !metrics::is_prefix(&prefix) {
             let text = "only letters, digits, _ and : can begin a metric's name, no digit first";
             return Err(fault(self.settings, "runner", "prometheus_prefix", text));
         }
-        self.claim_metrics("runner");
         self.plan.metrics = Some((address, prefix));
         Ok(())
     }
 
-    fn claim_metrics(&mut self, section: &str) {
-        let key = "prometheus_port";
-        let port = self.settings.nonempty(section, key).unwrap_or_default();
-        if let Ok(MetricsSpec { address: Address::Tcp(addr), .. }) = MetricsSpec::of_port(&port)
+    /// The address of a section's metrics; its port has to be free.
+    fn claim_metrics(&mut self, section: &str) -> Result<Option<Address>, String> {
+        let address = values::metrics(self.settings, section)?.map(|spec| spec.address);
+        if let Some(Address::Tcp(addr)) = address
             && addr.port() != 0
         {
-            self.plan.claims.push(Claim { addr, key });
+            self.plan.claims.push(Claim { addr, key: "prometheus_port" });
         }
+        Ok(address)
     }
 
     fn connmgr(&mut self) -> Result<(), String> {
@@ -218,7 +227,7 @@ impl Planner<'_> {
         self.claim_listeners(&listeners);
         let processes = specs::connmgr_processes(self.settings);
         let size = Size {
-            maxconn: self.positive("client_maxconn", 50_000)?,
+            maxconn: self.number("client_maxconn", 50_000, (1, CLIENTS_MAX))?,
             processes: processes as u64,
             workers: self.workers as u64,
             listeners: listeners.len() as u64,
@@ -232,7 +241,8 @@ impl Planner<'_> {
         let share = size.share(self.wanted.files);
         self.plan.clients_fit = share.fits;
         self.plan.warnings.extend(share.warning);
-        let buffer = self.positive("client_buffer_size", 8192)?;
+        let buffer = self.number("client_buffer_size", 8192, BUFFER_BYTES)?;
+        let tcp_options = self.tcp_options()?;
         for n in 0..processes {
             let name = specs::connmgr_id(n, processes);
             let mut args = vec![
@@ -244,7 +254,7 @@ impl Planner<'_> {
             if self.settings.bool("runner", "allow_compression", false) {
                 args.push("--compression".into());
             }
-            args.extend(self.tcp_options());
+            args.extend(tcp_options.iter().cloned());
             if processes > 1 {
                 args.push(format!("--id={name}"));
             }
@@ -268,12 +278,18 @@ impl Planner<'_> {
     }
 
     /// What connmgr is told about clients that vanish, if anything.
-    fn tcp_options(&self) -> impl Iterator<Item = String> {
-        let keys = [("tcp_keepalive", "tcp-keepalive"), ("tcp_user_timeout", "tcp-user-timeout")];
-        keys.into_iter().filter_map(|(key, option)| {
-            let value = self.settings.nonempty("runner", key)?;
-            Some(format!("--{option}={value}"))
-        })
+    fn tcp_options(&self) -> Result<Vec<String>, String> {
+        let keys = [
+            ("tcp_keepalive", "tcp-keepalive", KEEPALIVE_MAX_S),
+            ("tcp_user_timeout", "tcp-user-timeout", USER_TIMEOUT_MAX_S),
+        ];
+        let given =
+            keys.into_iter().filter(|(key, ..)| self.settings.nonempty("runner", key).is_some());
+        given
+            .map(|(key, option, most)| {
+                Ok(format!("--{option}={}", self.number(key, 0, (0, most))?))
+            })
+            .collect()
     }
 
     /// Whether the proxy makes its outgoing requests over ZHTTP and not itself.
@@ -281,18 +297,19 @@ impl Planner<'_> {
         self.settings.string("proxy", "origin").is_some_and(|origin| origin == "zhttp")
     }
 
-    fn proxy(&mut self) {
+    fn proxy(&mut self) -> Result<(), String> {
         let mut args = self.common_args("pushpin-proxy", None, "proxy");
         args.extend(self.wanted.routes.iter().map(|line| format!("--route={line}")));
         self.add("proxy", "pushpin-proxy", "pushpin-proxy", args);
-        self.claim_metrics("proxy");
+        self.claim_metrics("proxy").map(drop)
     }
 
-    fn handler(&mut self) {
+    fn handler(&mut self) -> Result<(), String> {
+        values::inputs(self.settings)?;
         let args = self.common_args("pushpin-handler", self.wanted.port_offset(), "handler");
         self.add("handler", "pushpin-handler", "pushpin-handler", args);
         self.claim_inputs();
-        self.claim_metrics("handler");
+        self.claim_metrics("handler").map(drop)
     }
 
     fn common_args(&self, file: &str, offset: Option<i64>, service: &str) -> Vec<String> {
@@ -327,13 +344,8 @@ impl Planner<'_> {
         })
     }
 
-    /// A number that must be at least 1.
-    fn positive(&self, key: &str, default: i64) -> Result<u64, String> {
-        let number = u64::try_from(self.settings.int("runner", key, default));
-        number
-            .ok()
-            .filter(|number| *number > 0)
-            .ok_or_else(|| fault(self.settings, "runner", key, "must be a number of at least 1"))
+    fn number(&self, key: &str, default: i64, bounds: (i64, i64)) -> Result<u64, String> {
+        values::number(self.settings, key, default, bounds)
     }
 
     fn claim_listeners(&mut self, listeners: &[Listener]) {
@@ -583,6 +595,9 @@ mod tests {
                 "services=connmgr\nclient_buffer_size=x\n",
                 "client_buffer_size in [runner]: must be a number",
             ),
+            ("services=connmgr\ntcp_keepalive=40000\n", "c:7: tcp_keepalive in [runner]: must"),
+            ("services=proxy\n[proxy]\nprometheus_port=x\n", "c:8: prometheus_port in [proxy]: "),
+            ("services=handler\n[handler]\npush_in_spec=x\n", "c:8: push_in_spec in [handler]: "),
         ] {
             let error = plan(text, &wanted()).unwrap_err();
             assert!(error.contains(expected), "{error}");
