@@ -134,6 +134,23 @@ def test_wrong_value_in_runner(attempt, line, words):
     fails(attempt, *words)
 
 
+@pytest.mark.parametrize('section,line', [
+    ('handler', 'push_in_http_addr=localhost'),
+    ('handler', 'push_in_spec=nonsense'),
+    ('handler', 'prometheus_port=abc'),
+    ('proxy', 'prometheus_port=abc'),
+    ('runner', 'tcp_keepalive=99999'),
+    ('runner', 'client_maxconn=20000000'),
+    ('runner', 'client_buffer_size=10'),
+])
+def test_what_a_process_would_refuse(attempt, section, line):
+    """Said with its place, before any process is started."""
+    attempt.conf(**{section: line})
+    key = line.partition('=')[0]
+    fails(attempt, 'pushpin.conf:', ' %s in [%s]: ' % (key, section))
+    assert os.listdir(attempt.path('run')) == []
+
+
 def test_line_of_the_config_that_is_binary(attempt):
     """Any bytes: an error or a warning, never a crash."""
     attempt.conf()
