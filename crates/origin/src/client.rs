@@ -314,6 +314,7 @@ impl Client {
                 job.conn = Some(index);
             }
             self.reused += 1;
+            log::debug!("reusing connection to {endpoint}");
             return self.pump(now_ms, index, sink);
         }
         if !self.pool.reserve(&endpoint, self.limits.open_per_endpoint_max) {
@@ -322,6 +323,7 @@ impl Client {
         if let Some(job) = self.job(key) {
             job.reserved = true;
         }
+        log::debug!("resolving: [{}]", endpoint.host);
         match self.names.lookup(now_ms, &endpoint.host) {
             Lookup::Known(addresses) => self.connect_to(now_ms, key, addresses, sink),
             Lookup::Asked => self.naming.entry(endpoint.host.clone()).or_default().push(key),

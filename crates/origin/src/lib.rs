@@ -54,6 +54,15 @@ pub struct Endpoint {
     pub deny_internal: bool,
 }
 
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
 /// How TLS is done with a backend. Part of the pool's key, so that no connection is used with
 /// other checks than it was made with.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

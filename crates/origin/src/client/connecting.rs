@@ -42,6 +42,7 @@ impl Client {
             ordered.sort_by_key(|address| address != good);
             addresses = ordered.into();
         }
+        log::debug!("connecting to one of {addresses:?}");
         if let Some(job) = self.job(key) {
             (job.addresses, job.next_address) = (addresses, 0);
         }
@@ -115,6 +116,7 @@ impl Client {
             Ok(None) => match conn.stream.peer_addr() {
                 Ok(peer) => {
                     conn.connected = true;
+                    log::debug!("connected to {peer} for {}", conn.endpoint);
                     if let Err(cause) = conn.stream.set_nodelay(true) {
                         log::debug!("TCP_NODELAY: {cause}");
                     }
@@ -134,7 +136,7 @@ impl Client {
             },
             Ok(Some(cause)) | Err(cause) => cause,
         };
-        log::debug!("connecting to {}:{}: {failed}", conn.endpoint.host, conn.endpoint.port);
+        log::debug!("connecting to {}: {failed}", conn.endpoint);
         self.give_up_address(now_ms, index, connect_error(&failed), sink);
         false
     }

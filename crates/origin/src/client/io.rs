@@ -195,6 +195,7 @@ impl Client {
         }
         (conn.job, conn.since_ms) = (None, now_ms);
         let endpoint = Arc::clone(&conn.endpoint);
+        log::debug!("leaving connection to {endpoint} intact");
         self.pool.put(&endpoint, index);
         self.note_room(&endpoint);
     }

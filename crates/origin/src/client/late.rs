@@ -58,7 +58,12 @@ impl Client {
             match self.conns.get(index).map(|conn| (conn.job, conn.connected)) {
                 Some((Some(_), false)) => self.give_up_address(now_ms, index, Error::Timeout, sink),
                 Some((Some(key), true)) => self.fail(key, Error::Timeout, sink),
-                _ => self.close(index),
+                _ => {
+                    if let Some(conn) = self.conns.get(index) {
+                        log::debug!("closing idle connection to {}", conn.endpoint);
+                    }
+                    self.close(index);
+                }
             }
         }
         self.sweep_waiting(now_ms, sink);
