@@ -3,6 +3,7 @@ backends, and what becomes of it."""
 
 import json
 import os
+import pathlib
 import socket
 import subprocess
 import sys
@@ -49,6 +50,30 @@ def test_responses_by_pub(authority):
         assert r.whole()[1] == b'hello'
     finally:
         r.stop()
+
+
+def test_what_becomes_of_a_connection_is_said_at_debug_level():
+    """In the words that readers of such logs know."""
+    with socket.create_server(('127.0.0.1', 0)) as listener:
+        r = Requester(level=3)
+        try:
+            port = listener.getsockname()[1]
+            for n in range(2):
+                r.ask('http://127.0.0.1:%d/' % port)
+                if n == 0:
+                    conn = listener.accept()[0]
+                while not conn.recv(65536).endswith(b'\r\n\r\n'):
+                    pass
+                conn.sendall(OK)
+                assert r.whole()[1] == b'hello'
+            conn.close()
+            where = '127.0.0.1:%d' % port
+            for said in ('resolving: [127.0.0.1]', 'connecting to one of [127.0.0.1]',
+                         'connected to %s for %s' % (where, where), 'leaving connection to %s intact' % where,
+                         'reusing connection to ' + where):
+                H.eventually(lambda: said in pathlib.Path(r.log).read_text(), 5)
+        finally:
+            r.stop()
 
 
 def test_body_in_several_packets(asks):
