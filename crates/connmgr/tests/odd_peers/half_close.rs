@@ -6,9 +6,7 @@ use super::*;
 #[test]
 fn before_and_inside_a_head() {
     for text in ["", "GET / HT", "GET / HTTP/1.1\r\nHost: h\r\n"] {
-        let mut b = Bench::new();
-        let conn = b.connect();
-        b.client(conn, text.as_bytes());
+        let (mut b, conn) = begun(text);
         b.leave(conn);
         assert_eq!(b.got(conn), "");
         assert!(b.sent().is_empty());
@@ -18,9 +16,7 @@ fn before_and_inside_a_head() {
 
 #[test]
 fn before_anybody_took_the_request() {
-    let mut b = Bench::new();
-    let conn = b.connect();
-    let id = b.request(conn, GET);
+    let (mut b, conn, id) = asked(GET);
     b.leave(conn);
     assert!(!b.is_open(conn) && b.worker.len() == 1, "the session waits for its owner");
     b.peer("px", &[(&id, 0)], |f| {
@@ -83,9 +79,7 @@ fn while_the_answer_streams() {
 
 #[test]
 fn while_the_rest_of_an_answer_waits() {
-    let mut b = Bench::new();
-    let conn = b.connect();
-    let id = b.request(conn, GET);
+    let (mut b, conn, id) = asked(GET);
     b.block(conn);
     b.peer("px", &[(&id, 0)], |f| {
         f.status(200, "OK").body(b"all of it");
@@ -100,9 +94,7 @@ fn while_the_rest_of_an_answer_waits() {
 
 #[test]
 fn behind_a_refusal() {
-    let mut b = Bench::new();
-    let conn = b.connect();
-    b.client(conn, b"nonsense\r\n\r\n");
+    let (mut b, conn) = begun("nonsense\r\n\r\n");
     assert!(b.is_open(conn) && b.net.socks[&conn].shut);
     b.leave(conn);
     b.nothing_left();

@@ -43,6 +43,22 @@ const LATE_MS: u64 = 200;
 /// How long an answer waits for its client to close.
 const LINGER_MS: u64 = 2_000;
 
+/// A client that has sent this, which is no request.
+fn begun(text: &str) -> (Bench, u32) {
+    let mut b = Bench::new();
+    let conn = b.connect();
+    b.client(conn, text.as_bytes());
+    (b, conn)
+}
+
+/// A client whose request nobody has taken, and the session's id.
+fn asked(text: &str) -> (Bench, u32, String) {
+    let mut b = Bench::new();
+    let conn = b.connect();
+    let id = b.request(conn, text);
+    (b, conn, id)
+}
+
 /// A request that a peer has taken and answered with credits only; its next number is 1.
 fn taken(b: &mut Bench, text: &str, credits: u32) -> (u32, String) {
     let conn = b.connect();

@@ -44,9 +44,7 @@ fn is_left_when_the_stream_timeout_is_over() {
 
 #[test]
 fn does_not_keep_a_finished_answer_for_ever() {
-    let mut b = Bench::new();
-    let conn = b.connect();
-    let id = b.request(conn, GET);
+    let (mut b, conn, id) = asked(GET);
     b.block(conn);
     b.peer("px", &[(&id, 0)], |f| {
         f.status(200, "OK").body(&[b'x'; 5_000]);

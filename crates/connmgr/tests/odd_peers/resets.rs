@@ -5,9 +5,7 @@ use super::*;
 #[test]
 fn before_and_inside_a_head() {
     for text in ["", "GET / HT"] {
-        let mut b = Bench::new();
-        let conn = b.connect();
-        b.client(conn, text.as_bytes());
+        let (mut b, conn) = begun(text);
         b.reset(conn);
         b.nothing_left();
     }
@@ -15,9 +13,7 @@ fn before_and_inside_a_head() {
 
 #[test]
 fn while_a_request_waits() {
-    let mut b = Bench::new();
-    let conn = b.connect();
-    let id = b.request(conn, GET);
+    let (mut b, conn, id) = asked(GET);
     b.reset(conn);
     assert!(!b.is_open(conn));
     b.peer("px", &[(&id, 0)], |f| {
@@ -66,9 +62,7 @@ fn noticed_when_the_rest_is_written() {
 
 #[test]
 fn behind_a_refusal() {
-    let mut b = Bench::new();
-    let conn = b.connect();
-    b.client(conn, b"nonsense\r\n\r\n");
+    let (mut b, conn) = begun("nonsense\r\n\r\n");
     b.reset(conn);
     b.nothing_left();
 }

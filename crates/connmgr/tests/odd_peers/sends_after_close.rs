@@ -4,9 +4,7 @@ use super::*;
 
 #[test]
 fn are_read_up_to_a_limit_and_then_held_up() {
-    let mut b = Bench::new();
-    let conn = b.connect();
-    b.client(conn, b"nonsense\r\n\r\n");
+    let (mut b, conn) = begun("nonsense\r\n\r\n");
     let before = b.taken(conn);
     b.client(conn, &vec![b'x'; 3 << 20]);
     let read = b.taken(conn) - before;
@@ -20,9 +18,7 @@ fn are_read_up_to_a_limit_and_then_held_up() {
 
 #[test]
 fn are_gone_once_they_close() {
-    let mut b = Bench::new();
-    let conn = b.connect();
-    b.client(conn, b"nonsense\r\n\r\n");
+    let (mut b, conn) = begun("nonsense\r\n\r\n");
     b.client(conn, &vec![b'x'; 3 << 20]);
     b.leave(conn);
     b.nothing_left();
@@ -30,9 +26,7 @@ fn are_gone_once_they_close() {
 
 #[test]
 fn do_not_put_the_end_off() {
-    let mut b = Bench::new();
-    let conn = b.connect();
-    b.client(conn, b"nonsense\r\n\r\n");
+    let (mut b, conn) = begun("nonsense\r\n\r\n");
     for _ in 0..18 {
         b.client(conn, b"x");
         b.pass(100);

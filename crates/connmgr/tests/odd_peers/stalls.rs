@@ -5,9 +5,7 @@ use super::*;
 #[test]
 fn before_and_inside_a_head() {
     for text in ["", "GET / HT", "\r\n", "GET / HTTP/1.1\r\nHost: h\r\n"] {
-        let mut b = Bench::new();
-        let conn = b.connect();
-        b.client(conn, text.as_bytes());
+        let (mut b, conn) = begun(text);
         closes_after(&mut b, conn, EXPIRY_MS);
         assert_eq!(b.got(conn), "");
         b.nothing_left();
@@ -16,9 +14,7 @@ fn before_and_inside_a_head() {
 
 #[test]
 fn nobody_takes_the_request() {
-    let mut b = Bench::new();
-    let conn = b.connect();
-    b.request(conn, GET);
+    let (mut b, conn, _) = asked(GET);
     closes_after(&mut b, conn, EXPIRY_MS);
     assert_eq!(b.got(conn), "");
     assert!(b.sent().is_empty());
@@ -63,9 +59,7 @@ fn a_hand_off_that_nobody_finishes() {
 
 #[test]
 fn between_requests() {
-    let mut b = Bench::new();
-    let conn = b.connect();
-    let id = b.request(conn, GET);
+    let (mut b, conn, id) = asked(GET);
     b.peer("px", &[(&id, 0)], |f| {
         f.status(200, "OK").body(b"x");
     });
@@ -75,9 +69,7 @@ fn between_requests() {
 
 #[test]
 fn behind_a_refusal() {
-    let mut b = Bench::new();
-    let conn = b.connect();
-    b.client(conn, b"nonsense\r\n\r\n");
+    let (mut b, conn) = begun("nonsense\r\n\r\n");
     closes_after(&mut b, conn, LINGER_MS);
     b.nothing_left();
 }
