@@ -53,6 +53,10 @@ def test_problems_have_their_place(pushpin):
 def test_no_routes_file(pushpin, tmp_path):
     code, out, _ = pushpin('--check', proxy='routesfile=elsewhere')
     assert code == 1 and 'unable to open routes file' in out
+    code, out, _ = pushpin('--check', proxy='routesfile=')
+    assert code == 1 and 'unable to open routes file: set routesfile in [proxy]\n' in out
+    # Without a proxy nobody wants one.
+    assert pushpin('--check', proxy='routesfile=\n[runner]\nservices=connmgr')[:2] == (0, 'no problems found\n')
 
 
 @pytest.mark.parametrize('method, url, wanted', [

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use config::Settings as Config;
+use config::services::Services;
 use http1::BodyKind;
 use routes::{Destination, Proto, Target};
 use zhttp::HeaderBuf;
@@ -18,6 +19,10 @@ use crate::uri::Uri;
 /// What is wrong with the routes and with the proxy's keys, each with its place: `FILE:LINE: text`
 /// for a line of the routes file, the name of the key else. `lines`: of `--route`.
 pub fn check(config: &Config, lines: &[String]) -> Vec<String> {
+    if !Services::from(config).proxy {
+        // nobody who would read them is started
+        return Vec::new();
+    }
     // Reading the values notes what is wrong with them in the configuration itself.
     let settings = load::settings(config, 0, 1);
     let mut file = RoutesFile::new(config, lines);

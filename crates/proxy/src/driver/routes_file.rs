@@ -107,6 +107,9 @@ impl RoutesFile {
             return Ok((table, problems, PathBuf::from(".")));
         }
         self.mark = Mark::read(&self.path);
+        if self.name.is_empty() {
+            return Err("unable to open routes file: set routesfile in [proxy]".to_owned());
+        }
         let Ok(bytes) = std::fs::read(&self.path) else {
             return Err(format!("unable to open routes file: {}", self.path.display()));
         };
