@@ -302,7 +302,7 @@ impl Proxy {
         if session.stage == Stage::Relaying {
             self.close_share(key);
             let clients = self.clients_of(key);
-            return clients.into_iter().for_each(|key| self.end_uncleanly(key));
+            return clients.iter().for_each(|key| self.end_uncleanly(*key));
         }
         let replayable = !session.body_dropped;
         if session.stage == Stage::Asked && error.try_next_target() && replayable {

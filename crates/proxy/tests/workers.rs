@@ -107,6 +107,22 @@ fn what_goes_wrong() {
         f.status(200, "OK");
     });
     assert_eq!(w.sent(), [format!("0 502 {error}")]);
+    // It says what is wrong.
+    for (condition, answer) in [
+        ("length-required", "0 411 Must provide Content-Length header.|".to_owned()),
+        ("policy-violation", "0 502 Error: Origin host/IP blocked.|".into()),
+        ("undefined-condition", format!("0 502 {error}")),
+    ] {
+        let mut w = world("*,debug zhttp/ipc:///w b:1");
+        w.get("0-0-0", "http://h/");
+        said(&mut w, 0, Some(0), |f| {
+            f.kind(Kind::Error).condition(condition);
+        });
+        assert_eq!((w.sent(), w.starts.len()), (vec![answer], 0));
+        let packet = Packet::parse(&w.packets[0]).unwrap();
+        let reason = if condition == "length-required" { "Length Required" } else { "Bad Gateway" };
+        assert_eq!(packet.reason, reason);
+    }
     // The client leaves: so does the request.
     let mut w = world("* zhttp/ipc:///w");
     w.get("0-0-0", "http://h/");
@@ -235,6 +251,18 @@ fn ends_of_websockets_to_workers() {
         f.kind(Kind::Close).code(1000);
     });
     assert_eq!((w.sent().last().unwrap().as_str(), w.engine.sessions()), ("1 close ", 0));
+    // A close without a code stays one, both ways.
+    let mut w = world("* zhttp/ipc:///w");
+    open_socket(&mut w, "0-0-0");
+    accept(&mut w, 100);
+    w.client("0-0-0", 1, |f| {
+        f.kind(Kind::Close);
+    });
+    assert_eq!(Packet::parse(&w.to_worker[1].2).unwrap().code, None);
+    said(&mut w, 0, Some(1), |f| {
+        f.kind(Kind::Close);
+    });
+    assert_eq!(Packet::parse(w.packets.last().unwrap()).unwrap().code, None);
     // The worker refuses.
     let mut w = world("* zhttp/ipc:///w");
     open_socket(&mut w, "0-0-0");
