@@ -2,6 +2,7 @@
 //! responses as JSON-P. The proxy uses it for what it relays, the handler for what it held.
 
 pub mod cors;
+pub mod json;
 mod query;
 mod request;
 mod response;

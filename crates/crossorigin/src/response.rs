@@ -2,6 +2,8 @@
 
 use zhttp::{HeaderBuf, Headers};
 
+use crate::json;
+
 /// How a response is wrapped, and what of its body is held back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Jsonp {
@@ -48,7 +50,7 @@ impl Jsonp {
             return;
         }
         let mut text = format!("{{\"code\": {code}, \"reason\": \"");
-        escape(&mut text, reason);
+        json::escape_into(&mut text, reason);
         text.push_str("\", \"headers\": {");
         let mut sorted: Vec<(&str, &[u8])> = Vec::new();
         for (name, value) in headers.iter() {
@@ -59,9 +61,9 @@ impl Jsonp {
         sorted.sort();
         for (n, (name, value)) in sorted.iter().enumerate() {
             text.push_str(if n == 0 { "\"" } else { ",\"" });
-            escape(&mut text, name);
+            json::escape_into(&mut text, name);
             text.push_str("\":\"");
-            escape(&mut text, &String::from_utf8_lossy(value));
+            json::escape_into(&mut text, &String::from_utf8_lossy(value));
             text.push('"');
         }
         text.push_str("}, \"body\": \"");
@@ -82,7 +84,7 @@ impl Jsonp {
             return out.extend_from_slice(ready);
         }
         let mut text = String::with_capacity(ready.len() + 16);
-        escape(&mut text, &String::from_utf8_lossy(ready));
+        json::escape_into(&mut text, &String::from_utf8_lossy(ready));
         out.extend_from_slice(text.as_bytes());
     }
 
@@ -137,22 +139,6 @@ fn utf8_end(bytes: &[u8]) -> usize {
 fn before_line_end(bytes: &[u8]) -> usize {
     let rest = bytes.strip_suffix(b"\n").unwrap_or(bytes);
     rest.strip_suffix(b"\r").unwrap_or(rest).len()
-}
-
-/// The inside of a JSON string that is also one of JavaScript, within a page too.
-fn escape(out: &mut String, text: &str) {
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            c if c < ' ' || matches!(c, '\u{7f}' | '\u{2028}' | '\u{2029}') => {
-                out.push_str(&format!("\\u{:04x}", c as u32));
-            }
-            c => out.push(c),
-        }
-    }
 }
 
 #[cfg(test)]

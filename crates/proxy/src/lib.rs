@@ -17,7 +17,6 @@ pub mod explain;
 mod figures;
 mod forward;
 mod inspecting;
-mod json;
 mod log_line;
 mod peers;
 mod pem;

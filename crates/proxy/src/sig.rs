@@ -170,7 +170,7 @@ impl Signer {
 
     fn make(&self, now_s: u64) -> Option<String> {
         let header = format!(r#"{{"typ":"JWT","alg":"{}"}}"#, self.key.algorithm());
-        let issuer = crate::json::quote(&self.issuer);
+        let issuer = crossorigin::json::quote(&self.issuer);
         let claims = format!(r#"{{"exp":{},"iss":{issuer}}}"#, now_s + LIFETIME_S);
         let signed =
             format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));

@@ -4,7 +4,7 @@ use crate::test_target::channels;
 
 /// The control messages that subscribe to the channels of a query.
 pub(crate) fn subscriptions(query: &str) -> Vec<String> {
-    let quoted = |name: &str| crate::json::quote(name);
+    let quoted = |name: &str| crossorigin::json::quote(name);
     let message = |name: &String| format!(r#"c:{{"channel":{},"type":"subscribe"}}"#, quoted(name));
     channels(query).iter().map(message).collect()
 }

@@ -1,7 +1,8 @@
-//! The little JSON that the proxy writes itself.
+//! The little JSON that is written by hand: strings inside scripts and claims. For JSON-P here, and for
+//! what the proxy writes itself.
 
 /// A JSON string, with its quotes.
-pub(crate) fn quote(text: &str) -> String {
+pub fn quote(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');
     escape_into(&mut out, text);
@@ -11,7 +12,7 @@ pub(crate) fn quote(text: &str) -> String {
 
 /// The inside of a JSON string. Line ends that JavaScript takes for its own are escaped too, since
 /// some of these texts become scripts.
-pub(crate) fn escape_into(out: &mut String, text: &str) {
+pub fn escape_into(out: &mut String, text: &str) {
     for c in text.chars() {
         match c {
             '"' | '\\' => out.extend(['\\', c]),
