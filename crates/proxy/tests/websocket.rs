@@ -461,6 +461,8 @@ fn the_test_target_echoes() {
     assert_eq!((w.sent()[2..].to_vec(), w.engine.sessions()), (vec!["2 close bye".to_owned()], 0));
     open(&mut w, "0-0-1", "ws://h/other");
     assert_eq!(w.sent()[3..], ["0 error rejected 404 no such test resource|"]);
+    open(&mut w, "0-0-2", "ws://h/ws/");
+    assert_eq!(w.sent()[4..], ["0 101 "]);
 }
 
 #[test]
