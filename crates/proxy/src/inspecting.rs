@@ -12,7 +12,7 @@ use crate::uri::Uri;
 use crate::{Output, Proxy};
 
 /// Bytes of the body that the handler sees before the backend does.
-const INSPECT_BODY_MAX: usize = 10_000;
+pub(crate) const INSPECT_BODY_MAX: usize = 10_000;
 
 /// How often a handler that does not answer is called.
 const PROBE_MS: u64 = 100;
