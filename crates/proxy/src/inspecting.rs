@@ -101,9 +101,15 @@ impl Proxy {
     /// A reply on the inspect socket.
     pub fn inspect_reply(&mut self, now: u64, payload: &[u8]) {
         self.now = now;
-        let Ok(reply) = Response::parse(payload) else {
-            self.drops.malformed += 1;
-            return log::warn!("zrpc client: received message with invalid format, skipping");
+        let reply = match Response::parse(payload) {
+            Ok(reply) => reply,
+            Err(cause) => {
+                self.drops.malformed += 1;
+                return log::warn!(
+                    "zrpc client: received message with invalid format ({}), skipping: {cause}",
+                    cause.what()
+                );
+            }
         };
         let Some(key) = reply.id.and_then(parse_key) else { return };
         if matches!(reply.result, Err(("service-unavailable" | "timeout", _))) {

@@ -54,7 +54,8 @@ impl Proxy {
             Err(cause) => {
                 self.drops.malformed += 1;
                 return log::warn!(
-                    "retry: received message with invalid format (parse failed), skipping: {cause}"
+                    "retry: received message with invalid format ({}), skipping: {cause}",
+                    cause.what()
                 );
             }
         };

@@ -211,7 +211,8 @@ impl Proxy {
             Err(cause) => {
                 self.drops.malformed += 1;
                 return log::warn!(
-                    "wscontrol: received message with invalid format (parse failed: {cause}), skipping"
+                    "wscontrol: received message with invalid format ({}), skipping: {cause}",
+                    cause.what()
                 );
             }
         };
