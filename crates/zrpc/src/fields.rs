@@ -29,6 +29,16 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+impl Error {
+    /// What failed, as in the warnings about messages that are skipped (spec/proxy.md §14).
+    pub fn what(&self) -> &'static str {
+        match self {
+            Self::Format(_) => "tnetstring parse failed",
+            Self::Missing(_) | Self::Type(_) => "parse failed",
+        }
+    }
+}
+
 impl From<tnetstring::Error> for Error {
     fn from(error: tnetstring::Error) -> Self {
         Self::Format(error)

@@ -174,3 +174,14 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_is_wrong_with_a_message() {
+    for (payload, what) in [
+        (&b"5:hello"[..], "tnetstring parse failed"),
+        (b"0:}", "parse failed"),
+        (b"1:a,", "parse failed"),
+    ] {
+        assert_eq!(Response::parse(payload).unwrap_err().what(), what);
+    }
+}

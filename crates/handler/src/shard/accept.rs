@@ -12,6 +12,7 @@ use zrpc::{Request, accept, inspect, write_error, write_success};
 
 use super::Shard;
 use super::cross::{Cross, jsonp_of, with_cors};
+use super::fetch::LineStyle;
 use super::session::{
     Extra, ExtraChannel, Flags, Hold, Links, NEVER, Named, Origin, Session, SessionId, Subs,
 };
@@ -38,6 +39,8 @@ struct Plan {
     /// What links need.
     base: String,
     route_id: Box<str>,
+    /// The route's, below 0 if it has none.
+    log_level: i32,
     prefix: Box<str>,
     implicit: Vec<String>,
     trusted: bool,
@@ -188,6 +191,7 @@ impl Shard {
             minutes_counted: keeps_minutes(args),
             base: args.request.uri.to_owned(),
             route_id: args.route.unwrap_or_default().into(),
+            log_level: args.log_level.and_then(|level| i32::try_from(level).ok()).unwrap_or(-1),
             prefix: args.channel_prefix.unwrap_or_default().into(),
             implicit: args.channels.iter().map(|channel| (*channel).to_owned()).collect(),
             trusted: args.trusted,
@@ -373,6 +377,7 @@ impl Plan {
             uri: self.uri.clone(),
             base: self.base.clone(),
             route: self.route_id.clone(),
+            line: LineStyle { route: self.route.clone(), level: self.log_level },
             prefix: self.prefix.clone(),
             implicit: self.implicit.clone(),
             trusted: self.trusted,

@@ -52,6 +52,22 @@ pub(super) struct Ask {
     pub(super) prefer_internal: bool,
     pub(super) trusted: bool,
     pub(super) auto_share: bool,
+    pub(super) line: LineStyle,
+}
+
+/// What a line about requests of a route has of it.
+#[derive(Clone, Debug)]
+pub(crate) struct LineStyle {
+    /// The id, if it was given one.
+    pub(crate) route: stats::Route,
+    /// Its `log_level`, below 0 if it has none.
+    pub(crate) level: i32,
+}
+
+impl Default for LineStyle {
+    fn default() -> Self {
+        Self { route: None, level: -1 }
+    }
 }
 
 /// A request under way, or one that waits for its turn.
@@ -144,7 +160,7 @@ impl Shard {
             f.frame("passthrough", Some(&passthrough));
         });
         if let Some(fetch) = self.fetches.get_mut(key) {
-            fetch.ask.url = ask.url;
+            (fetch.ask.url, fetch.ask.line) = (ask.url, ask.line);
         }
     }
 
@@ -393,7 +409,7 @@ impl Shard {
         let relayed = fetch.relayed;
         match &fetch.purpose {
             Purpose::Gone(_) => log::debug!("httpsession: failed to request gone link"),
-            Purpose::Next(_) => log::info!("GET {} error", fetch.ask.url),
+            Purpose::Next(_) => log_asked(&fetch.ask, || "error".to_owned()),
             Purpose::Filter(owner) => {
                 let owner = *owner;
                 self.drop_fetch(now, key);
@@ -436,15 +452,21 @@ fn cause(condition: &str) -> &'static str {
 }
 
 fn log_fetched(fetch: &Fetch, instruct: &Instruct) {
-    if !log::log_enabled!(log::Level::Info) {
-        return;
-    }
-    let ids: String = instruct
-        .channels
-        .iter()
-        .filter_map(|channel| Some(format!(" #{}={}", channel.name, channel.prev_id.as_deref()?)))
-        .collect();
-    log::info!("GET {} code={} {}{ids}", fetch.ask.url, fetch.code, fetch.size);
+    let id = |channel: &grip::Channel| {
+        Some(format!(" #{}={}", channel.name, channel.prev_id.as_deref()?))
+    };
+    log_asked(&fetch.ask, || {
+        let ids: String = instruct.channels.iter().filter_map(id).collect();
+        format!("code={} {}{ids}", fetch.code, fetch.size)
+    });
+}
+
+/// Writes the line about a request for a link (spec/proxy.md §14).
+fn log_asked(ask: &Ask, outcome: impl FnOnce() -> String) {
+    logging::access(ask.line.level, || {
+        let route = ask.line.route.as_deref().map(|id| format!(" route={id}")).unwrap_or_default();
+        format!("GET {}{route} {}", ask.url, outcome())
+    });
 }
 
 fn passthrough(ask: &Ask) -> Vec<u8> {

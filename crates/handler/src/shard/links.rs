@@ -106,6 +106,7 @@ impl Shard {
             prefer_internal: same_origin(&links.uri, &next.url),
             trusted: links.trusted,
             auto_share: true,
+            line: links.line.clone(),
             url: next.url,
         };
         let fetch = self.fetch(now, Purpose::Next(vec![key]), ask);

@@ -11,6 +11,7 @@ use grip::{Item, NextLink};
 use stats::Mode;
 
 use super::cross::Cross;
+use super::fetch::LineStyle;
 use crate::intern::NONE;
 use crate::message::Output;
 use crate::shard::filtering::Filtering;
@@ -234,6 +235,8 @@ pub(crate) struct Links {
     /// Where relative links start.
     pub(crate) base: String,
     pub(crate) route: Box<str>,
+    /// How its requests are logged.
+    pub(crate) line: LineStyle,
     /// Put before channel names.
     pub(crate) prefix: Box<str>,
     pub(crate) implicit: Vec<String>,
