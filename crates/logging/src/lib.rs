@@ -142,14 +142,26 @@ pub fn write_lines(lines: &[u8]) {
     }
 }
 
-/// Writes an info line whatever the level is, as a route's `log_level` asks for.
-pub fn write_info(text: &str) {
+/// Writes an info line whatever the level is.
+fn write_info(text: &str) {
     let mut line = Vec::with_capacity(text.len() + 32);
     let mut record = Record::builder();
     record.level(Level::Info);
     // Writing to a vector does not fail.
     let _ = format(&mut line, &record.args(format_args!("{text}")).build(), false);
     write_lines(&line);
+}
+
+/// Writes an access line at info level, or as the `log_level` of its route says: 0 and 1 hide it,
+/// 2 and more show it whatever the level of the process is; -1 is unset (spec/routes.md §3).
+pub fn write_access(log_level: i32, line: impl FnOnce() -> String) {
+    let shown = log::log_enabled!(Level::Info);
+    match log_level {
+        0 | 1 => {}
+        2.. if !shown => write_info(&line()),
+        _ if shown => log::info!("{}", line()),
+        _ => {}
+    }
 }
 
 /// Waits until all lines so far are written, a second at most. A program calls it before it

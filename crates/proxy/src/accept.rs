@@ -114,7 +114,8 @@ impl Proxy {
             Err(cause) => {
                 self.drops.malformed += 1;
                 return log::warn!(
-                    "zrpc client: received message with invalid format ({cause}), skipping"
+                    "zrpc client: received message with invalid format ({}), skipping: {cause}",
+                    cause.stage()
                 );
             }
         };
