@@ -192,7 +192,6 @@ fn values_as_text() {
     });
     let frame = w.into_vec();
     let text = parse_all(&frame).unwrap().to_string();
-    let expected =
-        r#"{ "ids": [ "it's\n\x01\xff\"\\", -3 ], "none": [ null, true, { }, [ ] ] }"#;
+    let expected = r#"{ "ids": [ "it's\n\x01\xff\"\\", -3 ], "none": [ null, true, { }, [ ] ] }"#;
     assert_eq!(text, expected);
 }

@@ -181,7 +181,7 @@ fn errors_name_the_stage_that_failed() {
         ("x", "tnetstring parse failed"),
         ("0:}", "parse failed"),
         ("2:id,", "parse failed"),
-        ("14:6:method,1:1#}", "parse failed"),
+        ("13:6:method,1:1#}", "parse failed"),
     ] {
         assert_eq!(Request::parse(payload.as_bytes()).unwrap_err().stage(), stage, "{payload}");
     }

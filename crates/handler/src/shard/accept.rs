@@ -13,7 +13,8 @@ use zrpc::{Request, accept, inspect, write_error, write_success};
 use super::Shard;
 use super::cross::{Cross, jsonp_of, with_cors};
 use super::session::{
-    Extra, ExtraChannel, Flags, Hold, Links, LogRules, NEVER, Named, Origin, Session, SessionId, Subs,
+    Extra, ExtraChannel, Flags, Hold, Links, LogRules, NEVER, Named, Origin, Session, SessionId,
+    Subs,
 };
 use super::timers::tenths;
 use crate::intern::NONE;
