@@ -142,23 +142,24 @@ pub fn write_lines(lines: &[u8]) {
     }
 }
 
+/// Writes the line about a request, at info level. `level`: the `log_level` of its route, which
+/// shows it or hides it whatever the level of the process is; below 0 if the route has none
+/// (spec/routes.md §3).
+pub fn access(level: i32, text: impl FnOnce() -> String) {
+    let shown = log::log_enabled!(Level::Info);
+    match level {
+        0 | 1 => {}
+        2.. if !shown => write_info(&text()),
+        _ if shown => log::info!("{}", text()),
+        _ => {}
+    }
+}
+
 /// Writes an info line whatever the level is.
 fn write_info(text: &str) {
     let mut line = Vec::with_capacity(text.len() + 32);
     append_line(&mut line, Level::Info, text);
     write_lines(&line);
-}
-
-/// Writes an access line at info level, or as the `log_level` of its route says: 0 and 1 hide it,
-/// 2 and more show it whatever the level of the process is; -1 is unset (spec/routes.md §3).
-pub fn write_access(log_level: i32, line: impl FnOnce() -> String) {
-    let shown = log::log_enabled!(Level::Info);
-    match log_level {
-        0 | 1 => {}
-        2.. if !shown => write_info(&line()),
-        _ if shown => log::info!("{}", line()),
-        _ => {}
-    }
 }
 
 /// Appends one line of the log.

@@ -21,10 +21,11 @@ pub(crate) enum Outcome {
 
 /// Writes the line at info level.
 pub(crate) fn write(settings: &Settings, session: &Session, outcome: Outcome) {
-    let level = session.entry.as_ref().map_or(-1, |entry| entry.route.log_level);
-    if !session.internal {
-        logging::write_access(level, || text(settings, session, outcome));
+    if session.internal {
+        return;
     }
+    let level = session.entry.as_ref().map_or(-1, |entry| entry.route.log_level);
+    logging::access(level, || text(settings, session, outcome));
 }
 
 fn text(settings: &Settings, session: &Session, outcome: Outcome) -> String {

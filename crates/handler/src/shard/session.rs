@@ -203,7 +203,7 @@ impl LogRules {
 
     /// Writes a line, if it is to be seen.
     pub(crate) fn write(self, line: impl FnOnce() -> String) {
-        logging::write_access(self.level.into(), line);
+        logging::access(self.level.into(), line);
     }
 }
 
