@@ -15,7 +15,7 @@ impl Proxy {
                 self.drops.malformed += 1;
                 log::warn!(
                     "zrpc server: received message with invalid format ({}), skipping: {cause}",
-                    cause.what()
+                    cause.stage()
                 );
                 return None;
             }

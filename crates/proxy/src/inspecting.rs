@@ -107,7 +107,7 @@ impl Proxy {
                 self.drops.malformed += 1;
                 return log::warn!(
                     "zrpc client: received message with invalid format ({}), skipping: {cause}",
-                    cause.what()
+                    cause.stage()
                 );
             }
         };

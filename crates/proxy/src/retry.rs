@@ -55,7 +55,7 @@ impl Proxy {
                 self.drops.malformed += 1;
                 return log::warn!(
                     "retry: received message with invalid format ({}), skipping: {cause}",
-                    cause.what()
+                    cause.stage()
                 );
             }
         };

@@ -17,6 +17,16 @@ pub enum Error {
     Type(&'static str),
 }
 
+impl Error {
+    /// What failed, in the words of the log (spec/publish.md §5, spec/proxy.md §14).
+    pub fn stage(&self) -> &'static str {
+        match self {
+            Self::Format(_) => "tnetstring parse failed",
+            Self::Missing(_) | Self::Type(_) => "parse failed",
+        }
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -28,16 +38,6 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
-
-impl Error {
-    /// What failed, as in the warnings about messages that are skipped (spec/proxy.md §14).
-    pub fn what(&self) -> &'static str {
-        match self {
-            Self::Format(_) => "tnetstring parse failed",
-            Self::Missing(_) | Self::Type(_) => "parse failed",
-        }
-    }
-}
 
 impl From<tnetstring::Error> for Error {
     fn from(error: tnetstring::Error) -> Self {

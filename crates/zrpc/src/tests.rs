@@ -176,12 +176,13 @@ proptest! {
 }
 
 #[test]
-fn what_is_wrong_with_a_message() {
-    for (payload, what) in [
-        (&b"5:hello"[..], "tnetstring parse failed"),
-        (b"0:}", "parse failed"),
-        (b"1:a,", "parse failed"),
+fn errors_name_the_stage_that_failed() {
+    for (payload, stage) in [
+        ("x", "tnetstring parse failed"),
+        ("0:}", "parse failed"),
+        ("2:id,", "parse failed"),
+        ("13:6:method,1:1#}", "parse failed"),
     ] {
-        assert_eq!(Response::parse(payload).unwrap_err().what(), what);
+        assert_eq!(Request::parse(payload.as_bytes()).unwrap_err().stage(), stage, "{payload}");
     }
 }

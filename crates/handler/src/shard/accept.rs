@@ -12,9 +12,9 @@ use zrpc::{Request, accept, inspect, write_error, write_success};
 
 use super::Shard;
 use super::cross::{Cross, jsonp_of, with_cors};
-use super::fetch::LineStyle;
 use super::session::{
-    Extra, ExtraChannel, Flags, Hold, Links, NEVER, Named, Origin, Session, SessionId, Subs,
+    Extra, ExtraChannel, Flags, Hold, Links, LogRules, NEVER, Named, Origin, Session, SessionId,
+    Subs,
 };
 use super::timers::tenths;
 use crate::intern::NONE;
@@ -39,11 +39,10 @@ struct Plan {
     /// What links need.
     base: String,
     route_id: Box<str>,
-    /// The route's, below 0 if it has none.
-    log_level: i32,
     prefix: Box<str>,
     implicit: Vec<String>,
     trusted: bool,
+    log: LogRules,
     /// Why the initial body cannot be sent.
     failure: Option<Box<str>>,
     named: Option<Box<Named>>,
@@ -61,7 +60,10 @@ impl Shard {
             Ok(request) => request,
             Err(error) => {
                 self.drops.bad_calls += 1;
-                log::warn!("zrpc server: received message with invalid format ({error}), skipping");
+                log::warn!(
+                    "zrpc server: received message with invalid format ({}), skipping: {error}",
+                    error.stage()
+                );
                 return;
             }
         };
@@ -191,10 +193,10 @@ impl Shard {
             minutes_counted: keeps_minutes(args),
             base: args.request.uri.to_owned(),
             route_id: args.route.unwrap_or_default().into(),
-            log_level: args.log_level.and_then(|level| i32::try_from(level).ok()).unwrap_or(-1),
             prefix: args.channel_prefix.unwrap_or_default().into(),
             implicit: args.channels.iter().map(|channel| (*channel).to_owned()).collect(),
             trusted: args.trusted,
+            log: LogRules::new(args.log_level, args.separate_stats),
             failure,
             named,
             head_only,
@@ -327,6 +329,7 @@ impl Shard {
                 timeout_s: plan.instruct.timeout_s,
                 origin: plan.origin.clone(),
                 failure: plan.failure.clone(),
+                log: plan.log,
                 cross: Cross::of(from),
             })),
             extra: extra(plan, from),
@@ -377,10 +380,10 @@ impl Plan {
             uri: self.uri.clone(),
             base: self.base.clone(),
             route: self.route_id.clone(),
-            line: LineStyle { route: self.route.clone(), level: self.log_level },
             prefix: self.prefix.clone(),
             implicit: self.implicit.clone(),
             trusted: self.trusted,
+            log: self.log,
             paging: self.instruct.hold.is_none(),
             due: NEVER,
             round: None,

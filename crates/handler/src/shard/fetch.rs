@@ -1,6 +1,7 @@
 //! Requests of a shard to the proxy, for links and filters: the requester's side of ZHTTP
 //! (spec/internal-rpc.md §9). What is asked when, and by whom together, is in [`super::queue`].
 
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use zhttp::{Ext, Fields, Head, Id, Kind, Packet};
 
 use super::Shard;
 use super::filtering::Owner;
+use super::session::LogRules;
 use super::timers::tenths;
 use crate::message::Output;
 
@@ -51,23 +53,8 @@ pub(super) struct Ask {
     pub(super) route: Box<str>,
     pub(super) prefer_internal: bool,
     pub(super) trusted: bool,
+    pub(super) log: LogRules,
     pub(super) auto_share: bool,
-    pub(super) line: LineStyle,
-}
-
-/// What a line about requests of a route has of it.
-#[derive(Clone, Debug)]
-pub(crate) struct LineStyle {
-    /// The id, if it was given one.
-    pub(crate) route: stats::Route,
-    /// Its `log_level`, below 0 if it has none.
-    pub(crate) level: i32,
-}
-
-impl Default for LineStyle {
-    fn default() -> Self {
-        Self { route: None, level: -1 }
-    }
 }
 
 /// A request under way, or one that waits for its turn.
@@ -160,7 +147,7 @@ impl Shard {
             f.frame("passthrough", Some(&passthrough));
         });
         if let Some(fetch) = self.fetches.get_mut(key) {
-            (fetch.ask.url, fetch.ask.line) = (ask.url, ask.line);
+            (fetch.ask.url, fetch.ask.route, fetch.ask.log) = (ask.url, ask.route, ask.log);
         }
     }
 
@@ -409,7 +396,7 @@ impl Shard {
         let relayed = fetch.relayed;
         match &fetch.purpose {
             Purpose::Gone(_) => log::debug!("httpsession: failed to request gone link"),
-            Purpose::Next(_) => log_asked(&fetch.ask, || "error".to_owned()),
+            Purpose::Next(_) => fetch.ask.log_next("error"),
             Purpose::Filter(owner) => {
                 let owner = *owner;
                 self.drop_fetch(now, key);
@@ -451,22 +438,20 @@ fn cause(condition: &str) -> &'static str {
     }
 }
 
-fn log_fetched(fetch: &Fetch, instruct: &Instruct) {
-    let id = |channel: &grip::Channel| {
-        Some(format!(" #{}={}", channel.name, channel.prev_id.as_deref()?))
-    };
-    log_asked(&fetch.ask, || {
-        let ids: String = instruct.channels.iter().filter_map(id).collect();
-        format!("code={} {}{ids}", fetch.code, fetch.size)
-    });
+impl Ask {
+    /// The line about a next link (spec/proxy.md §14).
+    fn log_next(&self, outcome: impl fmt::Display) {
+        let route = self.log.route_part(&self.route);
+        self.log.write(|| format!("GET {}{route} {outcome}", self.url));
+    }
 }
 
-/// Writes the line about a request for a link (spec/proxy.md §14).
-fn log_asked(ask: &Ask, outcome: impl FnOnce() -> String) {
-    logging::access(ask.line.level, || {
-        let route = ask.line.route.as_deref().map(|id| format!(" route={id}")).unwrap_or_default();
-        format!("GET {}{route} {}", ask.url, outcome())
-    });
+fn log_fetched(fetch: &Fetch, instruct: &Instruct) {
+    let channels = instruct.channels.iter();
+    let ids: String = channels
+        .filter_map(|channel| Some(format!(" #{}={}", channel.name, channel.prev_id.as_deref()?)))
+        .collect();
+    fetch.ask.log_next(format_args!("code={} {}{ids}", fetch.code, fetch.size));
 }
 
 fn passthrough(ask: &Ask) -> Vec<u8> {

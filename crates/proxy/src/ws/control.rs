@@ -212,7 +212,7 @@ impl Proxy {
                 self.drops.malformed += 1;
                 return log::warn!(
                     "wscontrol: received message with invalid format ({}), skipping: {cause}",
-                    cause.what()
+                    cause.stage()
                 );
             }
         };
