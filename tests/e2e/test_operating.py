@@ -15,6 +15,7 @@ import pytest
 import kit
 from kit import H
 from test_bad_input import attempt, fails  # noqa: F401
+from test_tls import make_cert
 
 OPERATING = os.path.join(kit.ROOT, 'docs', 'operating.md')
 DASHBOARD = os.path.join(kit.ROOT, 'tools', 'grafana', 'pushpin.json')
@@ -350,6 +351,19 @@ def test_certificate_without_a_key_in_it(attempt):  # noqa: F811
     for kind in 'crt', 'key':
         attempt.write('%s.%s' % (name, kind), '-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n')
     fails(attempt, 'port %d of https_ports' % attempt.ports[0], attempt.path(name + '.key'))
+
+
+def test_key_of_another_certificate(attempt):  # noqa: F811
+    port = attempt.ports[0]
+    attempt.conf(runner='https_ports=%s:%d' % (kit.HOST, port))
+    with open(attempt.path('pushpin.conf')) as f:
+        text = re.sub(r'http_port=\S+\n', 'http_port=\n', f.read(), count=1)
+    attempt.write('pushpin.conf', text)
+    for name in 'default_%d' % port, 'other':
+        make_cert(attempt.path('runner/certs'), name)
+    pair = [attempt.path('runner/certs/default_%d.%s' % (port, kind)) for kind in ('key', 'crt')]
+    os.rename(attempt.path('runner/certs/other.key'), pair[0])
+    fails(attempt, 'port %d of https_ports' % port, 'the key %s does not belong to the certificate %s' % tuple(pair))
 
 
 def test_key_file_that_is_not_there(attempt):  # noqa: F811

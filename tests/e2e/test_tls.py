@@ -1,6 +1,7 @@
 """HTTPS for clients through the real server: certificates by name, renewal, held streams."""
 
 import os
+import shutil
 import socket
 import ssl
 import subprocess
@@ -221,6 +222,27 @@ def test_renewed_certificate(srv):
         f.write(good)
     newest = make_cert(srv.certs, 'renew.test')
     H.eventually(lambda: common_name(srv, 'renew.test') == newest, 10)
+
+
+class Mixed(Server):
+    """One name has the key of another."""
+
+    def start(self):
+        for name in self.wanted:
+            self.names[name] = make_cert(self.certs, name)
+        shutil.copy(os.path.join(self.certs, '_.wild.test.key'), os.path.join(self.certs, 'a.test.key'))
+        super().start()
+
+
+def test_a_key_of_another_certificate(started):
+    """It is said at the start, with both files, and the other names are served."""
+    s = Mixed()
+    started.append(s)
+    key, crt = (os.path.join(s.certs, 'a.test.' + kind) for kind in ('key', 'crt'))
+    said = 'certificate a.test is of no use: the key %s does not belong to the certificate %s' % (key, crt)
+    assert said in s.all_logs()
+    assert common_name(s, 'b.wild.test') == s.names['_.wild.test']
+    assert common_name(s, 'a.test') == s.names['default_%d' % s.https_port]
 
 
 def test_plain_http_on_the_tls_port(srv):

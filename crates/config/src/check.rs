@@ -7,11 +7,15 @@ use crate::Settings;
 use crate::keys::{self, Key, Kind, Use};
 use crate::settings::single;
 
+/// The words of earlier releases, which scripts may look for.
+const DEPRECATED_RUNDIR: &str = "rundir in [runner] section is deprecated. put in [global]";
+
 impl Settings {
     /// Notes as problems what is there in vain or is read otherwise than it looks. Every value
     /// counts as it always did (spec/config.md §2.1); nothing is refused.
     pub fn check(&self) {
         self.strange.iter().for_each(|text| self.note_environment(text));
+        self.unread.iter().for_each(|text| self.note("global", "include", text));
         let include = Path::new(&self.include().name);
         // what an earlier package left there is not read
         let internal = include.file_name() == Some("internal.conf".as_ref());
@@ -39,17 +43,19 @@ impl Settings {
         let Key { section, name, kind, used } = key;
         match used {
             Use::Nothing => return,
+            Use::Renamed(_) if name == "rundir" => self.note(section, name, DEPRECATED_RUNDIR),
             Use::Renamed(new) => self.note(section, name, &format!("is called {new} now")),
             _ => {}
+        }
+        let items = self.entry(section, name).map_or(0, |(_, entry)| entry.items.len());
+        if kind != Kind::List && items > 1 {
+            self.note(section, name, "counts as empty, for it has a comma outside of quotes");
         }
         // reading a value notes what is wrong with it
         match kind {
             Kind::Number => drop(self.int(section, name, 0)),
             Kind::Truth => drop(self.bool(section, name, false)),
             Kind::Mode => drop(self.octal(section, name)),
-            Kind::Text if self.list(section, name).len() > 1 => {
-                self.note(section, name, "counts as empty, for it has a comma outside of quotes");
-            }
             Kind::Text | Kind::List => {}
         }
     }

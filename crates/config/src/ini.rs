@@ -46,6 +46,8 @@ impl File {
     /// Reads the text of a file; `name` is for messages.
     pub fn parse(name: &str, text: &str) -> Self {
         let mut file = Self { name: name.to_owned(), ..Self::default() };
+        // some editors mark a file as UTF-8 so
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let mut scanner = Scanner { chars: text.chars().peekable(), line: 1 };
         let mut section = String::new();
         while let Some(line) = scanner.next_line() {

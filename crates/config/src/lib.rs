@@ -12,7 +12,7 @@ mod settings;
 pub mod specs;
 
 pub use ini::{File, Problem};
-pub use settings::{Error, Overrides, Settings};
+pub use settings::{CONFIG_DIR, Error, Overrides, Settings};
 
 #[cfg(test)]
 mod tests;

@@ -10,6 +10,12 @@ use crate::keys;
 /// What a problem with a variable names in the place of a file.
 const ENVIRONMENT: &str = "environment";
 
+/// The folder of an installed configuration.
+pub const CONFIG_DIR: &str = match option_env!("CONFIGDIR") {
+    Some(dir) => dir,
+    None => "/etc/pushpin",
+};
+
 /// Where the package keeps `internal.conf`.
 const LIBDIR: &str = match option_env!("LIBDIR") {
     Some(dir) => dir,
@@ -54,6 +60,8 @@ pub struct Settings {
     port_offset: i64,
     /// What is wrong with variables of the environment; for [`Settings::check`].
     pub(crate) strange: Vec<String>,
+    /// Why the include has nothing; for the same.
+    pub(crate) unread: Option<String>,
     problems: RefCell<Vec<Problem>>,
 }
 
@@ -71,14 +79,21 @@ impl Settings {
             Some((name.into_string().ok()?, value.into_string().ok()?))
         });
         let mut settings = Self::with_environment(main, dir, overrides, variables);
-        let include = settings.include_path();
-        if let Some(include) = include
-            && let Ok(text) = read(&include)
-        {
-            settings.include = File::parse(&include.display().to_string(), &text);
+        if let Some(include) = settings.include_path() {
+            settings.take_include(&include);
         }
-        settings.problems.borrow_mut().extend_from_slice(&settings.include.problems);
         Ok(settings)
+    }
+
+    /// Reads the include. One that cannot be read acts as an empty one; for [`Settings::check`] it
+    /// is a problem, unless it is the file whose addresses are built in.
+    fn take_include(&mut self, path: &Path) {
+        match read(path) {
+            Ok(text) => self.include = File::parse(&path.display().to_string(), &text),
+            Err(_) if path.file_name() == Some("internal.conf".as_ref()) => {}
+            Err(cause) => self.unread = Some(format!("cannot read {}: {cause}", path.display())),
+        }
+        self.problems.borrow_mut().extend_from_slice(&self.include.problems);
     }
 
     /// The settings of a main file alone; `dir` is where relative paths start.
@@ -99,6 +114,7 @@ impl Settings {
             ipc_prefix: String::new(),
             port_offset: 0,
             strange: Vec::new(),
+            unread: None,
             include: File::default(),
             problems: RefCell::new(main.problems.clone()),
             main,

@@ -65,6 +65,11 @@ fn sections_merge_and_case_counts() {
 }
 
 #[test]
+fn a_mark_of_the_encoding_is_no_part_of_the_first_section() {
+    assert_eq!(settings("\u{feff}[s]\nk=1\n").string("s", "k").unwrap(), "1");
+}
+
+#[test]
 fn types() {
     let s = settings("[s]\nt=True\nz=0\nf=FALSE\ne=\noff=off\nn=-5\nbad=abc\no=770\nob=9\nom=-1\n");
     assert!(s.bool("s", "t", false) && !s.bool("s", "z", true) && !s.bool("s", "f", true));
@@ -130,6 +135,24 @@ fn the_main_file_wins_over_its_include() {
     assert_eq!(specs::ProxySpecs::from(&s).stats, "ipc://mine");
     let error = Settings::load(&dir.path().join("none"), &Overrides::default()).unwrap_err();
     assert!(error.to_string().starts_with("failed to open config file: /"), "{error}");
+}
+
+#[test]
+fn an_include_that_cannot_be_read_is_empty_and_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("pushpin.conf");
+    let said = |include: &str| {
+        std::fs::write(&path, format!("[global]\nrundir=r\ninclude={include}\n")).unwrap();
+        let settings = Settings::load(&path, &Overrides::default()).unwrap();
+        settings.check();
+        settings.problems().iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let (file, gone) = (path.display(), dir.path().join("gone.conf"));
+    let expected =
+        format!("{file}:3: include in [global]: cannot read {}: No such", gone.display());
+    let problems = said("gone.conf");
+    assert!(problems.len() == 1 && problems[0].starts_with(&expected), "{problems:?}");
+    assert_eq!(said("{libdir}/internal.conf"), [""; 0]);
 }
 
 #[test]
@@ -237,13 +260,16 @@ fn what_nobody_reads_is_said_with_what_was_meant() {
 #[test]
 fn values_of_the_wrong_type_are_said() {
     let text = "[handler]\nmessage_rate=fast\nmessage_block_size=\npush_in_sub_connect=maybe\n\
-                ipc_file_mode=rw\npush_in_spec=a,b\nshare_all=off\nid_cache_ttl=-1\n";
+                ipc_file_mode=rw\npush_in_spec=a,b\nshare_all=off\nid_cache_ttl=-1\n\
+                state_spec=a,\nmessage_hwm=25,000\npush_in_sub_specs=a,b,\n";
     let expected = [
         "f.conf:2: message_rate in [handler]: 'fast' is not a number and counts as 0",
         "f.conf:4: push_in_sub_connect in [handler]: 'maybe' is taken for true; write true or false",
         "f.conf:5: ipc_file_mode in [handler]: 'rw' is not an octal number and counts as 0",
         "f.conf:6: push_in_spec in [handler]: counts as empty, for it has a comma outside of quotes",
         "f.conf:7: share_all in [handler]: 'off' is taken for false; write false",
+        "f.conf:9: state_spec in [handler]: counts as empty, for it has a comma outside of quotes",
+        "f.conf:10: message_hwm in [handler]: counts as empty, for it has a comma outside of quotes",
     ];
     assert_eq!(said(text), expected);
 }
@@ -253,7 +279,7 @@ fn earlier_names_are_said_once() {
     let text = "[runner]\nrundir=run\n[handler]\npush_in_sub_spec=tcp://*:5562\n\
                 proxy_stats_spec=ipc://x\n";
     let expected = [
-        "f.conf:2: rundir in [runner]: is called rundir in [global] now",
+        "f.conf:2: rundir in [runner]: rundir in [runner] section is deprecated. put in [global]",
         "f.conf:4: push_in_sub_spec in [handler]: is called push_in_sub_specs now",
         "f.conf:5: proxy_stats_spec in [handler]: is called proxy_stats_specs now",
     ];

@@ -145,11 +145,16 @@ pub fn write_lines(lines: &[u8]) {
 /// Writes an info line whatever the level is, as a route's `log_level` asks for.
 pub fn write_info(text: &str) {
     let mut line = Vec::with_capacity(text.len() + 32);
-    let mut record = Record::builder();
-    record.level(Level::Info);
-    // Writing to a vector does not fail.
-    let _ = format(&mut line, &record.args(format_args!("{text}")).build(), false);
+    append_line(&mut line, Level::Info, text);
     write_lines(&line);
+}
+
+/// Appends one line of the log.
+fn append_line(out: &mut Vec<u8>, level: Level, text: &str) {
+    let mut record = Record::builder();
+    record.level(level);
+    // Writing to a vector does not fail.
+    let _ = format(out, &record.args(format_args!("{text}")).build(), false);
 }
 
 /// Waits until all lines so far are written, a second at most. A program calls it before it
@@ -185,7 +190,29 @@ fn format(out: &mut impl io::Write, record: &Record<'_>, module_tag: bool) -> io
     if module_tag && record.level() >= Level::Debug {
         write!(out, "[{}] ", record.target())?;
     }
-    writeln!(out, "{}", record.args())
+    io::Write::write_fmt(&mut OneLine(out), *record.args())?;
+    out.write_all(b"\n")
+}
+
+/// What a message says in the words of others (a channel, a header) must not look like a line of
+/// its own: line ends become `\n` and `\r`.
+struct OneLine<'a, W>(&'a mut W);
+
+impl<W: io::Write> io::Write for OneLine<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut rest = bytes;
+        while let Some(at) = rest.iter().position(|b| matches!(b, b'\n' | b'\r')) {
+            self.0.write_all(&rest[..at])?;
+            self.0.write_all(if rest[at] == b'\n' { b"\\n" } else { b"\\r" })?;
+            rest = &rest[at + 1..];
+        }
+        self.0.write_all(rest)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 /// The local time in text; its seconds are formatted once per second.
@@ -244,6 +271,14 @@ mod tests {
         assert!(
             line(Level::Debug, false).contains(".") && !line(Level::Debug, false).contains("a::b")
         );
+    }
+
+    #[test]
+    fn a_record_is_one_line() {
+        let mut out = Vec::new();
+        append_line(&mut out, Level::Info, "channel=a\r\n[ERR] b\n");
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.ends_with("channel=a\\r\\n[ERR] b\\n\n"), "{text}");
     }
 
     #[test]

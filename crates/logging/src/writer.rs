@@ -7,6 +7,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use log::Level;
+
 /// Bytes of lines that may wait.
 const BUFFER_MAX: usize = 4 << 20;
 
@@ -127,8 +129,8 @@ fn run(shared: &Shared, path: Option<PathBuf>, mut file: Option<File>) {
     loop {
         let (mut lines, dropped, reopen) = shared.take();
         if dropped > 0 {
-            let text = format!("{dropped} log lines dropped: the output is too slow\n");
-            lines.extend_from_slice(text.as_bytes());
+            let text = format!("{dropped} log lines dropped: the output is too slow");
+            crate::append_line(&mut lines, Level::Warn, &text);
         }
         if reopen && let Some(path) = &path {
             match open(path) {

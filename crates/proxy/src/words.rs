@@ -2,19 +2,14 @@
 
 use std::path::PathBuf;
 
-use clap::Parser;
+use clap::{ArgAction, Parser};
+use config::CONFIG_DIR;
 
 use crate::driver::{Options, run};
 
-/// Where the package keeps the configuration.
-const CONFIGDIR: &str = match option_env!("CONFIGDIR") {
-    Some(dir) => dir,
-    None => "/etc/pushpin",
-};
-
 /// Pushpin proxy component
 #[derive(Clone, Debug, Parser)]
-#[command(name = "pushpin-proxy", version)]
+#[command(name = "pushpin-proxy", version, disable_version_flag = true)]
 pub struct Words {
     /// Config file
     #[arg(short, long, value_name = "FILE")]
@@ -37,6 +32,9 @@ pub struct Words {
     /// Accepted for old command lines
     #[arg(long, hide = true)]
     quiet_check: bool,
+    /// Print version
+    #[arg(short = 'V', short_alias = 'v', long, action = ArgAction::Version)]
+    version: (),
 }
 
 /// Runs the program of these words until a signal ends it; gives its exit status.
@@ -47,7 +45,7 @@ pub fn main(words: Words) -> u8 {
         println!("{cause}");
         return 1;
     }
-    let config = words.config.unwrap_or_else(|| PathBuf::from(CONFIGDIR).join("pushpin.conf"));
+    let config = words.config.unwrap_or_else(|| PathBuf::from(CONFIG_DIR).join("pushpin.conf"));
     let status = run(&Options { config, ipc_prefix: words.ipc_prefix, routes: words.route });
     logging::flush();
     status

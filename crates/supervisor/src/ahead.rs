@@ -47,8 +47,12 @@ fn keys(settings: &Settings) -> Result<(), String> {
     Ok(())
 }
 
-/// No server listens at the path of a unix socket.
+/// The folder of a unix socket is there, and no server listens at its path.
 fn unused(path: &PathBuf) -> Result<(), String> {
+    let failed =
+        |error: io::Error| format!("failed to bind {}: {error} (local_ports)", path.display());
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    folder.unwrap_or(Path::new(".")).metadata().map_err(failed)?;
     let connect = || -> io::Result<()> {
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
         socket.set_nonblocking(true)?;
@@ -62,7 +66,7 @@ fn unused(path: &PathBuf) -> Result<(), String> {
         }
         Err(_) => Ok(()),
     }
-    .map_err(|error: io::Error| format!("failed to bind {}: {error} (local_ports)", path.display()))
+    .map_err(failed)
 }
 
 fn writable(path: &Path) -> Result<(), String> {
@@ -85,6 +89,8 @@ mod tests {
         assert!(unused(&path).unwrap_err().ends_with(" (local_ports)"));
         drop(listener);
         unused(&path).unwrap();
+        let error = unused(&dir.path().join("gone/s")).unwrap_err();
+        assert!(error.ends_with("gone/s: No such file or directory (os error 2) (local_ports)"));
     }
 
     #[test]

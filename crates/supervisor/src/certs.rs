@@ -4,8 +4,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+use rustls::{Error, InconsistentKeys};
 
 /// What the TLS ports need.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,9 +26,10 @@ pub(crate) struct Wanted {
 pub(crate) fn check(wanted: &Wanted) -> Result<Vec<String>, String> {
     let Wanted { dir, ports } = wanted;
     let names = names(dir).map_err(|text| format!("{text}; {}", advice(ports)))?;
+    let provider = ring::default_provider();
     let (mut good, mut bad) = (Vec::new(), Vec::new());
     for name in names {
-        match load(dir, &name) {
+        match load(dir, &name, &provider) {
             Ok(()) => good.push(name),
             Err(text) => bad.push((name, text)),
         }
@@ -72,31 +76,41 @@ fn names(dir: &Path) -> Result<Vec<String>, String> {
     Ok(names)
 }
 
-/// Whether both files can be read and are what they should be.
-fn load(dir: &Path, name: &str) -> Result<(), String> {
+/// Whether both files can be read, are what they should be, and belong together.
+fn load(dir: &Path, name: &str, provider: &CryptoProvider) -> Result<(), String> {
     let read = |kind: &str| {
         let path = dir.join(format!("{name}.{kind}"));
         let bytes = fs::read(&path);
         let bytes = bytes.map_err(|error| format!("cannot read {}: {error}", path.display()))?;
         Ok::<_, String>((path, bytes))
     };
-    let (path, bytes) = read("crt")?;
-    let first = CertificateDer::pem_slice_iter(&bytes).next();
-    if first.is_none_or(|cert| cert.is_err()) {
-        return Err(format!("{} has no certificate in PEM format", path.display()));
+    let (crt, bytes) = read("crt")?;
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+    let chain = chain.ok().filter(|chain| !chain.is_empty());
+    let chain =
+        chain.ok_or_else(|| format!("{} has no certificate in PEM format", crt.display()))?;
+    let (key, bytes) = read("key")?;
+    let secret = PrivateKeyDer::from_pem_slice(&bytes)
+        .map_err(|_| format!("{} has no private key in PEM format", key.display()))?;
+    let (crt, key) = (crt.display(), key.display());
+    match CertifiedKey::from_der(chain, secret, provider) {
+        Ok(_) => Ok(()),
+        Err(Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
+            Err(format!("the key {key} does not belong to the certificate {crt}"))
+        }
+        Err(error) => Err(format!("{crt} with {key} cannot be used: {error}")),
     }
-    let (path, bytes) = read("key")?;
-    PrivateKeyDer::from_pem_slice(&bytes)
-        .map(drop)
-        .map_err(|_| format!("{} has no private key in PEM format", path.display()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const CERT: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-    const KEY: &str = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
+    /// A certificate and its key, in PEM.
+    fn pair() -> (String, String) {
+        let pair = rcgen::generate_simple_self_signed(vec!["a.test".to_owned()]).unwrap();
+        (pair.cert.pem(), pair.signing_key.serialize_pem())
+    }
 
     fn put(wanted: &Wanted, name: &str, cert: &str, key: &str) {
         fs::write(wanted.dir.join(format!("{name}.crt")), cert).unwrap();
@@ -105,6 +119,7 @@ mod tests {
 
     #[test]
     fn every_port_needs_a_pair() {
+        let (cert, key) = pair();
         let dir = tempfile::tempdir().unwrap();
         let mut wanted = Wanted { dir: dir.path().join("gone"), ports: vec![443, 8443] };
         let error = check(&wanted).unwrap_err();
@@ -114,25 +129,26 @@ mod tests {
         );
         wanted.dir = dir.path().to_owned();
         assert!(check(&wanted).unwrap_err().starts_with("no certificate for port 443 in "));
-        put(&wanted, "default_443", CERT, KEY);
+        put(&wanted, "default_443", &cert, &key);
         let error = check(&wanted).unwrap_err();
         assert!(error.starts_with("no certificate for port 8443 in "), "{error}");
-        put(&wanted, "www.example.com", CERT, KEY);
+        put(&wanted, "www.example.com", &cert, &key);
         assert_eq!(check(&wanted), Ok(Vec::new()));
     }
 
     #[test]
     fn every_pair_is_looked_at() {
+        let (cert, key) = pair();
         let dir = tempfile::tempdir().unwrap();
         let wanted = Wanted { dir: dir.path().to_owned(), ports: vec![443] };
-        put(&wanted, "default_443", CERT, "");
+        put(&wanted, "default_443", &cert, "");
         let error = check(&wanted).unwrap_err();
         assert!(error.starts_with("no certificate for port 443 of https_ports: "), "{error}");
         assert!(error.ends_with("default_443.key has no private key in PEM format"), "{error}");
-        put(&wanted, "default_443", "what", KEY);
+        put(&wanted, "default_443", "what", &key);
         assert!(check(&wanted).unwrap_err().ends_with(".crt has no certificate in PEM format"));
-        put(&wanted, "default_443", CERT, KEY);
-        put(&wanted, "www.example.com", "", KEY);
+        put(&wanted, "default_443", &cert, &key);
+        put(&wanted, "www.example.com", "", &key);
         let warnings = check(&wanted).unwrap();
         assert_eq!(warnings.len(), 1);
         assert!(
@@ -142,5 +158,34 @@ mod tests {
         // A certificate alone is not a pair, and nobody's business.
         fs::write(wanted.dir.join("ca.crt"), "").unwrap();
         assert_eq!(check(&wanted).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_key_of_another_certificate_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let wanted = Wanted { dir: dir.path().to_owned(), ports: vec![443] };
+        let (cert, key) = pair();
+        let (other, _) = pair();
+        put(&wanted, "default_443", &other, &key);
+        let error = check(&wanted).unwrap_err();
+        let path = |kind| wanted.dir.join(format!("default_443.{kind}")).display().to_string();
+        let said =
+            format!("the key {} does not belong to the certificate {}", path("key"), path("crt"));
+        assert_eq!(error, format!("no certificate for port 443 of https_ports: {said}"));
+        // as one of several it is no reason not to serve the others
+        put(&wanted, "a.test", &cert, &key);
+        let warning = format!("certificate default_443 is of no use: {said}");
+        assert_eq!(check(&wanted), Ok(vec![warning]));
+    }
+
+    #[test]
+    fn a_certificate_that_is_none_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let wanted = Wanted { dir: dir.path().to_owned(), ports: vec![443] };
+        let (_, key) = pair();
+        let junk = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        put(&wanted, "default_443", junk, &key);
+        let error = check(&wanted).unwrap_err();
+        assert!(error.contains("default_443.key cannot be used: "), "{error}");
     }
 }

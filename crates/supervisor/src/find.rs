@@ -2,11 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// The folder of an installed configuration.
-const CONFIG_DIR: &str = match option_env!("CONFIGDIR") {
-    Some(dir) => dir,
-    None => "/etc/pushpin",
-};
+use config::CONFIG_DIR;
 
 /// The named file, else the first candidate that is a regular file; `etc` is where the source
 /// tree has it.

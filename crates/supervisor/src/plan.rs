@@ -39,9 +39,9 @@ impl Wanted {
         self.id.map(|id| format!("p{id}-"))
     }
 
-    /// The port offset that `--id` asks for.
+    /// The port offset that `--id` asks for; 0 leaves that of the config file.
     pub fn port_offset(&self) -> Option<i64> {
-        self.id.map(|id| i64::from(id) * 10)
+        self.id.filter(|id| *id > 0).map(|id| i64::from(id) * 10)
     }
 }
 
@@ -124,7 +124,7 @@ impl Plan {
             workers: specs::connmgr_workers(settings),
             file_prefix: wanted.ipc_prefix().unwrap_or_default(),
             plan: Self {
-                rundir: wanted.cwd.join(settings.rundir()),
+                rundir: wanted.cwd.join(settings.expand(settings.rundir())),
                 logdir: (!wanted.merge_output).then(|| wanted.cwd.join(logdir)),
                 drain_ms: drain_ms(settings),
                 level: u32::from(wanted.levels.of("runner")),
@@ -289,8 +289,7 @@ impl Planner<'_> {
     }
 
     fn handler(&mut self) {
-        let offset = self.wanted.port_offset().filter(|offset| *offset > 0);
-        let args = self.common_args("pushpin-handler", offset, "handler");
+        let args = self.common_args("pushpin-handler", self.wanted.port_offset(), "handler");
         self.add("handler", "pushpin-handler", "pushpin-handler", args);
         self.claim_inputs();
         self.claim_metrics("handler");
@@ -317,8 +316,8 @@ impl Planner<'_> {
             let path = dir.join(&file).display().to_string();
             (path.len() + "-out-stream".len() <= SOCKET_PATH_MAX).then(|| format!("ipc://{path}"))
         };
-        let written = Path::new(self.settings.rundir());
-        fits(&self.plan.rundir).or_else(|| fits(written)).ok_or_else(|| {
+        let written = self.settings.expand(self.settings.rundir());
+        fits(&self.plan.rundir).or_else(|| fits(Path::new(&written))).ok_or_else(|| {
             let dir = self.plan.rundir.display();
             let text = format!(
                 "the socket files in {dir} would have paths longer than {SOCKET_PATH_MAX} \
@@ -474,6 +473,28 @@ mod tests {
             ("0.0.0.0:5581".into(), "push_in_http_port"),
         ];
         assert_eq!(claims, expected);
+    }
+
+    #[test]
+    fn the_first_instance_keeps_the_ports_of_the_file() {
+        let text = "services=handler\n[handler]\npush_in_spec=tcp://127.0.0.1:5560\n[global]\n\
+                    port_offset=5\n";
+        let plan = plan(text, &Wanted { id: Some(0), ..wanted() }).unwrap();
+        let handler = line(&plan.children[0]);
+        assert!(handler.contains("--ipc-prefix=p0- --logfile=/w/log/p0-pushpin-handler.log"));
+        assert!(!handler.contains("--port-offset"), "{handler}");
+        assert_eq!(plan.claims[0].addr.port(), 5565);
+    }
+
+    #[test]
+    fn variables_in_the_rundir_are_put_in() {
+        let text = "services=connmgr\n[global]\nrundir=run-{ipc_prefix}x\n";
+        let plan = plan(text, &wanted()).unwrap();
+        assert_eq!(plan.rundir, Path::new("/w/run-pushpin-x"));
+        assert_eq!(plan.children[0].pid_file, Path::new("/w/run-pushpin-x/connmgr.pid"));
+        let connmgr = line(&plan.children[0]);
+        let expected = "--zclient-stream=ipc:///w/run-pushpin-x/pushpin-connmgr";
+        assert!(connmgr.contains(expected), "{connmgr}");
     }
 
     #[test]

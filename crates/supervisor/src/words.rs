@@ -1,6 +1,7 @@
 //! The command line of the server program (spec/programs.md §2.1). Read by `bin/pushpin`, shown in
 //! its manual page.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -55,7 +56,7 @@ fn instance(text: &str) -> Result<u32, String> {
 }
 
 /// Earlier versions took long options with one dash too.
-fn with_two_dashes(arg: String) -> String {
+fn with_two_dashes(arg: OsString) -> OsString {
     const LONG: [&str; 12] = [
         "check",
         "explain",
@@ -70,8 +71,9 @@ fn with_two_dashes(arg: String) -> String {
         "help",
         "version",
     ];
-    let name = arg.strip_prefix('-').map(|rest| rest.split('=').next().unwrap_or(rest));
-    if name.is_some_and(|name| LONG.contains(&name)) { format!("-{arg}") } else { arg }
+    let text = arg.to_str().unwrap_or_default();
+    let name = text.strip_prefix('-').map(|rest| rest.split('=').next().unwrap_or(rest));
+    if name.is_some_and(|name| LONG.contains(&name)) { format!("-{text}").into() } else { arg }
 }
 
 /// Help and version, or what is wrong with the command line.
@@ -96,7 +98,7 @@ impl Words {
     /// # Errors
     /// What is wrong with it, or that help or the version is wanted; for [`refuse`].
     pub fn read() -> Result<Self, clap::Error> {
-        Self::try_parse_from(std::env::args().map(with_two_dashes))
+        Self::try_parse_from(std::env::args_os().map(with_two_dashes))
     }
 
     /// Whether nothing is to be started but the configuration checked.

@@ -16,6 +16,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use rustls::{Error, InconsistentKeys};
 
 /// How often the files of a name are looked at, at most.
 const LOOK_MS: u64 = 1_000;
@@ -196,8 +197,13 @@ fn load(dir: &Path, name: &str, provider: &CryptoProvider) -> Result<CertifiedKe
     }
     let secret = PrivateKeyDer::from_pem_slice(&read(&key)?)
         .map_err(|cause| format!("{}: {cause}", key.display()))?;
-    CertifiedKey::from_der(chain, secret, provider)
-        .map_err(|cause| format!("{} with {}: {cause}", crt.display(), key.display()))
+    let (crt, key) = (crt.display(), key.display());
+    CertifiedKey::from_der(chain, secret, provider).map_err(|cause| match cause {
+        Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+            format!("the key {key} does not belong to the certificate {crt}")
+        }
+        cause => format!("{crt} with {key}: {cause}"),
+    })
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
@@ -328,7 +334,7 @@ mod tests {
         let crt = std::fs::read_to_string(path(dir.dir.path(), "b", "crt")).unwrap();
         let reason = |name| load(dir.dir.path(), name, &dir.store.provider).unwrap_err();
         for (text, wanted) in [
-            (crt.as_str(), "keys may not be consistent: KeyMismatch"),
+            (crt.as_str(), "a.key does not belong to the certificate "),
             ("", "no certificate in PEM format"),
             ("-----BEGIN CERTIFICATE-----\n!\n", "a.crt: "),
         ] {

@@ -34,7 +34,7 @@ pub fn main(words: &Words) -> u8 {
     let log =
         logging::Options { level: words.level(), file: words.logfile.clone(), module_tag: false };
     if let Err(error) = logging::init(log) {
-        println!("pushpin-handler: {error}");
+        println!("{error}");
         return 1;
     }
     let result = Config::load(words).and_then(|config| run(words, &config));

@@ -5,9 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use clap::Parser;
+use clap::{ArgAction, Parser};
 use config::specs::HandlerSpecs;
-use config::{Overrides, Settings as File};
+use config::{CONFIG_DIR, Overrides, Settings as File};
 
 use crate::control::{Limits as Sizes, Rules};
 use crate::limiter::Limits;
@@ -16,25 +16,29 @@ use crate::settings::Settings;
 /// The options as words.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "pushpin-handler", version, about = "Pushpin handler component")]
+#[command(disable_version_flag = true)]
 pub struct Words {
     /// Configuration file
     #[arg(short, long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    pub(super) config: Option<PathBuf>,
     /// File to log to; standard output if absent
     #[arg(short, long, value_name = "FILE")]
-    pub logfile: Option<PathBuf>,
+    pub(super) logfile: Option<PathBuf>,
     /// Log level: 0 error, 1 warning, 2 info, 3 debug, 4 trace
     #[arg(short = 'L', long, value_name = "N", default_value = "2")]
-    pub loglevel: u32,
+    pub(super) loglevel: u32,
     /// Same as --loglevel=3
     #[arg(long)]
-    pub verbose: bool,
+    pub(super) verbose: bool,
     /// Overrides ipc_prefix of the configuration
     #[arg(long, value_name = "PREFIX")]
-    pub ipc_prefix: Option<String>,
+    pub(super) ipc_prefix: Option<String>,
     /// Overrides port_offset of the configuration
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
-    pub port_offset: Option<i64>,
+    pub(super) port_offset: Option<i64>,
+    /// Print version
+    #[arg(short = 'V', short_alias = 'v', long, action = ArgAction::Version)]
+    version: (),
 }
 
 impl Words {
@@ -66,13 +70,11 @@ pub(super) struct Config {
     pub(super) asked_for_metrics: bool,
 }
 
-/// Where the configuration is looked for without `--config`.
-const DEFAULT_CONFIG: &str = "/etc/pushpin/pushpin.conf";
-
 impl Config {
     /// Reads the configuration file.
     pub(super) fn load(words: &Words) -> Result<Self, String> {
-        let path = words.config.as_deref().unwrap_or(Path::new(DEFAULT_CONFIG));
+        let installed = Path::new(CONFIG_DIR).join("pushpin.conf");
+        let path = words.config.as_deref().unwrap_or(&installed);
         let overrides =
             Overrides { ipc_prefix: words.ipc_prefix.clone(), port_offset: words.port_offset };
         let file = File::load(path, &overrides).map_err(|error| error.to_string())?;
