@@ -3,6 +3,7 @@ holds more than a little of it, also when the reader is slow at first. FLOW_MB=1
 gigabyte each way."""
 
 import os
+import signal
 import socket
 import threading
 import time
@@ -106,4 +107,31 @@ def test_large_bodies_each_way(started):
             assert n, 'ended behind %d bytes' % got
             got += n
     assert got == SIZE
+    check_memory(srv, before)
+
+
+def test_an_upload_waits_for_the_handler(started):
+    """While the handler is asked about a request, its client can send only what is kept; then all of it
+    goes on."""
+    srv = kit.Server(routes='*,session {o}\n')
+    started.append(srv)
+    ep = srv.origin.endpoint()
+    before = peaks(srv)
+    body = os.urandom(48 << 20)
+    handler = kit.child(srv, 'pushpin-handler')
+    os.kill(handler, signal.SIGSTOP)
+    try:
+        with H.Http(srv.http_port, timeout=60) as c:
+            c.send(b'POST %s HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n' % (ep.path.encode(), len(body)))
+            c.sock.settimeout(60)
+            c.sock.sendall(body[:50_000])
+            rest = threading.Thread(target=c.sock.sendall, args=(body[50_000:],), daemon=True)
+            rest.start()
+            assert ep.stays(0, 1)
+            assert rest.is_alive()
+            os.kill(handler, signal.SIGCONT)
+            assert c.response('POST', 60).status == 200
+    finally:
+        os.kill(handler, signal.SIGCONT)
+    assert ep.one().body == body
     check_memory(srv, before)

@@ -63,6 +63,11 @@ impl<K: Copy> Wheel<K> {
         Some(keys)
     }
 
+    /// Forgets everything, and the room for it: for an owner whose states have all left.
+    pub fn clear(&mut self) {
+        *self = Self::new(self.tick_ms);
+    }
+
     /// Takes a vector of [`Wheel::expired`] back for reuse.
     pub fn recycle(&mut self, mut keys: Vec<K>) {
         if self.spares.len() < SPARES_MAX && keys.capacity() <= SPARE_ENTRIES {

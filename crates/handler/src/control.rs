@@ -269,6 +269,7 @@ impl Answering<'_> {
 }
 
 fn answer(head: &Head<'_>, rules: &Rules, body: &[u8], size: usize) -> Step {
+    log::debug!("httpserver: IN {} {}", head.method, head.target);
     let answering = Answering { head, size };
     if !is_allowed(head, rules) {
         let headers = "WWW-Authenticate: Bearer\r\n";

@@ -228,6 +228,20 @@ fn a_silent_session_expires_and_a_cancelled_one_goes() {
 }
 
 #[test]
+fn timers_of_a_crowd_that_left_do_not_stay() {
+    let mut b = Bench::new();
+    let ids: Vec<String> = (0..300).map(|n| format!("s{n}")).collect();
+    for id in &ids {
+        b.accept(hold("stream").session(id));
+    }
+    let timers =
+        |b: &Bench| b.handler.shards().iter().map(handler::shard::Shard::timers).sum::<usize>();
+    assert!(timers(&b) >= ids.len());
+    b.handler.peer_gone(b.now, b"cm");
+    assert_eq!((b.handler.sessions(), timers(&b)), (0, 0));
+}
+
+#[test]
 fn a_wrong_sequence_number_ends_the_session_with_a_cancel() {
     let mut b = Bench::new();
     b.accept(hold("stream").session("1"));

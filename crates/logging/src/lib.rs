@@ -142,8 +142,21 @@ pub fn write_lines(lines: &[u8]) {
     }
 }
 
-/// Writes an info line whatever the level is, as a route's `log_level` asks for.
-pub fn write_info(text: &str) {
+/// Writes the line about a request, at info level. `level`: the `log_level` of its route, which
+/// shows it or hides it whatever the level of the process is; below 0 if the route has none
+/// (spec/routes.md §3).
+pub fn access(level: i32, text: impl FnOnce() -> String) {
+    let shown = log::log_enabled!(Level::Info);
+    match level {
+        0 | 1 => {}
+        2.. if !shown => write_info(&text()),
+        _ if shown => log::info!("{}", text()),
+        _ => {}
+    }
+}
+
+/// Writes an info line whatever the level is.
+fn write_info(text: &str) {
     let mut line = Vec::with_capacity(text.len() + 32);
     append_line(&mut line, Level::Info, text);
     write_lines(&line);

@@ -6,7 +6,7 @@ use zhttp::{Kind, Packet};
 use zrpc::accept::{self, Reply};
 use zrpc::{HttpRequest, HttpResponse, Response, Rid};
 
-use crate::backend::ORIGIN_ERROR;
+use crate::backend::{BODY_KEPT_MAX, ORIGIN_ERROR};
 use crate::inspecting::reply_of;
 use crate::peers::NOBODY;
 use crate::response::Head;
@@ -19,12 +19,12 @@ impl Proxy {
     /// The whole response of a backend is there and has instructions.
     pub(crate) fn hold(&mut self, key: Key) {
         let Some(session) = self.sessions.get(key) else { return };
-        if session.body_dropped {
+        if session.body_dropped || session.body.len() > BODY_KEPT_MAX {
             let text = "Request too large to accept GRIP instruct.";
             return self.answer_plain(key, 400, text);
         }
         self.close_share(key);
-        for client in self.clients_of(key) {
+        for &client in self.clients_of(key).iter() {
             let Some(session) = self.sessions.get_mut(client) else { continue };
             // Nothing was sent: the handler's first packet is acknowledgement, claim and answer.
             match session.acknowledged() {
@@ -97,7 +97,7 @@ impl Proxy {
         if let Some(session) = self.sessions.get_mut(key).filter(|s| s.peer == NOBODY) {
             session.stage = Stage::Answering;
         }
-        clients.into_iter().for_each(|client| act(self, client));
+        clients.iter().for_each(|client| act(self, *client));
     }
 
     /// Every outstanding call of the handler's that left is given up by that time.
@@ -114,7 +114,8 @@ impl Proxy {
             Err(cause) => {
                 self.drops.malformed += 1;
                 return log::warn!(
-                    "zrpc client: received message with invalid format ({cause}), skipping"
+                    "zrpc client: received message with invalid format ({}), skipping: {cause}",
+                    cause.stage()
                 );
             }
         };
@@ -221,7 +222,8 @@ impl Proxy {
         let target = route.targets.get(session.target)?;
         let place = session.place.as_ref()?;
         let scheme = if session.https { "https" } else { "http" };
-        let uri = format!("{scheme}://{}{}", place.authority, place.target);
+        let (uri, orig_uri) =
+            (format!("{scheme}://{}{}", place.authority, place.target), session.uri());
         let request = |uri, headers| HttpRequest {
             method: session.method(),
             uri,
@@ -237,7 +239,7 @@ impl Proxy {
         let args = accept::Args {
             requests: clients.iter().filter_map(state).collect(),
             request: request(uri.as_str(), session.headers.as_headers()),
-            orig_request: request(session.uri(), packet.headers),
+            orig_request: request(&orig_uri, packet.headers),
             response: HttpResponse {
                 code: held.code,
                 reason: &held.reason,

@@ -127,11 +127,6 @@ impl Proxy {
     fn send_piece(&mut self, key: Key, size: usize, last: bool) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         let mut out = std::mem::take(&mut session.out);
-        let user_data: Option<Vec<u8>> = session
-            .inspected
-            .as_ref()
-            .and_then(|inspected| inspected.user_data.clone())
-            .filter(|_| session.internal);
         session.credits -= size as u32;
         let head = out.head.take();
         if let Some(head) = &head {
@@ -142,7 +137,6 @@ impl Proxy {
         session.counters.client_content_bytes_sent += size as u64;
         let body = &out.body[out.start..out.start + size];
         self.send(key, |fields| {
-            fields.user_data(user_data.as_deref());
             if let Some(head) = &head {
                 fields.status(head.code, &head.reason);
                 fields.headers(head.headers.as_headers().iter());

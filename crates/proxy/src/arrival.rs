@@ -18,6 +18,12 @@ use crate::uri::Uri;
 /// Credits for a request's body at its start, bytes (spec/zhttp.md §6).
 pub(crate) const REQUEST_CREDITS: u32 = 200_000;
 
+/// The answer to `Pushpin-Check`.
+const NOTICE: &str = "Copyright (C) the Pushpin contributors\n\n\
+    Pushpin is free software under the Apache License, version 2.0. You may obtain a copy of the\n\
+    License at <https://www.apache.org/licenses/LICENSE-2.0>. It comes without warranties or\n\
+    conditions of any kind, either express or implied.";
+
 impl Proxy {
     /// A message of the PULL socket: requests of a connection manager.
     pub fn request(&mut self, now: u64, message: &[u8]) {
@@ -103,32 +109,27 @@ impl Proxy {
             true => self.internal_route(packet, &uri),
             false => self.route(packet.headers, &uri),
         };
-        if let Some(entry) = session.entry.clone().filter(|_| !internal) {
-            session.debug = self.settings.debug || entry.route.debug;
-            if crate::sockjs::path_start(&entry.route.sockjs, uri.path).is_some() {
-                return self.sockjs_arrived(session, bytes, packet, &uri, &entry);
-            }
-            session.cross.on = self.settings.auto_cross_origin || entry.route.auto_cross_origin;
+        let route = session.entry.clone();
+        let route = route.as_ref().map(|entry| &entry.route);
+        // What holds for all clients is not for the handler (spec/proxy.md §8).
+        let (debug, cross) = (self.settings.debug, self.settings.auto_cross_origin);
+        session.debug = (debug && !internal) || route.is_some_and(|route| route.debug);
+        if let Some(entry) = session.entry.clone().filter(|_| !internal)
+            && crate::sockjs::path_start(&entry.route.sockjs, uri.path).is_some()
+        {
+            return self.sockjs_arrived(session, bytes, packet, &uri, &entry);
         }
+        session.cross.on = (cross && !internal) || route.is_some_and(|r| r.auto_cross_origin);
         if uri.proto == Proto::Ws {
             session.ws = Some(Box::new(self.new_ws(&session, packet)));
+            return self.answer_or_admit(session, packet, &uri);
         }
-        if uri.proto == Proto::Http && packet.headers.get("pushpin-check").is_some() {
-            let key = self.insert(session);
-            return self.answer_plain(key, 200, "Pushpin: a proxy for streaming and long polling.");
-        }
-        let Some(entry) = session.entry.clone() else {
-            let key = self.insert(session);
-            return self.answer_plain(key, 502, "Route not found");
-        };
-        if !session.cross.on || uri.proto == Proto::Ws {
-            return self.admit(session, packet, &uri, &entry);
-        }
-        match self.take_jsonp(packet, &uri, &entry) {
-            Ok(None) => self.admit(session, packet, &uri, &entry),
+        let jsonp = session.cross.on.then(|| self.take_jsonp(packet, &uri, route.map(|r| &**r)));
+        match jsonp.unwrap_or(Ok(None)) {
+            Ok(None) => self.answer_or_admit(session, packet, &uri),
             Ok(Some((bytes, jsonp))) => {
                 session.cross.jsonp = Some(Box::new(jsonp));
-                self.admit_converted(session, &bytes, &entry);
+                self.converted(session, &bytes);
             }
             Err(text) => {
                 let key = self.insert(session);
@@ -137,8 +138,23 @@ impl Proxy {
         }
     }
 
+    /// Answers what needs no backend, and takes the rest.
+    fn answer_or_admit(&mut self, session: Session, packet: &Packet<'_>, uri: &Uri<'_>) {
+        if uri.proto == Proto::Http && packet.headers.get("pushpin-check").is_some() {
+            let key = self.insert(session);
+            return self.answer_plain(key, 200, NOTICE);
+        }
+        match session.entry.clone() {
+            Some(entry) => self.admit(session, packet, uri, &entry),
+            None => {
+                let key = self.insert(session);
+                self.answer_plain(key, 502, "Route not found");
+            }
+        }
+    }
+
     /// Takes a session whose request was JSON-P; `bytes`: the packet with what is meant.
-    fn admit_converted(&mut self, session: Session, bytes: &[u8], entry: &Entry) {
+    fn converted(&mut self, session: Session, bytes: &[u8]) {
         let Ok(packet) = Packet::parse(bytes) else { return };
         let Some(mut uri) = Uri::parse(packet.uri) else { return };
         uri.secure = session.https;
@@ -151,7 +167,7 @@ impl Proxy {
             request_more: false,
             ..session
         };
-        self.admit(session, &packet, &uri, entry);
+        self.answer_or_admit(session, &packet, &uri);
     }
 
     /// Takes a session that has its route.
@@ -259,6 +275,7 @@ pub(crate) fn new_session(
         method: range_of(bytes, packet.method),
         uri: range_of(bytes, packet.uri),
         packet: bytes.into(),
+        user_data: packet.user_data.map(Box::from),
         entry: None,
         headers: HeaderBuf::new(),
         place: None,

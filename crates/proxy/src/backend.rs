@@ -7,6 +7,7 @@ use http1::BodyKind;
 use origin::{Endpoint, Error, Event, Request};
 use routes::Destination;
 
+use crate::inspecting::INSPECT_BODY_MAX;
 use crate::response::{self, Head};
 use crate::session::{Held, Session, Stage};
 use crate::timers::COMPANY_MS;
@@ -56,6 +57,7 @@ impl Proxy {
             Destination::Test => self.answer_test(key),
             Destination::Host(..) => self.start_host(key, &entry),
             Destination::ZhttpReq(_) if session.request_more => {}
+            Destination::Zhttp(_) if lacks_start(session) => {}
             Destination::Zhttp(spec) => self.start_worker(key, spec, false),
             Destination::ZhttpReq(spec) => self.start_worker(key, spec, true),
         }
@@ -302,7 +304,7 @@ impl Proxy {
         if session.stage == Stage::Relaying {
             self.close_share(key);
             let clients = self.clients_of(key);
-            return clients.into_iter().for_each(|key| self.end_uncleanly(key));
+            return clients.iter().for_each(|key| self.end_uncleanly(*key));
         }
         let replayable = !session.body_dropped;
         if session.stage == Stage::Asked && error.try_next_target() && replayable {
@@ -339,6 +341,12 @@ pub(crate) fn endpoint(
     let target = entry.route.targets.get(target)?;
     let authority = if target.host.is_empty() { &place.authority } else { &target.host };
     routing::tls_endpoint(target, uri::split_port(authority).0).map(Arc::new)
+}
+
+/// Whether more of a request's body is awaited before a ZHTTP worker gets the first packet: many a
+/// worker looks no further, and those of 1.36 had that much in it (spec/proxy.md §7.1).
+pub(crate) fn lacks_start(session: &Session) -> bool {
+    session.request_more && session.body.len() < INSPECT_BODY_MAX
 }
 
 /// How the body of a request is announced to the backend.

@@ -4,7 +4,7 @@ use evloop::arena::Key;
 use routes::Destination;
 use zhttp::{Kind, Packet};
 
-use crate::backend::BODY_KEPT_MAX;
+use crate::backend::{BODY_KEPT_MAX, lacks_start};
 use crate::inspecting::lacks_body;
 use crate::peers::dump;
 use crate::session::{Session, Stage};
@@ -94,7 +94,8 @@ impl Proxy {
         let lacked_body = lacks_body(session);
         session.request_more = more;
         keep_body(session, body);
-        if matches!(session.stage, Stage::Inspecting | Stage::Gathering) {
+        let before_worker = !session.backend && takes(session, &Destination::Zhttp(String::new()));
+        if before_worker || matches!(session.stage, Stage::Inspecting | Stage::Gathering) {
             session.owed_credits = session.owed_credits.saturating_add(body.len() as u32);
         }
         if lacked_body {
@@ -121,13 +122,17 @@ impl Proxy {
                     self.outputs.push_back(Output::Body { key, data, last: !more });
                 }
             }
-        } else if takes_whole(session, &Destination::ZhttpReq(String::new())) {
+        } else if before_worker {
+            if !lacks_start(session) {
+                self.start_target(key);
+            }
+        } else if takes(session, &Destination::ZhttpReq(String::new())) {
             // In request mode the whole body goes in one packet.
             match more {
                 true => self.send_credit(key, body.len() as u32),
                 false => self.start_target(key),
             }
-        } else if takes_whole(session, &Destination::Test) {
+        } else if takes(session, &Destination::Test) {
             self.test_body(key, body.len() as u32, more);
         }
     }
@@ -159,8 +164,8 @@ impl Proxy {
     }
 }
 
-/// Whether the present target is of that kind and waits for the whole body.
-fn takes_whole(session: &Session, kind: &Destination) -> bool {
+/// Whether the present target is of that kind and waits for the body, or the start of it.
+fn takes(session: &Session, kind: &Destination) -> bool {
     let target = session.entry.as_ref().and_then(|entry| entry.route.targets.get(session.target));
     let same = |of: &Destination| std::mem::discriminant(of) == std::mem::discriminant(kind);
     session.stage == Stage::Asked && target.is_some_and(|target| same(&target.destination))
@@ -174,7 +179,7 @@ fn keep_body(session: &mut Session, body: &[u8]) {
     session.body.extend_from_slice(body);
     // While a request waits for the handler's word nothing may be lost.
     let must_keep = matches!(session.stage, Stage::Inspecting | Stage::Gathering)
-        || takes_whole(session, &Destination::ZhttpReq(String::new()));
+        || takes(session, &Destination::ZhttpReq(String::new()));
     if session.body.len() > BODY_KEPT_MAX && !must_keep {
         session.body_dropped = true;
         session.body = Vec::new();

@@ -13,7 +13,10 @@ impl Proxy {
             Ok(request) => request,
             Err(cause) => {
                 self.drops.malformed += 1;
-                log::warn!("zrpc server: received message with invalid format ({cause}), skipping");
+                log::warn!(
+                    "zrpc server: received message with invalid format ({}), skipping: {cause}",
+                    cause.stage()
+                );
                 return None;
             }
         };

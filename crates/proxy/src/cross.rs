@@ -1,14 +1,22 @@
 //! Automatic cross-origin on sessions (spec/proxy.md §9).
 
 use crossorigin::{Converted, Jsonp, Options, convert, cors};
-use routes::JsonpMode;
+use routes::{JsonpMode, Route};
 use zhttp::{Ext, HeaderBuf, Id, Packet};
 
 use crate::Proxy;
 use crate::response::Head;
-use crate::routing::Entry;
 use crate::session::Session;
 use crate::uri::Uri;
+
+/// How JSON-P is done for a request without a route, which is told so (spec/routes.md §3).
+const UNROUTED: Options<'_> = Options {
+    callback_parameter: "callback",
+    body_parameter: "",
+    default_callback: "",
+    default_method: "GET",
+    extended: true,
+};
 
 /// What a session has of it.
 #[derive(Debug, Default)]
@@ -77,7 +85,8 @@ fn wrapped(headers: HeaderBuf) -> Head {
 }
 
 impl Proxy {
-    /// The request that a JSON-P request means, as a packet in the place of `packet`.
+    /// The request that a JSON-P request means, as a packet in the place of `packet`. `route`: the
+    /// request's, if it has one.
     ///
     /// # Errors
     /// The text of the answer 400.
@@ -85,16 +94,15 @@ impl Proxy {
         &self,
         packet: &Packet<'_>,
         uri: &Uri<'_>,
-        entry: &Entry,
+        route: Option<&Route>,
     ) -> Result<Option<(Vec<u8>, Jsonp)>, &'static str> {
-        let route = &entry.route;
-        let options = Options {
+        let options = route.map_or(UNROUTED, |route| Options {
             callback_parameter: &route.jsonp_callback,
             body_parameter: &route.jsonp_body,
             default_callback: &route.jsonp_default_callback,
             default_method: &route.jsonp_default_method,
             extended: route.jsonp_mode == JsonpMode::Extended,
-        };
+        });
         if packet.method != "GET" {
             return Ok(None);
         }

@@ -163,12 +163,17 @@ impl Proxy {
         session.out_seq = session.out_seq.wrapping_add(1);
         let from = self.settings.instance_id.as_bytes();
         let head = Head { from, ids: &ids, ext: Ext::OURS };
+        let user_data = session.user_data.as_deref();
         self.peers.packet(session.peer, session.router, &mut self.outputs, |out| {
-            zhttp::write(out, &head, fill);
+            zhttp::write(out, &head, |fields| {
+                fields.user_data(user_data);
+                fill(fields);
+            });
         });
     }
 
-    /// Sends one packet to several sessions of a peer, at most [`zhttp::MAX_IDS`].
+    /// Sends one packet to several sessions of a peer, at most [`zhttp::MAX_IDS`], none of which
+    /// has user data.
     pub(crate) fn send_shared(
         &mut self,
         peer: u32,

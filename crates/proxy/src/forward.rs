@@ -110,17 +110,18 @@ fn mark_originals(list: &mut List<'_>, context: &Context<'_>) {
     if context.trusted {
         return;
     }
-    let (marked, mut plain): (List<'_>, List<'_>) =
-        std::mem::take(list).into_iter().partition(|(name, _)| has_prefix(name, ORIG_PREFIX));
     let need_mark = &context.settings.orig_headers_need_mark;
-    let copies: List<'_> = plain
-        .iter()
-        .filter(|(name, _)| !need_mark.iter().any(|listed| is(listed, name)))
-        .map(|(name, value)| (format!("{ORIG_PREFIX}{name}").into(), value.clone()))
-        .collect();
-    plain.extend(marked);
-    plain.extend(copies);
-    *list = plain;
+    let mut marked: List<'_> = Vec::new();
+    list.retain(|(name, value)| {
+        let is_marked = has_prefix(name, ORIG_PREFIX);
+        if is_marked {
+            marked.push((name.clone(), value.clone()));
+        } else if !need_mark.iter().any(|listed| is(listed, name)) {
+            marked.push((format!("{ORIG_PREFIX}{name}").into(), value.clone()));
+        }
+        !is_marked
+    });
+    list.append(&mut marked);
 }
 
 /// One CDN-Loop header with all values and ours.
@@ -407,6 +408,11 @@ mod tests {
         let settings = Settings { orig_headers_need_mark: vec!["b".into()], ..Settings::default() };
         let seen = run("h,no_grip,orig_headers x:1", &settings, "http://h/", &list, false);
         assert_eq!(seen, "A: 1\neb9bf0f5-X: 0\neb9bf0f5-A: 1");
+        let list = [("A", "1"), ("EB9BF0F5-X", "0"), ("B", "2"), ("C", "3")];
+        let seen = run("h,no_grip,orig_headers x:1", &settings, "http://h/", &list, false);
+        assert_eq!(seen, "A: 1\nB: 2\nC: 3\neb9bf0f5-A: 1\nEB9BF0F5-X: 0\neb9bf0f5-C: 3");
+        let seen = run("h,no_grip x:1", &settings, "http://h/", &list, true);
+        assert_eq!(seen, "A: 1\nB: 2\nC: 3");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::uri::Uri;
 use crate::{Output, Proxy};
 
 /// Bytes of the body that the handler sees before the backend does.
-const INSPECT_BODY_MAX: usize = 10_000;
+pub(crate) const INSPECT_BODY_MAX: usize = 10_000;
 
 /// How often a handler that does not answer is called.
 const PROBE_MS: u64 = 100;
@@ -44,6 +44,7 @@ impl Inspector {
 /// Whether the handler is to be asked when more of the body is there (spec/proxy.md §7.1).
 pub(crate) fn lacks_body(session: &Session) -> bool {
     session.stage == Stage::Inspecting
+        && !session.internal
         && session.entry.as_ref().is_some_and(|entry| entry.route.session)
         && session.request_more
         && session.body.len() < INSPECT_BODY_MAX
@@ -58,13 +59,13 @@ impl Proxy {
     }
 
     /// Asks the handler about the request; it goes on with the reply, or without one. Where a
-    /// session is looked for, the call waits for the first part of the body.
+    /// session is looked for, the call waits for the first part of the body, however slow its
+    /// client is.
     pub(crate) fn inspect(&mut self, key: Key) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.stage = Stage::Inspecting;
-        match lacks_body(session) {
-            true => self.timers.calls.push(self.now, key),
-            false => self.call_inspect(key),
+        if !lacks_body(session) {
+            self.call_inspect(key);
         }
     }
 
@@ -77,7 +78,7 @@ impl Proxy {
         let Some(packet) = session.packet() else { return };
         let args = inspect::Args {
             method: packet.method,
-            uri: packet.uri,
+            uri: &session.uri(),
             headers: packet.headers,
             body: &session.body[..session.body.len().min(INSPECT_BODY_MAX)],
             truncated: session.request_more || session.body.len() > INSPECT_BODY_MAX,
@@ -125,14 +126,6 @@ impl Proxy {
     fn is_inspecting(&self, key: Key) -> bool {
         let session = self.sessions.get(key);
         session.is_some_and(|s| s.stage == Stage::Inspecting && !lacks_body(s))
-    }
-
-    /// The time for a call, or for the body that it waits for, is over.
-    pub(crate) fn inspect_timed_out(&mut self, key: Key) {
-        match self.is_inspecting(key) {
-            true => self.inspect_failed(self.now, key),
-            false => self.inspected(key, None),
-        }
     }
 
     pub(crate) fn inspected(&mut self, key: Key, known: Option<inspect::Reply<'_>>) {

@@ -21,15 +21,11 @@ pub(crate) enum Outcome {
 
 /// Writes the line at info level.
 pub(crate) fn write(settings: &Settings, session: &Session, outcome: Outcome) {
-    let level = session.entry.as_ref().map_or(-1, |entry| entry.route.log_level);
-    let shown = log::log_enabled!(log::Level::Info);
-    match level {
-        _ if session.internal => {}
-        0 | 1 => {}
-        2.. if !shown => logging::write_info(&text(settings, session, outcome)),
-        _ if shown => log::info!("{}", text(settings, session, outcome)),
-        _ => {}
+    if session.internal {
+        return;
     }
+    let level = session.entry.as_ref().map_or(-1, |entry| entry.route.log_level);
+    logging::access(level, || text(settings, session, outcome));
 }
 
 fn text(settings: &Settings, session: &Session, outcome: Outcome) -> String {

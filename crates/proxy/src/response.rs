@@ -85,37 +85,8 @@ fn parse_status(value: &[u8]) -> Option<(u16, String)> {
     let text = std::str::from_utf8(value).ok()?.trim();
     let (code, reason) = text.split_once(' ').unwrap_or((text, ""));
     let code: u16 = code.parse().ok().filter(|code| *code <= 999)?;
-    let reason = if reason.is_empty() { default_reason(code) } else { reason };
+    let reason = if reason.is_empty() { grip::reason(code) } else { reason };
     Some((code, reason.to_owned()))
-}
-
-/// The usual words for a status.
-pub(crate) fn default_reason(code: u16) -> &'static str {
-    match code {
-        200 => "OK",
-        201 => "Created",
-        202 => "Accepted",
-        204 => "No Content",
-        206 => "Partial Content",
-        301 => "Moved Permanently",
-        302 => "Found",
-        304 => "Not Modified",
-        400 => "Bad Request",
-        401 => "Unauthorized",
-        403 => "Forbidden",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        409 => "Conflict",
-        411 => "Length Required",
-        413 => "Request Entity Too Large",
-        429 => "Too Many Requests",
-        500 => "Internal Server Error",
-        501 => "Not Implemented",
-        502 => "Bad Gateway",
-        503 => "Service Unavailable",
-        504 => "Gateway Timeout",
-        _ => "",
-    }
 }
 
 /// A `text/plain` answer of the proxy; `text` gets its newline here.
@@ -124,7 +95,7 @@ pub(crate) fn plain(code: u16, text: &str) -> (Head, Vec<u8>) {
     let mut headers = HeaderBuf::new();
     headers.push("Content-Type", b"text/plain");
     headers.push("Content-Length", body.len().to_string().as_bytes());
-    (Head { code, reason: default_reason(code).to_owned(), headers }, body)
+    (Head { code, reason: grip::reason(code).to_owned(), headers }, body)
 }
 
 #[cfg(test)]
@@ -186,7 +157,18 @@ mod tests {
         let head = sent_first(200, "OK", original.as_headers()).unwrap();
         assert_eq!((head.code, head.reason.as_str()), (404, "Not Found"));
         assert_eq!(head.headers, list(&[("A", "b")]));
-        assert!(sent_first(200, "OK", list(&[("Grip-Status", "x")]).as_headers()).is_none());
+        for (status, seen) in [
+            ("410", Some((410, "Gone"))),
+            ("777", Some((777, "Undefined Reason"))),
+            ("299 My own", Some((299, "My own"))),
+            ("1000", None),
+            ("-1", None),
+            ("x", None),
+        ] {
+            let head = sent_first(200, "OK", list(&[("Grip-Status", status)]).as_headers());
+            let head = head.as_ref().map(|head| (head.code, head.reason.as_str()));
+            assert_eq!(head, seen, "{status}");
+        }
     }
 
     #[test]

@@ -124,23 +124,36 @@ impl Proxy {
 fn direct(like: &Entry, uri: &Uri<'_>, trusted: bool) -> Arc<Entry> {
     let (host, port) = split_port(uri.authority);
     let port = port.unwrap_or(if uri.secure { 443 } else { 80 });
-    let mut route = routes::Route::clone(&like.route);
-    route.targets.truncate(1);
-    (route.path_remove, route.path_replace) = (0, String::new());
-    (route.as_host, route.explicit_id) = (String::new(), false);
-    (route.debug, route.session) = (false, false);
-    route.headers.clear();
-    for target in &mut route.targets {
-        *target = routes::Target {
-            destination: Destination::Host(host.to_owned(), port),
-            ssl: uri.secure,
-            trusted,
-            host: String::new(),
-            client_cert: String::new(),
-            client_key: String::new(),
-            ..target.clone()
-        };
-    }
+    let target = routes::Target {
+        destination: Destination::Host(host.to_owned(), port),
+        ssl: uri.secure,
+        trusted,
+        trust_connect_host: false,
+        insecure: false,
+        host: String::new(),
+        subscribe: Vec::new(),
+        over_http: false,
+        one_event: false,
+        ipc_file_mode: None,
+        client_cert: String::new(),
+        client_key: String::new(),
+    };
+    // None of its options is for other hosts.
+    let route = routes::Route {
+        explicit_id: false,
+        path_remove: 0,
+        path_replace: String::new(),
+        as_host: String::new(),
+        debug: false,
+        auto_cross_origin: false,
+        session: false,
+        sockjs: String::new(),
+        headers: Vec::new(),
+        orig_headers: false,
+        grip: true,
+        targets: vec![target],
+        ..routes::Route::clone(&like.route)
+    };
     let plain = Endpoint { host: host.to_owned(), port, tls: None, deny_internal: !trusted };
     let endpoint = (!uri.secure).then(|| Arc::new(plain));
     Arc::new(Entry {
@@ -191,6 +204,7 @@ fn session_of(
         last_in_ms: now,
         stage: Stage::Asked,
         packet: bytes,
+        user_data: state.user_data.map(Box::from),
         method,
         uri,
         entry: None,

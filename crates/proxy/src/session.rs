@@ -1,5 +1,6 @@
 //! One client session while the proxy has it.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -138,6 +139,8 @@ pub(crate) struct Session {
     pub packet: Box<[u8]>,
     pub method: Range<u32>,
     pub uri: Range<u32>,
+    /// Goes back in every packet, as it came (spec/zhttp.md §3).
+    pub user_data: Option<Box<[u8]>>,
     pub entry: Option<Arc<Entry>>,
     /// Headers for the backend.
     pub headers: HeaderBuf,
@@ -201,9 +204,16 @@ impl Session {
         self.text(&self.method)
     }
 
-    /// The absolute URI as received.
-    pub fn uri(&self) -> &str {
-        self.text(&self.uri)
+    /// The absolute URI as received; its scheme is a secure one if the client's side is, as far as
+    /// is believed (spec/proxy.md §2.1, 1).
+    pub fn uri(&self) -> Cow<'_, str> {
+        let uri = self.text(&self.uri);
+        let plain = uri.strip_prefix("http://").map(|rest| ("https", rest));
+        let plain = plain.or_else(|| uri.strip_prefix("ws://").map(|rest| ("wss", rest)));
+        match plain.filter(|_| self.https) {
+            Some((scheme, rest)) => format!("{scheme}://{rest}").into(),
+            None => uri.into(),
+        }
     }
 
     fn text(&self, range: &Range<u32>) -> &str {

@@ -3,6 +3,8 @@
 //! wait for it, each with credits of its own; the slowest sets the pace, and those that come
 //! within [`LATE_MAX`] bytes get the response from its start. They are handed over by one call.
 
+use std::ops::Deref;
+
 use evloop::arena::Key;
 use zhttp::Packet;
 
@@ -36,6 +38,23 @@ pub(crate) struct Asking {
     /// The response so far, while others may join: its head with the length, and body.
     head: Option<(Head, Option<u64>)>,
     so_far: Vec<u8>,
+}
+
+/// The client sessions of a request: mostly one, for which no list is made.
+pub(crate) enum Clients {
+    One([Key; 1]),
+    Several(Vec<Key>),
+}
+
+impl Deref for Clients {
+    type Target = [Key];
+
+    fn deref(&self) -> &[Key] {
+        match self {
+            Self::One(key) => key,
+            Self::Several(keys) => keys,
+        }
+    }
 }
 
 impl Session {
@@ -125,8 +144,8 @@ impl Proxy {
     }
 
     /// The client sessions of a request to a backend.
-    pub(crate) fn clients_of(&self, key: Key) -> Vec<Key> {
-        self.asked_for(key).unwrap_or_else(|| vec![key])
+    pub(crate) fn clients_of(&self, key: Key) -> Clients {
+        self.asked_for(key).map_or(Clients::One([key]), Clients::Several)
     }
 
     /// Which target is tried is told to those who wait for its answer.

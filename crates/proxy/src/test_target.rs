@@ -2,7 +2,7 @@
 
 use zhttp::HeaderBuf;
 
-use crate::response::{Head, default_reason};
+use crate::response::Head;
 
 /// Largest request body that is swallowed.
 pub(crate) const BODY_MAX: usize = 100_000;
@@ -33,7 +33,7 @@ fn text(
         headers.push("Grip-Hold", hold.as_bytes());
         headers.push("Grip-Channel", channels(query.unwrap_or("")).join(", ").as_bytes());
     }
-    (Head { code, reason: default_reason(code).to_owned(), headers }, body)
+    (Head { code, reason: grip::reason(code).to_owned(), headers }, body)
 }
 
 /// The `channel` parameters, each once.

@@ -161,7 +161,7 @@ impl Proxy {
     fn call_timed_out(&mut self, key: Key) {
         match self.sessions.get(key).map(|session| session.stage) {
             Some(Stage::Accepting) => self.accept_failed(self.now, key),
-            Some(Stage::Inspecting) => self.inspect_timed_out(key),
+            Some(Stage::Inspecting) => self.inspect_failed(self.now, key),
             _ => {}
         }
     }
@@ -203,13 +203,19 @@ impl Proxy {
     /// Sends keep-alives for the sessions at these places, as few packets as possible.
     fn keep_alive(&mut self, places: std::ops::Range<u32>) {
         let mut due: Vec<(u32, bool, Key)> = Vec::new();
+        // What they are to say is not the same.
+        let mut alone: Vec<Key> = Vec::new();
         for index in places {
             let (Some(session), Some(key)) = (self.sessions.at(index), self.sessions.key_at(index))
             else {
                 continue;
             };
-            if session.acknowledged() && session.stage.may_send() {
-                due.push((session.peer, session.router, key));
+            if !(session.acknowledged() && session.stage.may_send()) {
+                continue;
+            }
+            match session.user_data {
+                None => due.push((session.peer, session.router, key)),
+                Some(_) => alone.push(key),
             }
         }
         due.sort_unstable_by_key(|(peer, router, _)| (*peer, *router));
@@ -219,8 +225,8 @@ impl Proxy {
                 self.keep_alive_packet(some);
             }
         }
-        let refresh: Vec<Key> = due.iter().map(|(_, _, key)| *key).collect();
-        for key in refresh {
+        alone.iter().for_each(|key| self.send_kind(*key, Kind::KeepAlive));
+        for key in due.into_iter().map(|(_, _, key)| key).chain(alone) {
             self.keep_worker_alive(key);
             self.say_keep_alive(key);
         }

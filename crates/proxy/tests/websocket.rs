@@ -260,6 +260,59 @@ fn closes_of_client_and_backend() {
     assert_eq!(w.engine.sessions(), 0);
 }
 
+/// Code and reason of the last packet, which is a close.
+fn told(w: &World) -> (Option<u16>, String) {
+    let packet = Packet::parse(w.packets.last().unwrap()).unwrap();
+    assert_eq!(packet.kind, Kind::Close);
+    (packet.code, String::from_utf8_lossy(packet.body).into_owned())
+}
+
+fn client_closes(w: &mut World, code: Option<u16>, reason: &str) {
+    w.client("0-0-0", 1, |f| {
+        f.kind(Kind::Close);
+        if let Some(code) = code {
+            f.code(code).body(reason.as_bytes());
+        }
+    });
+}
+
+/// What a close says goes through as it is, and so does that it says nothing.
+#[test]
+fn codes_of_closes() {
+    for (code, reason, event) in [
+        (None, "", &b"CLOSE\r\n"[..]),
+        (Some(1000), "", b"CLOSE 2\r\n\x03\xe8\r\n"),
+        (Some(1001), "bye", b"CLOSE 5\r\n\x03\xe9bye\r\n"),
+        (Some(4999), "x", b"CLOSE 3\r\n\x13\x87x\r\n"),
+    ] {
+        let close = || Event::WebSocket(WebSocketEvent::Close { code, reason });
+        let mut w = socket_opened("* b:1", &[]);
+        client_closes(&mut w, code, reason);
+        assert_eq!(w.to_socket, [format!("close {code:?} {reason}")]);
+        socket(&mut w, close());
+        assert_eq!(told(&w), (code, reason.to_owned()));
+        let mut w = socket_opened("* b:1", &[]);
+        socket(&mut w, close());
+        assert_eq!(told(&w), (code, reason.to_owned()));
+
+        let mut w = opened("* b:1,over_http");
+        client_closes(&mut w, code, reason);
+        assert!(w.starts.last().unwrap().2.bytes.ends_with(event), "{code:?}");
+        w.respond(200, &[EVENTS], event);
+        assert_eq!(told(&w), (code, reason.to_owned()));
+        let mut w = opened("* b:1,over_http");
+        text(&mut w, 1, "x");
+        w.respond(200, &[EVENTS], event);
+        assert_eq!(told(&w), (code, reason.to_owned()));
+
+        // The test target answers with the same.
+        let mut w = world("* test");
+        open(&mut w, "0-0-0", "ws://h/ws");
+        client_closes(&mut w, code, reason);
+        assert_eq!(told(&w), (code, reason.to_owned()));
+    }
+}
+
 #[test]
 fn ends_that_are_none() {
     // The client vanishes, while a request is under way.
@@ -408,6 +461,8 @@ fn the_test_target_echoes() {
     assert_eq!((w.sent()[2..].to_vec(), w.engine.sessions()), (vec!["2 close bye".to_owned()], 0));
     open(&mut w, "0-0-1", "ws://h/other");
     assert_eq!(w.sent()[3..], ["0 error rejected 404 no such test resource|"]);
+    open(&mut w, "0-0-2", "ws://h/ws/");
+    assert_eq!(w.sent()[4..], ["0 101 "]);
 }
 
 #[test]

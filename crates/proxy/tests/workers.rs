@@ -30,13 +30,20 @@ fn post(w: &mut World) {
 fn a_stream_both_ways() {
     let mut w = world("* zhttp/ipc:///w,host=other");
     post(&mut w);
+    w.client("0-0-0", 1, |f| {
+        f.body(&[b'x'; 9_999]).flag("more", true);
+    });
+    assert_eq!(w.to_worker.len(), 0, "a worker gets the start of the body with the request");
+    w.client("0-0-0", 2, |f| {
+        f.body(b"x").flag("more", true);
+    });
     let (_, to, first) = w.to_worker[0].clone();
     let packet = Packet::parse(&first).unwrap();
     assert_eq!((packet.method, packet.uri, packet.from), ("POST", "http://other/p?q", &b"px"[..]));
     assert!(to.is_none() && packet.more && packet.stream && packet.router_resp);
     assert_eq!((packet.credits, packet.headers.get("host")), (200_000, Some(&b"other"[..])));
-    assert!(packet.ignore_policies);
-    w.client("0-0-0", 1, |f| {
+    assert!(packet.ignore_policies && packet.body.len() == 10_000);
+    w.client("0-0-0", 3, |f| {
         f.body(b"hello").flag("more", true);
     });
     assert_eq!(w.to_worker.len(), 1, "the worker has not said how much it takes");
@@ -46,7 +53,7 @@ fn a_stream_both_ways() {
     said(&mut w, 0, Some(1), |f| {
         f.kind(Kind::Credit).credits(100);
     });
-    w.client("0-0-0", 2, |f| {
+    w.client("0-0-0", 4, |f| {
         f.body(b"!");
     });
     let sent: Vec<String> = w.to_worker[1..].iter().map(|(_, _, packet)| show(packet)).collect();
@@ -62,6 +69,25 @@ fn a_stream_both_ways() {
     });
     assert_eq!(w.sent().last().unwrap(), "1 200 partend");
     assert_eq!(w.engine.sessions(), 0);
+}
+
+#[test]
+fn a_small_body_goes_with_its_request() {
+    let mut w = world("* zhttp/ipc:///w");
+    post(&mut w);
+    w.client("0-0-0", 1, |f| {
+        f.body(b"hel").flag("more", true);
+    });
+    w.client("0-0-0", 2, |f| {
+        f.body(b"lo");
+    });
+    let packet = w.to_worker[0].2.clone();
+    let packet = Packet::parse(&packet).unwrap();
+    assert_eq!((packet.body, packet.more), (&b"hello"[..], false));
+    said(&mut w, 0, Some(0), |f| {
+        f.status(200, "OK").body(b"ok");
+    });
+    assert_eq!((w.sent().last().unwrap().as_str(), w.engine.sessions()), ("1 200 ok", 0));
 }
 
 #[test]
@@ -107,6 +133,22 @@ fn what_goes_wrong() {
         f.status(200, "OK");
     });
     assert_eq!(w.sent(), [format!("0 502 {error}")]);
+    // It says what is wrong.
+    for (condition, answer) in [
+        ("length-required", "0 411 Must provide Content-Length header.|".to_owned()),
+        ("policy-violation", "0 502 Error: Origin host/IP blocked.|".into()),
+        ("undefined-condition", format!("0 502 {error}")),
+    ] {
+        let mut w = world("*,debug zhttp/ipc:///w b:1");
+        w.get("0-0-0", "http://h/");
+        said(&mut w, 0, Some(0), |f| {
+            f.kind(Kind::Error).condition(condition);
+        });
+        assert_eq!((w.sent(), w.starts.len()), (vec![answer], 0));
+        let packet = Packet::parse(&w.packets[0]).unwrap();
+        let reason = if condition == "length-required" { "Length Required" } else { "Bad Gateway" };
+        assert_eq!(packet.reason, reason);
+    }
     // The client leaves: so does the request.
     let mut w = world("* zhttp/ipc:///w");
     w.get("0-0-0", "http://h/");
@@ -235,6 +277,18 @@ fn ends_of_websockets_to_workers() {
         f.kind(Kind::Close).code(1000);
     });
     assert_eq!((w.sent().last().unwrap().as_str(), w.engine.sessions()), ("1 close ", 0));
+    // A close without a code stays one, both ways.
+    let mut w = world("* zhttp/ipc:///w");
+    open_socket(&mut w, "0-0-0");
+    accept(&mut w, 100);
+    w.client("0-0-0", 1, |f| {
+        f.kind(Kind::Close);
+    });
+    assert_eq!(Packet::parse(&w.to_worker[1].2).unwrap().code, None);
+    said(&mut w, 0, Some(1), |f| {
+        f.kind(Kind::Close);
+    });
+    assert_eq!(Packet::parse(w.packets.last().unwrap()).unwrap().code, None);
     // The worker refuses.
     let mut w = world("* zhttp/ipc:///w");
     open_socket(&mut w, "0-0-0");

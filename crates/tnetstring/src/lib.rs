@@ -4,6 +4,7 @@
 //! input and looks into a container only when asked; the writer appends to a `Vec<u8>`.
 
 mod read;
+mod text;
 mod write;
 
 pub use read::{Error, List, ListIter, Map, Value, parse, parse_all};

@@ -172,3 +172,26 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn values_as_text() {
+    let mut w = Writer::new();
+    w.map(|w| {
+        w.str("ids");
+        w.list(|w| {
+            w.bytes(b"it's\n\x01\xff\"\\");
+            w.int(-3);
+        });
+        w.str("none");
+        w.list(|w| {
+            w.null();
+            w.bool(true);
+            w.map(|_| {});
+            w.list(|_| {});
+        });
+    });
+    let frame = w.into_vec();
+    let text = parse_all(&frame).unwrap().to_string();
+    let expected = r#"{ "ids": [ "it's\n\x01\xff\"\\", -3 ], "none": [ null, true, { }, [ ] ] }"#;
+    assert_eq!(text, expected);
+}

@@ -17,6 +17,16 @@ pub enum Error {
     Type(&'static str),
 }
 
+impl Error {
+    /// What failed, in the words of the log (spec/publish.md §5).
+    pub fn stage(&self) -> &'static str {
+        match self {
+            Self::Format(_) => "tnetstring parse failed",
+            Self::Missing(_) | Self::Type(_) => "parse failed",
+        }
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

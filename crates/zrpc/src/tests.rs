@@ -174,3 +174,15 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn errors_name_the_stage_that_failed() {
+    for (payload, stage) in [
+        ("x", "tnetstring parse failed"),
+        ("0:}", "parse failed"),
+        ("2:id,", "parse failed"),
+        ("13:6:method,1:1#}", "parse failed"),
+    ] {
+        assert_eq!(Request::parse(payload.as_bytes()).unwrap_err().stage(), stage, "{payload}");
+    }
+}

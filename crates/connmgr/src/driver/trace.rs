@@ -36,7 +36,7 @@ fn write_packet(f: &mut fmt::Formatter<'_>, packet: &[u8]) -> fmt::Result {
             continue;
         }
         let comma = if text.len() > 1 { "," } else { "" };
-        text.push_str(&format!("{comma} \"{key}\": {}", Shown(value)));
+        text.push_str(&format!("{comma} \"{key}\": {value}"));
     }
     text.push_str(" }");
     f.write_str(cut(&text))?;
@@ -49,34 +49,6 @@ fn write_packet(f: &mut fmt::Formatter<'_>, packet: &[u8]) -> fmt::Result {
 fn cut(text: &str) -> &str {
     let end = (0..=PART_MAX.min(text.len())).rev().find(|n| text.is_char_boundary(*n));
     &text[..end.unwrap_or(0)]
-}
-
-struct Shown<'a>(Value<'a>);
-
-impl fmt::Display for Shown<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Value::Bytes(bytes) => write!(f, "\"{}\"", bytes.escape_ascii()),
-            Value::Int(n) => n.fmt(f),
-            Value::Float(n) => n.fmt(f),
-            Value::Bool(b) => b.fmt(f),
-            Value::Null => f.write_str("null"),
-            Value::List(list) => {
-                f.write_str("[")?;
-                for (n, item) in list.iter().flatten().enumerate() {
-                    write!(f, "{}{}", if n > 0 { ", " } else { " " }, Shown(item))?;
-                }
-                f.write_str(" ]")
-            }
-            Value::Map(map) => {
-                f.write_str("{")?;
-                for (n, (key, value)) in map.iter().flatten().enumerate() {
-                    write!(f, "{} \"{key}\": {}", if n > 0 { "," } else { "" }, Shown(value))?;
-                }
-                f.write_str(" }")
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The sockets of the hub: publish inputs, commands, stats.
 
+use std::fmt;
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
@@ -88,6 +89,7 @@ impl HubIo {
         let calls = Options { hwm: 100, linger_ms: 0, immediate: true, ..Options::default() };
         let proxy_command = Socket::new(context, zmq::DEALER, &calls)?;
         proxy_command.connect(&config.specs.proxy_command)?;
+        log_specs(config);
         Ok(Self {
             pull,
             sub,
@@ -141,14 +143,17 @@ impl HubIo {
                 break;
             }
             match self.frames.as_slice() {
-                [payload] => match parse_items(payload, None) {
-                    Ok(parsed) => items.extend(parsed),
-                    Err(error) => {
-                        log::warn!(
-                            "IN pull: received message with invalid format{error}, skipping"
-                        );
+                [payload] => {
+                    log_item(format_args!("pull:"), payload);
+                    match parse_items(payload, None) {
+                        Ok(parsed) => items.extend(parsed),
+                        Err(error) => {
+                            log::warn!(
+                                "IN pull: received message with invalid format{error}, skipping"
+                            );
+                        }
                     }
-                },
+                }
                 _ => log::warn!("IN pull: received message with parts != 1, skipping"),
             }
         }
@@ -167,6 +172,7 @@ impl HubIo {
             match self.frames.as_slice() {
                 [topic, payload] => {
                     let topic = String::from_utf8_lossy(topic);
+                    log_item(format_args!("sub: channel={topic}"), payload);
                     let topic = Some(&*topic).filter(|topic| !topic.is_empty());
                     match parse_items(payload, topic) {
                         Ok(parsed) => items.extend(parsed),
@@ -288,6 +294,29 @@ impl HubIo {
     }
 }
 
+/// Which sockets there are, and where.
+fn log_specs(config: &Config) {
+    for (name, spec) in [
+        ("state client", &config.state_spec),
+        ("control server", &config.command_spec),
+        ("in pull", &config.push_in_spec),
+    ] {
+        if let Some(spec) = spec {
+            log::debug!("{name}: {spec}");
+        }
+    }
+    let subs = &config.push_in_sub_specs;
+    let used = if config.push_in_sub_connect { subs } else { &subs[..subs.len().min(1)] };
+    if !used.is_empty() {
+        log::debug!("in sub: {}", used.join(", "));
+    }
+    if let Some(spec) = &config.stats_spec {
+        log::debug!("stats: {spec}");
+    }
+    log::debug!("proxy stats: {}", config.specs.proxy_stats.join(", "));
+    log::debug!("proxy control client: {}", config.specs.proxy_command);
+}
+
 /// The SUB input: the first address bound, or all of them connected.
 fn sub_input(context: &zmq::Context, config: &Config) -> Result<Option<Socket>, Error> {
     let Some(first) = config.push_in_sub_specs.first() else { return Ok(None) };
@@ -301,6 +330,22 @@ fn sub_input(context: &zmq::Context, config: &Config) -> Result<Option<Socket>, 
         socket.connect(spec)?;
     }
     Ok(Some(socket))
+}
+
+/// Writes a published message as it came; one that cannot be read has a warning of its own.
+fn log_item(input: fmt::Arguments<'_>, payload: &[u8]) {
+    if !log::log_enabled!(log::Level::Debug) {
+        return;
+    }
+    match payload {
+        [b'J', text @ ..] => log::debug!("IN {input} {}", String::from_utf8_lossy(text)),
+        payload => {
+            let frame = payload.strip_prefix(b"T").unwrap_or(payload);
+            if let Ok((value, _)) = tnetstring::parse(frame) {
+                log::debug!("IN {input} {value}");
+            }
+        }
+    }
 }
 
 /// Reads items as they come by ZeroMQ (spec/publish.md §4). The error is what follows

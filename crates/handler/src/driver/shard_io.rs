@@ -146,21 +146,27 @@ impl ShardIo {
     }
 
     fn connect(&self, specs: &HandlerSpecs) -> Result<(), Error> {
-        for (socket, specs) in [
-            (&self.requests, &specs.proxy_intreq_out),
-            (self.request_stream.socket(), &specs.proxy_intreq_out_stream),
-            (&self.responses, &specs.proxy_intreq_in),
-            (self.stream.socket(), &specs.connmgr_in_stream),
-            (self.retry.socket(), &specs.proxy_retry_out),
-            (self.accept.socket(), &specs.proxy_accept),
-            (self.inspect.socket(), &specs.proxy_inspect),
-            (self.control.socket(), &specs.proxy_ws_control_stream),
-            (&self.control_init, &specs.proxy_ws_control_init),
+        for (name, socket, specs) in [
+            ("zhttp in stream", self.stream.socket(), &specs.connmgr_in_stream),
+            ("inspect server", self.inspect.socket(), &specs.proxy_inspect),
+            ("accept server", self.accept.socket(), &specs.proxy_accept),
+            ("retry", self.retry.socket(), &specs.proxy_retry_out),
+            ("ws control init", &self.control_init, &specs.proxy_ws_control_init),
+            ("ws control stream", self.control.socket(), &specs.proxy_ws_control_stream),
+            ("zhttp request out", &self.requests, &specs.proxy_intreq_out),
+            (
+                "zhttp request out stream",
+                self.request_stream.socket(),
+                &specs.proxy_intreq_out_stream,
+            ),
+            ("zhttp request in", &self.responses, &specs.proxy_intreq_in),
         ] {
             for spec in specs {
                 socket.connect(spec)?;
             }
+            log::debug!("{name}: {}", specs.join(", "));
         }
+        log::debug!("zhttp out: {}", specs.connmgr_out.join(", "));
         Ok(())
     }
 

@@ -25,7 +25,7 @@ impl fmt::Display for Dump<'_> {
                 continue;
             }
             let comma = if std::mem::take(&mut first) { "" } else { ", " };
-            write!(f, "{comma}\"{key}\": {}", Shown(value))?;
+            write!(f, "{comma}\"{key}\": {value}")?;
         }
         f.write_str(" }")?;
         if let Some(body) = body {
@@ -33,36 +33,5 @@ impl fmt::Display for Dump<'_> {
             write!(f, " {} \"{}\"", body.len(), cut.escape_ascii())?;
         }
         Ok(())
-    }
-}
-
-struct Shown<'a>(Value<'a>);
-
-impl fmt::Display for Shown<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Value::Bytes(bytes) => {
-                write!(f, "\"{}\"", bytes[..bytes.len().min(CUT)].escape_ascii())
-            }
-            Value::Int(n) => n.fmt(f),
-            Value::Float(n) => n.fmt(f),
-            Value::Bool(b) => b.fmt(f),
-            Value::Null => f.write_str("null"),
-            Value::List(list) => {
-                f.write_str("[ ")?;
-                for (at, item) in list.iter().flatten().enumerate() {
-                    write!(f, "{}{}", if at > 0 { ", " } else { "" }, Self(item))?;
-                }
-                f.write_str(" ]")
-            }
-            Value::Map(map) => {
-                f.write_str("{ ")?;
-                for (at, (key, value)) in map.iter().flatten().enumerate() {
-                    let comma = if at > 0 { ", " } else { "" };
-                    write!(f, "{comma}\"{key}\": {}", Self(value))?;
-                }
-                f.write_str(" }")
-            }
-        }
     }
 }

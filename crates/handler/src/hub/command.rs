@@ -53,11 +53,14 @@ impl Hub {
             Ok(request) => request,
             Err(error) => {
                 self.drops.bad_commands += 1;
-                log::warn!("zrpc server: received message with invalid format ({error}), skipping");
+                log::warn!(
+                    "zrpc server: received message with invalid format ({}), skipping: {error}",
+                    error.stage()
+                );
                 return;
             }
         };
-        log::debug!("IN command: {}", request.method);
+        log::debug!("IN command: {} args={}", request.method, tnetstring::Value::Map(request.args));
         match request.method {
             "conncheck" => self.conncheck(now, envelope, &request),
             "get-zmq-uris" => {

@@ -13,7 +13,8 @@ use zrpc::{Request, accept, inspect, write_error, write_success};
 use super::Shard;
 use super::cross::{Cross, jsonp_of, with_cors};
 use super::session::{
-    Extra, ExtraChannel, Flags, Hold, Links, NEVER, Named, Origin, Session, SessionId, Subs,
+    Extra, ExtraChannel, Flags, Hold, Links, LogRules, NEVER, Named, Origin, Session, SessionId,
+    Subs,
 };
 use super::timers::tenths;
 use crate::intern::NONE;
@@ -41,6 +42,7 @@ struct Plan {
     prefix: Box<str>,
     implicit: Vec<String>,
     trusted: bool,
+    log: LogRules,
     /// Why the initial body cannot be sent.
     failure: Option<Box<str>>,
     named: Option<Box<Named>>,
@@ -58,7 +60,10 @@ impl Shard {
             Ok(request) => request,
             Err(error) => {
                 self.drops.bad_calls += 1;
-                log::warn!("zrpc server: received message with invalid format ({error}), skipping");
+                log::warn!(
+                    "zrpc server: received message with invalid format ({}), skipping: {error}",
+                    error.stage()
+                );
                 return;
             }
         };
@@ -191,6 +196,7 @@ impl Shard {
             prefix: args.channel_prefix.unwrap_or_default().into(),
             implicit: args.channels.iter().map(|channel| (*channel).to_owned()).collect(),
             trusted: args.trusted,
+            log: LogRules::new(args.log_level, args.separate_stats),
             failure,
             named,
             head_only,
@@ -323,6 +329,7 @@ impl Shard {
                 timeout_s: plan.instruct.timeout_s,
                 origin: plan.origin.clone(),
                 failure: plan.failure.clone(),
+                log: plan.log,
                 cross: Cross::of(from),
             })),
             extra: extra(plan, from),
@@ -376,6 +383,7 @@ impl Plan {
             prefix: self.prefix.clone(),
             implicit: self.implicit.clone(),
             trusted: self.trusted,
+            log: self.log,
             paging: self.instruct.hold.is_none(),
             due: NEVER,
             round: None,

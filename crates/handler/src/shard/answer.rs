@@ -53,7 +53,8 @@ impl Shard {
         let retry = if session.flags.has(Flags::RETRY) { " retry" } else { "" };
         for sub in session.subs.as_slice() {
             if let Some(channel) = self.channels.at(sub.channel) {
-                log::info!("subscribe {} channel={}{retry}", hold.uri, channel.name);
+                let line = || format!("subscribe {} channel={}{retry}", hold.uri, channel.name);
+                hold.log.write(line);
             }
         }
     }

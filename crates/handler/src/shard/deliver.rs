@@ -14,6 +14,7 @@ use super::Shard;
 use super::channel::{Pending, Subscriber};
 use super::session::Flags;
 use crate::intern::NONE;
+use crate::room::shrink_queue;
 
 /// Subscribers visited in one slice of work.
 const SLICE_POSITIONS: usize = 8192;
@@ -90,7 +91,7 @@ impl Shard {
         self.work_limited(now);
         let (mut positions, mut bytes) = (SLICE_POSITIONS, SLICE_BYTES);
         while positions > 0 && bytes > 0 {
-            let Some(key) = self.work.pop_front() else { return self.has_unlimited_work() };
+            let Some(key) = self.work.pop_front() else { break };
             let Some(channel) = self.channels.get_mut(key) else { continue };
             channel.queued = false;
             let Some(mode) = channel.next_busy() else { continue };
@@ -104,7 +105,8 @@ impl Shard {
                 self.work.push_back(key);
             }
         }
-        !self.work.is_empty()
+        shrink_queue(&mut self.work);
+        self.has_work()
     }
 
     /// Serves one window of a channel's subscribers; gives positions and bytes.

@@ -1,6 +1,7 @@
 //! Requests of a shard to the proxy, for links and filters: the requester's side of ZHTTP
 //! (spec/internal-rpc.md §9). What is asked when, and by whom together, is in [`super::queue`].
 
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use zhttp::{Ext, Fields, Head, Id, Kind, Packet};
 
 use super::Shard;
 use super::filtering::Owner;
+use super::session::LogRules;
 use super::timers::tenths;
 use crate::message::Output;
 
@@ -51,6 +53,7 @@ pub(super) struct Ask {
     pub(super) route: Box<str>,
     pub(super) prefer_internal: bool,
     pub(super) trusted: bool,
+    pub(super) log: LogRules,
     pub(super) auto_share: bool,
 }
 
@@ -144,7 +147,7 @@ impl Shard {
             f.frame("passthrough", Some(&passthrough));
         });
         if let Some(fetch) = self.fetches.get_mut(key) {
-            fetch.ask.url = ask.url;
+            (fetch.ask.url, fetch.ask.route, fetch.ask.log) = (ask.url, ask.route, ask.log);
         }
     }
 
@@ -393,7 +396,7 @@ impl Shard {
         let relayed = fetch.relayed;
         match &fetch.purpose {
             Purpose::Gone(_) => log::debug!("httpsession: failed to request gone link"),
-            Purpose::Next(_) => log::info!("GET {} error", fetch.ask.url),
+            Purpose::Next(_) => fetch.ask.log_next("error"),
             Purpose::Filter(owner) => {
                 let owner = *owner;
                 self.drop_fetch(now, key);
@@ -435,16 +438,20 @@ fn cause(condition: &str) -> &'static str {
     }
 }
 
-fn log_fetched(fetch: &Fetch, instruct: &Instruct) {
-    if !log::log_enabled!(log::Level::Info) {
-        return;
+impl Ask {
+    /// The line about a next link (spec/proxy.md §14).
+    fn log_next(&self, outcome: impl fmt::Display) {
+        let route = self.log.route_part(&self.route);
+        self.log.write(|| format!("GET {}{route} {outcome}", self.url));
     }
-    let ids: String = instruct
-        .channels
-        .iter()
+}
+
+fn log_fetched(fetch: &Fetch, instruct: &Instruct) {
+    let channels = instruct.channels.iter();
+    let ids: String = channels
         .filter_map(|channel| Some(format!(" #{}={}", channel.name, channel.prev_id.as_deref()?)))
         .collect();
-    log::info!("GET {} code={} {}{ids}", fetch.ask.url, fetch.code, fetch.size);
+    fetch.ask.log_next(format_args!("code={} {}{ids}", fetch.code, fetch.size));
 }
 
 fn passthrough(ask: &Ask) -> Vec<u8> {

@@ -86,6 +86,10 @@ impl Shard {
             sessions.at(*index).map_or(0, |s| hasher.hash_one((s.peer, s.id.bytes())))
         });
         let mut session = self.sessions.remove(key)?;
+        if self.sessions.is_empty() {
+            // Nobody looks at the timers of an empty table, so they would stay for good.
+            self.wheel.clear();
+        }
         self.let_go(&session, retry);
         self.end_links(now, key, &mut session);
         Some(session)

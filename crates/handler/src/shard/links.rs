@@ -105,6 +105,7 @@ impl Shard {
             route: links.route.clone(),
             prefer_internal: same_origin(&links.uri, &next.url),
             trusted: links.trusted,
+            log: links.log,
             auto_share: true,
             url: next.url,
         };
@@ -162,8 +163,8 @@ impl Shard {
     /// Channels, filters, keep-alive and timers of the new instruction.
     fn hold_anew(&mut self, now: u64, key: Key, instruct: &Instruct) {
         let Some(links) = self.links(key) else { return };
-        let (prefix, uri, mut names) =
-            (links.prefix.clone(), links.uri.clone(), links.implicit.clone());
+        let (prefix, uri, log) = (links.prefix.clone(), links.uri.clone(), links.log);
+        let mut names = links.implicit.clone();
         let used =
             &instruct.channels[..instruct.channels.len().min(self.settings.subscriptions_max)];
         names.extend(used.iter().map(|channel| [&*prefix, &channel.name].concat()));
@@ -172,7 +173,7 @@ impl Shard {
         let after = self.channels_of(key);
         for (index, name) in &after {
             if !before.iter().any(|(known, _)| known == index) {
-                log::info!("subscribe {uri} channel={name}");
+                log.write(|| format!("subscribe {uri} channel={name}"));
             }
         }
         let channels = after

@@ -170,8 +170,41 @@ pub(crate) struct Hold {
     pub(crate) origin: Option<Arc<Origin>>,
     /// Why a stream ends as soon as its head is sent.
     pub(crate) failure: Option<Box<str>>,
+    pub(crate) log: LogRules,
     /// Automatic cross-origin.
     pub(crate) cross: Option<Box<Cross>>,
+}
+
+/// How lines about a route's sessions are written (spec/routes.md §3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct LogRules {
+    /// The route's `log_level`; -1: that of the process.
+    level: i8,
+    /// The lines name the route: its id was given, not made.
+    names_route: bool,
+}
+
+impl Default for LogRules {
+    fn default() -> Self {
+        Self::new(None, false)
+    }
+}
+
+impl LogRules {
+    /// From what a proxy says of the route.
+    pub(crate) fn new(level: Option<i64>, names_route: bool) -> Self {
+        Self { level: level.unwrap_or(-1).clamp(-1, 2) as i8, names_route }
+    }
+
+    /// The part of a line that names the route.
+    pub(crate) fn route_part(self, route: &str) -> String {
+        if self.names_route { format!(" route={route}") } else { String::new() }
+    }
+
+    /// Writes a line, if it is to be seen.
+    pub(crate) fn write(self, line: impl FnOnce() -> String) {
+        logging::access(self.level.into(), line);
+    }
 }
 
 /// Where a session came from, for a retry.
@@ -238,6 +271,7 @@ pub(crate) struct Links {
     pub(crate) prefix: Box<str>,
     pub(crate) implicit: Vec<String>,
     pub(crate) trusted: bool,
+    pub(crate) log: LogRules,
     /// There is no hold: the next link follows at once.
     pub(crate) paging: bool,
     /// When the next link is to be followed.

@@ -96,6 +96,11 @@ pub(super) fn places(tick: u64, steps: u64, capacity: u32) -> impl Iterator<Item
 }
 
 impl Shard {
+    /// Entries of the timers, to look at.
+    pub fn timers(&self) -> usize {
+        self.wheel.len() + self.socket_wheel.len()
+    }
+
     /// When [`Shard::timeout`] is due.
     pub fn next_deadline(&self) -> Option<u64> {
         if self.sessions.is_empty() && self.fetches.is_empty() && self.sockets.is_empty() {

@@ -8,7 +8,7 @@ use super::{as_websocket, is_poll};
 use crate::Proxy;
 use crate::arrival::{REQUEST_CREDITS, new_session};
 use crate::peers::NOBODY;
-use crate::response::{Head, default_reason};
+use crate::response::Head;
 use crate::session::Session;
 use crate::uri::Uri;
 
@@ -147,7 +147,7 @@ impl Proxy {
     fn sockjs_open(&mut self, key: Key, id: &str) {
         let now_s = self.now_s();
         if self.polls.len() >= self.settings.sessions_max {
-            let answer = Answer::error(503, default_reason(503), "Service Unavailable");
+            let answer = Answer::error(503, grip::reason(503), "Service Unavailable");
             return self.sockjs_answer(key, answer);
         }
         let Some(session) = self.sessions.get(key) else { return };

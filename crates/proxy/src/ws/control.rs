@@ -88,7 +88,7 @@ impl Proxy {
     /// Announces a session that was just accepted, with its implicit subscriptions.
     pub(crate) fn say_here(&mut self, key: Key) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        let uri = session.uri().to_owned();
+        let uri = session.uri().into_owned();
         let Some(ws) = &mut session.ws else { return };
         let (Some(control), Some(entry)) = (&mut ws.control, session.entry.clone()) else { return };
         control.next_request = 1;
@@ -345,8 +345,8 @@ impl Proxy {
         let ws = session.ws.as_ref()?;
         let multi = self.peers.get(session.peer)?.multi;
         let fits = size <= session.credits as usize && size <= crate::answer::PACKET_BODY_MAX;
-        (multi && ws.shape.is_plain() && ws.is_clear() && fits)
-            .then_some((session.peer, session.router))
+        let alike = session.user_data.is_none() && ws.shape.is_plain();
+        (multi && alike && ws.is_clear() && fits).then_some((session.peer, session.router))
     }
 
     /// Sends one packet to sessions of one peer.

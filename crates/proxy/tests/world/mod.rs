@@ -40,6 +40,8 @@ pub struct World {
     pub sharing: Option<&'static str>,
     /// The handler is there and answers nothing.
     pub mute: bool,
+    /// Calls that it got meanwhile.
+    pub inspects: Vec<(Key, Vec<u8>)>,
     /// What went to ZHTTP workers.
     pub to_worker: Vec<ToWorker>,
     /// What went to the WebSockets.
@@ -66,6 +68,7 @@ pub fn world_with(lines: &str, settings: Settings) -> World {
         openings: Vec::new(),
         sharing: None,
         mute: false,
+        inspects: Vec::new(),
         to_worker: Vec::new(),
         to_socket: Vec::new(),
     }
@@ -111,7 +114,7 @@ impl World {
                 Output::Grant { bytes, .. } => self.to_socket.push(format!("grant {bytes}")),
                 Output::Control { payload, .. } => self.controls.push(payload),
                 Output::Stats(packet) => self.stats.push(String::from_utf8(packet).unwrap()),
-                Output::Inspect { .. } if self.mute => {}
+                Output::Inspect { key, payload } if self.mute => self.inspects.push((key, payload)),
                 Output::Inspect { key, payload } => self.inspected(key, &payload),
             }
         }

@@ -9,7 +9,7 @@ use zrpc::control::{Item, Kind, Packet};
 use super::kind;
 use super::state::{ChannelFilters, Profile, Socket};
 use crate::shard::Shard;
-use crate::shard::session::{NEVER, Sub, Subs};
+use crate::shard::session::{LogRules, NEVER, Sub, Subs};
 use crate::shard::timers::tenths;
 
 /// Seconds that a session lives whose proxy does not say.
@@ -73,6 +73,7 @@ impl Shard {
             prefix: item.channel_prefix.into(),
             trusted: item.trusted,
             debug: item.debug || self.settings.debug,
+            log: LogRules::new(item.log_level, item.separate_stats),
         };
         let profile = self.profiles.acquire(profile);
         let own_stats = item.separate_stats && !item.route.is_empty();
@@ -229,7 +230,8 @@ impl Shard {
             }
         }
         if let Some(socket) = self.sockets.get(key) {
-            log::info!("subscribe {} channel={full}", socket.uri);
+            let log = self.profile_of(key).map(|profile| profile.log).unwrap_or_default();
+            log.write(|| format!("subscribe {} channel={full}", socket.uri));
         }
         index
     }

@@ -53,6 +53,9 @@ impl Shard {
         self.leave_all(key);
         self.end_filtering(now, Owner::Socket(key));
         let Some(socket) = self.sockets.remove(key) else { return };
+        if self.sockets.is_empty() {
+            self.socket_wheel.clear();
+        }
         let hash = self.hasher.hash_one(&*socket.cid);
         if let Ok(entry) = self.sockets_by_id.find_entry(hash, |index| *index == key.index) {
             entry.remove();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use grip::control::Message;
 
 use crate::shard::filtering::Filtering;
-use crate::shard::session::Subs;
+use crate::shard::session::{LogRules, Subs};
 
 /// What sessions of one route have in common.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -19,6 +19,7 @@ pub(crate) struct Profile {
     pub(crate) trusted: bool,
     /// Error texts may tell the cause.
     pub(crate) debug: bool,
+    pub(crate) log: LogRules,
 }
 
 /// One WebSocket. Times are tenths of a second since the start.
