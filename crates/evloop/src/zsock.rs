@@ -4,8 +4,8 @@
 //! socket may swallow an edge. So a driver asks [`Socket::ready`] for every socket before it
 //! goes to sleep, and stays awake while one has something to give.
 //!
-//! Each such question is a system call, and dozens of them were a seventh of what an open costs. So a
-//! socket can be registered by [`Socket::register_edges`]: it then knows itself when there is
+//! Each such question is a system call, and dozens of them were a seventh of what an open costs. So
+//! a socket can be registered by [`Socket::register_edges`]: it then knows itself when there is
 //! nothing to ask, because it was emptied and neither an edge nor a call came since.
 
 use std::cell::Cell;

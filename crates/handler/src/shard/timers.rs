@@ -212,8 +212,8 @@ impl Shard {
         let Some(keep_alive) = self.keep_alives.get(session.keep_alive) else { return };
         let period = keep_alive.timeout_s.saturating_mul(10);
         let latest = tenths(now).saturating_add(period).min(NEVER - 1);
-        // Up to a second early. With many connection managers each has its own tenth of every second, so that
-        // it gets few and full packets; with few of them the tenths share the load.
+        // Up to a second early. With many connection managers each has its own tenth of every
+        // second, so that it gets few and full packets; with few the tenths share the load.
         let less = match self.peers.in_use() {
             0..SPREAD => self.random(SPREAD as u32),
             _ => latest.wrapping_sub(session.peer) % SPREAD as u32,
