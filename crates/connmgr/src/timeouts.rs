@@ -16,6 +16,9 @@ const TICK_MS: u64 = 100;
 const FAR_MS: u64 = 45_000;
 const FAR_TICK_MS: u64 = 500;
 
+/// Places without connections for which timers may be kept.
+const SPARE_PLACES: usize = 64;
+
 /// How long a request waits for somebody to take it once those who could have left
 /// (design, section 5 rule 9).
 const LOST_MS: u32 = 1_000;
@@ -46,6 +49,14 @@ impl Timers {
         if *due == 0 || at < *due {
             *due = at.max(1);
             self.wheel.schedule(at, slot);
+        }
+    }
+
+    /// The last connection left: forgets its deadlines, and those of a crowd before it, which would
+    /// stay for up to a minute. Those of a few are kept: the next few need the room.
+    pub(crate) fn all_left(&mut self) {
+        if self.due.len() > SPARE_PLACES {
+            *self = Self::new();
         }
     }
 
@@ -87,7 +98,7 @@ impl Worker {
             }
             self.timers.wheel.recycle(slots);
         }
-        if self.timers.due.len() > 2 * self.conns.capacity() as usize + 64 {
+        if self.timers.due.len() > 2 * self.conns.capacity() as usize + SPARE_PLACES {
             self.timers.due.truncate(self.conns.capacity() as usize);
             self.timers.due.shrink_to_fit();
         }

@@ -298,6 +298,9 @@ impl Worker {
             self.pinned -= conn.out.as_ref().map_or(0, |queue| queue.len());
             self.req_conns -= usize::from(conn.has(REQ));
             self.config.blocks.give_back(conn.blocks);
+            if self.conns.is_empty() {
+                self.timers.all_left();
+            }
         }
     }
 

@@ -28,6 +28,20 @@ fn a_client_that_leaves_is_cancelled() {
 }
 
 #[test]
+fn a_crowd_that_has_left_leaves_no_timers() {
+    let mut b = Bench::new();
+    let conns: Vec<u32> = (0..300).map(|_| b.held("hd").0).collect();
+    conns.iter().for_each(|conn| b.leave(*conn));
+    b.pass(1);
+    assert!(b.worker.is_empty());
+    assert_eq!(b.worker.next_deadline(), None);
+    // Timers go on for those that come next.
+    let conn = b.connect();
+    b.pass(600_000);
+    assert!(!b.is_open(conn));
+}
+
+#[test]
 fn a_client_that_leaves_early_is_cancelled_at_whoever_takes_the_request() {
     let mut b = Bench::new();
     let conn = b.connect();

@@ -39,6 +39,11 @@ impl Monitor {
         self.pair.register(registry, token)
     }
 
+    /// The socket that tells, to be put into a loop some other way.
+    pub fn socket(&self) -> &Socket {
+        &self.pair
+    }
+
     /// How many peers left since the last call.
     pub fn disconnected(&mut self) -> usize {
         let mut count = 0;

@@ -3,7 +3,12 @@
 //! The descriptor of a ZeroMQ socket is edge-triggered in a way of its own: any call on the
 //! socket may swallow an edge. So a driver asks [`Socket::ready`] for every socket before it
 //! goes to sleep, and stays awake while one has something to give.
+//!
+//! Each such question is a system call, and dozens of them were a seventh of what an open costs. So
+//! a socket can be registered by [`Socket::register_edges`]: it then knows itself when there is
+//! nothing to ask, because it was emptied and neither an edge nor a call came since.
 
+use std::cell::Cell;
 use std::fmt;
 use std::os::fd::RawFd;
 use std::os::unix::fs::PermissionsExt;
@@ -113,6 +118,10 @@ const HEARTBEAT_MS: (i32, i32) = (1_000, 3_000);
 pub struct Socket {
     inner: zmq::Socket,
     fd: RawFd,
+    /// The driver tells of every edge.
+    edges: Cell<bool>,
+    /// Emptied, and no edge or call since: there is nothing to read.
+    quiet: Cell<bool>,
 }
 
 impl fmt::Debug for Socket {
@@ -135,7 +144,7 @@ impl Socket {
             let inner = context.socket(kind)?;
             options.apply(&inner, kind)?;
             let fd = inner.get_fd()?;
-            Ok(Self { inner, fd })
+            Ok(Self { inner, fd, edges: Cell::new(false), quiet: Cell::new(false) })
         };
         make().map_err(|cause| Error::new(format!("cannot make a ZeroMQ {kind:?} socket: {cause}")))
     }
@@ -167,6 +176,7 @@ impl Socket {
 
     /// SUB: from now on receive what begins with `topic`.
     pub fn subscribe(&self, topic: &[u8]) {
+        self.quiet.set(false);
         if let Err(cause) = self.inner.set_subscribe(topic) {
             log::warn!("subscribing failed: {cause}");
         }
@@ -174,6 +184,7 @@ impl Socket {
 
     /// SUB: undoes one [`Socket::subscribe`].
     pub fn unsubscribe(&self, topic: &[u8]) {
+        self.quiet.set(false);
         if let Err(cause) = self.inner.set_unsubscribe(topic) {
             log::warn!("unsubscribing failed: {cause}");
         }
@@ -187,6 +198,21 @@ impl Socket {
         registry.register(&mut SourceFd(&self.fd), token, Interest::READABLE)
     }
 
+    /// Puts the socket's descriptor into a loop that calls [`Socket::edge`] for each of its events,
+    /// before anything else is asked of the socket.
+    ///
+    /// # Errors
+    /// If the loop refuses the descriptor.
+    pub fn register_edges(&self, registry: &Registry, token: Token) -> std::io::Result<()> {
+        self.edges.set(true);
+        self.register(registry, token)
+    }
+
+    /// The loop has reported an event of the socket.
+    pub fn edge(&self) {
+        self.quiet.set(false);
+    }
+
     /// The address in use, with the port that was chosen for `:*`.
     pub fn last_endpoint(&self) -> Option<String> {
         self.inner.get_last_endpoint().ok()?.ok()
@@ -198,9 +224,31 @@ impl Socket {
         Ready { readable: events.contains(zmq::POLLIN), writable: events.contains(zmq::POLLOUT) }
     }
 
+    /// Whether a message waits.
+    pub fn is_readable(&self) -> bool {
+        let readable = !self.quiet.get() && self.ready().readable;
+        self.note_empty(!readable);
+        readable
+    }
+
+    /// ZeroMQ was asked for a message. After "there is none" it has seen all signals, and the
+    /// next one is an edge.
+    fn note_empty(&self, empty: bool) {
+        self.quiet.set(empty && self.edges.get());
+    }
+
     /// Takes one message into `frames` (cleared first). False: none waits.
     pub fn recv(&self, frames: &mut Vec<zmq::Message>) -> bool {
         frames.clear();
+        if self.quiet.get() {
+            return false;
+        }
+        let got = self.recv_frames(frames);
+        self.note_empty(!got);
+        got
+    }
+
+    fn recv_frames(&self, frames: &mut Vec<zmq::Message>) -> bool {
         loop {
             match self.inner.recv_msg(zmq::DONTWAIT) {
                 Ok(frame) => frames.push(frame),
@@ -227,6 +275,8 @@ impl Socket {
     }
 
     fn send_frame(&self, frame: &[u8], flags: i32) -> Sent {
+        // Sending may swallow the edge of a message that came.
+        self.quiet.set(false);
         loop {
             match self.inner.send(frame, flags) {
                 Ok(()) => return Sent::Ok,
@@ -241,6 +291,24 @@ impl Socket {
     /// The socket itself, for [`crate::monitor`].
     pub(crate) fn inner(&self) -> &zmq::Socket {
         &self.inner
+    }
+}
+
+/// Registers sockets by [`Socket::register_edges`] with tokens from `first` on.
+///
+/// # Errors
+/// If the loop refuses a descriptor.
+pub fn register_all(sockets: &[&Socket], registry: &Registry, first: usize) -> std::io::Result<()> {
+    for (n, socket) in sockets.iter().enumerate() {
+        socket.register_edges(registry, Token(first + n))?;
+    }
+    Ok(())
+}
+
+/// Calls [`Socket::edge`] of the one that [`register_all`] gave this token, if there is one.
+pub fn edge_of(sockets: &[&Socket], token: Token, first: usize) {
+    if let Some(socket) = token.0.checked_sub(first).and_then(|n| sockets.get(n)) {
+        socket.edge();
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use evloop::monitor::Monitor;
 use evloop::peers::{PeerRouter, Routed};
-use evloop::zsock::{Options, Sent, Socket};
+use evloop::zsock::{self, Options, Sent, Socket};
 use mio::{Events, Poll, Token};
 
 struct Place(std::path::PathBuf);
@@ -68,6 +68,63 @@ fn a_flood_arrives_whole_through_an_edge_triggered_descriptor() {
         received == 20_000
     });
     assert!(!pull.ready().readable);
+}
+
+/// Sends `last` numbers back and forth, asking the socket only as its edges tell; gives the
+/// highest that came. Sleeps long enough that a lost edge shows.
+fn exchange(socket: &Socket, begins: bool, last: u32) -> u32 {
+    let mut poll = Poll::new().unwrap();
+    zsock::register_all(&[socket], poll.registry(), 5).unwrap();
+    let (mut events, mut frames, mut highest) = (Events::with_capacity(8), Vec::new(), 0);
+    if begins {
+        // Three on the way at a time, so that sending meets what came meanwhile.
+        (1..=3u32).for_each(|n| assert_eq!(socket.send(&[&n.to_le_bytes()]), Sent::Ok));
+    }
+    while highest < last {
+        if !socket.is_readable() {
+            poll.poll(&mut events, Some(Duration::from_secs(10))).unwrap();
+            assert!(!events.is_empty(), "an edge is lost at {highest}");
+            events.iter().for_each(|event| zsock::edge_of(&[socket], event.token(), 5));
+        }
+        while socket.recv(&mut frames) {
+            let number = u32::from_le_bytes(frames[0][..].try_into().unwrap());
+            highest = highest.max(number);
+            assert_eq!(socket.send(&[&(number + 3).to_le_bytes()]), Sent::Ok);
+        }
+    }
+    highest
+}
+
+#[test]
+fn a_socket_that_is_asked_by_its_edges_misses_nothing() {
+    let place = Place::new("edges");
+    let context = zmq::Context::new();
+    let one = Socket::new(&context, zmq::PAIR, &Options::default()).unwrap();
+    one.bind(&place.spec("a"), None).unwrap();
+    let two = Socket::new(&context, zmq::PAIR, &Options::default()).unwrap();
+    two.connect(&place.spec("a")).unwrap();
+    let other = std::thread::spawn(move || exchange(&two, true, 30_000));
+    assert!(exchange(&one, false, 30_000) >= 30_000);
+    assert!(other.join().unwrap() >= 30_000);
+}
+
+#[test]
+fn a_socket_without_an_edge_is_not_asked() {
+    let context = zmq::Context::new();
+    let one = Socket::new(&context, zmq::PAIR, &Options::default()).unwrap();
+    one.bind("inproc://quiet", None).unwrap();
+    let two = Socket::new(&context, zmq::PAIR, &Options::default()).unwrap();
+    two.connect("inproc://quiet").unwrap();
+    let mut poll = Poll::new().unwrap();
+    zsock::register_all(&[&one], poll.registry(), 5).unwrap();
+    let mut frames = Vec::new();
+    while one.recv(&mut frames) {}
+    assert_eq!(two.send(&[b"one"]), Sent::Ok);
+    assert!(!one.recv(&mut frames) && !one.is_readable(), "asked without an edge");
+    let mut events = Events::with_capacity(8);
+    poll.poll(&mut events, Some(Duration::from_secs(10))).unwrap();
+    events.iter().for_each(|event| zsock::edge_of(&[&one], event.token(), 5));
+    assert!(one.is_readable() && one.recv(&mut frames));
 }
 
 #[test]

@@ -169,6 +169,7 @@ impl Middle {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 result => result?,
             }
+            events.iter().for_each(|event| self.zmq.edge(event.token()));
             let now = clock.now_ms();
             if stops() {
                 stop_at = now + STOP_MS;

@@ -13,13 +13,14 @@ use super::limit::{Limits, Share};
 use super::listen::Listener;
 use super::sockets::{FIRST_CLIENT, Sockets};
 use super::tlsport::Context;
-use super::zmqside::ZmqSide;
+use super::zmqside::{self, ZmqSide};
 use crate::{Client, Output, Session, Worker};
 
-/// Tokens of everything that needs no look-up: wakers, ZeroMQ sockets.
+/// Token of everything that needs no look-up: wakers, ZeroMQ sockets that are asked in every turn.
 pub(crate) const WAKE: Token = Token(0);
-/// Token of the first listener.
-const FIRST_LISTENER: usize = 1;
+/// Token of the first listener; those before it belong to the exchange.
+const FIRST_LISTENER: usize = 8;
+const _: () = assert!(FIRST_LISTENER > zmqside::LAST_TOKEN);
 
 /// Connections accepted from one listener in one turn.
 const ACCEPTS_MAX: usize = 128;
@@ -35,6 +36,8 @@ const NO_FILES_MS: u64 = 100;
 
 /// How a worker reaches the ZeroMQ sockets.
 pub(crate) trait Exchange {
+    /// The loop has reported an event of this token; before everything else of the turn.
+    fn edge(&mut self, _token: Token) {}
     /// Gives waiting messages and news of peers to the engine.
     fn receive(&mut self, now: u64, worker: &mut Worker, sockets: &mut Sockets);
     /// Takes what the engine wants to send. True: a peer turned out to be gone, so that the
@@ -136,7 +139,10 @@ impl<E: Exchange> WorkLoop<E> {
         for event in events {
             match event.token().0 {
                 token if token >= FIRST_CLIENT => self.client(now, token - FIRST_CLIENT, event),
-                token if token == WAKE.0 => (self.stream.full, self.req.full) = (false, false),
+                token if token < FIRST_LISTENER => {
+                    self.exchange.edge(event.token());
+                    (self.stream.full, self.req.full) = (false, false);
+                }
                 token => {
                     if let Some(acceptor) =
                         self.listeners.get_mut(token.wrapping_sub(FIRST_LISTENER))
@@ -284,6 +290,10 @@ pub(crate) struct Direct<S> {
 }
 
 impl<S: FnMut() -> bool> Exchange for Direct<S> {
+    fn edge(&mut self, token: Token) {
+        self.zmq.edge(token);
+    }
+
     fn receive(&mut self, now: u64, worker: &mut Worker, sockets: &mut Sockets) {
         self.inspector.note_queues(&mut self.asked, || self.zmq.queues());
         self.zmq.receive(MESSAGES_MAX, |message| worker.packet(now, sockets, message));

@@ -29,6 +29,10 @@ const STREAM_HWM: i32 = 500;
 /// How long unsent messages, the last cancels above all, hold up the end.
 const LINGER_MS: i32 = 500;
 
+/// Tokens of the sockets that tell by an edge when they are worth a question: the first, the last.
+const FIRST_TOKEN: usize = 1;
+pub(crate) const LAST_TOKEN: usize = 4;
+
 /// When to probe after a connection ended: at once, and again when libzmq surely knows of it.
 const PROBES_MS: [u64; 3] = [0, 200, 1_000];
 
@@ -129,16 +133,25 @@ impl ZmqSide {
         })
     }
 
-    /// Puts the sockets into a loop; none of their events needs a look at the token.
+    /// Puts the sockets into a loop. It reports events of tokens up to [`LAST_TOKEN`] to
+    /// [`ZmqSide::edge`]; those of `token` only wake it.
     pub(crate) fn register(&self, registry: &Registry, token: Token) -> std::io::Result<()> {
-        for socket in [&self.push, self.router.socket(), &self.sub] {
-            socket.register(registry, token)?;
-        }
+        self.push.register(registry, token)?;
         if let Some(req) = &self.req {
             req.register(registry, token)?;
         }
-        self.push_monitor.register(registry, token)?;
-        self.router_monitor.register(registry, token)
+        zsock::register_all(&self.read(), registry, FIRST_TOKEN)
+    }
+
+    /// The sockets that are read, in the order of their tokens.
+    fn read(&self) -> [&Socket; LAST_TOKEN + 1 - FIRST_TOKEN] {
+        let monitors = [&self.push_monitor, &self.router_monitor].map(Monitor::socket);
+        [self.router.socket(), &self.sub, monitors[0], monitors[1]]
+    }
+
+    /// The loop has reported an event of this token.
+    pub(crate) fn edge(&self, token: Token) {
+        zsock::edge_of(&self.read(), token, FIRST_TOKEN);
     }
 
     /// Gives up to `budget` messages to `take`.
@@ -277,8 +290,8 @@ impl ZmqSide {
     /// Whether a turn would find something at once. To be asked before sleeping: any call on a
     /// socket may have swallowed its edge.
     pub(crate) fn is_ready(&self) -> bool {
-        self.router.socket().ready().readable
-            || self.sub.ready().readable
+        self.router.socket().is_readable()
+            || self.sub.is_readable()
             || (self.waiting.len() > 0 && self.push.ready().writable)
             || self.req.as_ref().is_some_and(ReqSide::is_ready)
     }

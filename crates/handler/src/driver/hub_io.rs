@@ -3,11 +3,13 @@
 use std::fmt;
 use std::sync::Arc;
 
+use arrayvec::ArrayVec;
 use bytes::Bytes;
-use evloop::zsock::{Error, Options, Sent, Socket};
+use evloop::zsock::{self, Error, Options, Sent, Socket};
 use grip::{Item, Value, parse_message};
 use mio::{Registry, Token};
 
+use super::HUB_SOCKETS;
 use super::http::Publisher;
 use super::options::Config;
 use super::shard_io::BUDGET;
@@ -103,13 +105,20 @@ impl HubIo {
         })
     }
 
-    pub(super) fn register(&self, registry: &Registry, token: Token) -> std::io::Result<()> {
-        let sockets = [&self.pull, &self.sub, &self.command, &self.stats, &self.state];
-        for socket in sockets.into_iter().flatten() {
-            socket.register(registry, token)?;
-        }
-        self.proxy_command.register(registry, token)?;
-        self.proxy_stats.register(registry, token)
+    /// All sockets, in the order of their tokens.
+    fn sockets(&self) -> ArrayVec<&Socket, 7> {
+        let some = [&self.pull, &self.sub, &self.command, &self.stats, &self.state];
+        let some = some.into_iter().flatten();
+        some.chain([&self.proxy_command, &self.proxy_stats]).collect()
+    }
+
+    pub(super) fn register(&self, registry: &Registry) -> std::io::Result<()> {
+        zsock::register_all(&self.sockets(), registry, HUB_SOCKETS)
+    }
+
+    /// The loop has reported an event of this token.
+    pub(super) fn edge(&self, token: Token) {
+        zsock::edge_of(&self.sockets(), token, HUB_SOCKETS);
     }
 
     /// Takes in what waits, within the budget; gives whether anything came. While `congested`,

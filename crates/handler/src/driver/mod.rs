@@ -24,8 +24,10 @@ use scrape::Scrape;
 /// Token of signals and of the other threads.
 const WAKE: Token = Token(0);
 
-/// Token of everything that ZeroMQ has: each turn asks all of its sockets.
-const ZMQ: Token = Token(1);
+/// First tokens of the ZeroMQ sockets of a shard and of the hub. They are asked only after an
+/// event (`evloop::zsock`), so events of tokens below [`http::LISTENER`] are for their `edge`.
+const SHARD_SOCKETS: usize = 1;
+const HUB_SOCKETS: usize = 100;
 
 /// Runs the program of these options until a signal ends it; gives its exit status.
 pub fn main(words: &Words) -> u8 {

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use config::specs::HandlerSpecs;
 use evloop::monitor::Monitor;
 use evloop::peers::{PeerRouter, Routed};
-use evloop::zsock::{Error, Options, Sent, Socket};
+use evloop::zsock::{self, Error, Options, Sent, Socket};
 use mio::{Registry, Token};
 
+use super::SHARD_SOCKETS;
 use super::pubside::PubSide;
 use super::trace::Dump;
 use crate::message::{Envelope, Output};
@@ -169,10 +170,11 @@ impl ShardIo {
         Ok(())
     }
 
-    pub(super) fn register(&self, registry: &Registry, token: Token) -> std::io::Result<()> {
-        self.monitor.register(registry, token)?;
-        self.control_monitor.register(registry, token)?;
-        for socket in [
+    /// All sockets, in the order of their tokens.
+    fn sockets(&self) -> [&Socket; 12] {
+        [
+            self.monitor.socket(),
+            self.control_monitor.socket(),
             self.stream.socket(),
             self.publisher.socket(),
             self.accept.socket(),
@@ -183,10 +185,16 @@ impl ShardIo {
             &self.responses,
             &self.control_init,
             self.control.socket(),
-        ] {
-            socket.register(registry, token)?;
-        }
-        Ok(())
+        ]
+    }
+
+    pub(super) fn register(&self, registry: &Registry) -> std::io::Result<()> {
+        zsock::register_all(&self.sockets(), registry, SHARD_SOCKETS)
+    }
+
+    /// The loop has reported an event of this token.
+    pub(super) fn edge(&self, token: Token) {
+        zsock::edge_of(&self.sockets(), token, SHARD_SOCKETS);
     }
 
     /// When [`ShardIo::receive`] is to be called though nothing came in.

@@ -4,14 +4,14 @@ use std::io;
 use std::time::Duration;
 
 use evloop::clock::Clock;
-use mio::{Events, Poll};
+use mio::{Events, Poll, Token};
 
-use super::http::HttpServer;
+use super::http::{self, HttpServer};
 use super::hub_io::{HubInput, HubIo};
 use super::options::Config;
 use super::scrape::Scrape;
 use super::shard_io::{Gone, ShardInput, ShardIo};
-use super::{STOP_STEP_MS, WAKE, Wish, Wishes, ZMQ, loop_error, obey};
+use super::{STOP_STEP_MS, WAKE, Wish, Wishes, loop_error, obey};
 use crate::engine::Handler;
 use crate::message::Output;
 
@@ -46,8 +46,8 @@ pub(super) fn run(
         clock,
     };
     let registry = poll.registry();
-    single.shard_io.register(registry, ZMQ).map_err(loop_error)?;
-    single.hub_io.register(registry, ZMQ).map_err(loop_error)?;
+    single.shard_io.register(registry).map_err(loop_error)?;
+    single.hub_io.register(registry).map_err(loop_error)?;
     if let Some(http) = &mut single.http {
         http.register(registry).map_err(loop_error)?;
     }
@@ -83,7 +83,7 @@ impl Single {
                         Wish::Reload(config) => self.reload(now, *config),
                         Wish::Nothing => {}
                     },
-                    ZMQ => {}
+                    token if token < http::LISTENER => self.edge(token),
                     token => {
                         if let Some(http) = &mut self.http {
                             http.event(now, token, &mut self.hub_inputs);
@@ -92,6 +92,12 @@ impl Single {
                 }
             }
         }
+    }
+
+    /// A ZeroMQ socket has something to tell.
+    fn edge(&self, token: Token) {
+        self.shard_io.edge(token);
+        self.hub_io.edge(token);
     }
 
     fn reload(&mut self, now: u64, config: Config) {
@@ -216,6 +222,7 @@ impl Single {
                     Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
                     _ => {}
                 }
+                events.iter().for_each(|event| self.edge(event.token()));
                 now = self.clock.now_ms();
             }
         }

@@ -11,13 +11,13 @@ use std::time::Duration;
 use evloop::clock::Clock;
 use mio::{Events, Poll, Waker};
 
-use super::http::HttpServer;
+use super::http::{self, HttpServer};
 use super::hub_io::{HubInput, HubIo};
 use super::options::Config;
 use super::scrape::Scrape;
 use super::shard_io::{Gone, ShardInput, ShardIo};
 use super::single::http_server;
-use super::{STOP_STEP_MS, WAKE, Wish, Wishes, ZMQ, loop_error, obey};
+use super::{STOP_STEP_MS, WAKE, Wish, Wishes, loop_error, obey};
 use crate::hub::Hub;
 use crate::message::{Output, ToHub, ToShard};
 use crate::shard::Shard;
@@ -56,7 +56,7 @@ pub(super) fn run(
     let settings = Arc::new(config.settings.clone());
     let hub_io = HubIo::new(context, config).map_err(|error| error.to_string())?;
     let mut http = http_server(config)?;
-    hub_io.register(poll.registry(), ZMQ).map_err(loop_error)?;
+    hub_io.register(poll.registry()).map_err(loop_error)?;
     if let Some(http) = &mut http {
         http.register(poll.registry()).map_err(loop_error)?;
     }
@@ -97,7 +97,7 @@ fn spawn(
 ) -> io::Result<(Seat, JoinHandle<()>)> {
     let poll = Poll::new()?;
     let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
-    io.register(poll.registry(), ZMQ)?;
+    io.register(poll.registry())?;
     let (to_shard, receiver) = channel();
     let behind = Arc::new(AtomicUsize::new(0));
     let congested = Arc::new(AtomicBool::new(false));
@@ -160,7 +160,7 @@ impl HubLoop {
                         Wish::Reload(config) => self.reload(now, *config),
                         Wish::Nothing => {}
                     },
-                    ZMQ => {}
+                    token if token < http::LISTENER => self.hub_io.edge(token),
                     token => {
                         if let Some(http) = &mut self.http {
                             http.event(now, token, &mut self.inputs);
@@ -187,6 +187,7 @@ impl HubLoop {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
                 _ => {}
             }
+            events.iter().for_each(|event| self.hub_io.edge(event.token()));
         }
         Ok(())
     }
@@ -298,6 +299,7 @@ impl ShardLoop {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 result => result?,
             }
+            events.iter().for_each(|event| self.io.edge(event.token()));
         }
         self.stop(poll)
     }
@@ -316,6 +318,7 @@ impl ShardLoop {
                     Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
                     _ => {}
                 }
+                events.iter().for_each(|event| self.io.edge(event.token()));
                 now = self.clock.now_ms();
             }
         }

@@ -8,7 +8,7 @@ use evloop::arena::Key;
 use super::Shard;
 use super::filtering::Owner;
 use super::session::{Session, SessionId};
-use super::timers::tenths;
+use super::timers::{Crowd, tenths};
 use crate::intern::NONE;
 use crate::message::{ToHub, Took};
 use crate::room::shrink_table;
@@ -89,6 +89,7 @@ impl Shard {
         if self.sessions.is_empty() {
             // Nobody looks at the timers of an empty table, so they would stay for good.
             self.wheel.clear();
+            self.crowd = Crowd::default();
         }
         self.let_go(&session, retry);
         self.end_links(now, key, &mut session);

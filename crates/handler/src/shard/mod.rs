@@ -147,6 +147,8 @@ pub struct Shard {
     routes: Vec<RouteState>,
     touched_routes: Vec<u32>,
     wheel: Wheel<Key>,
+    /// What came due in great numbers.
+    crowd: timers::Crowd,
     walks: timers::Walks,
     work: VecDeque<Key>,
     limiter: Option<Limiter<limited::Delivery>>,
@@ -198,6 +200,7 @@ impl Shard {
             routes: Vec::new(),
             touched_routes: Vec::new(),
             wheel: Wheel::new(timers::TICK_MS),
+            crowd: timers::Crowd::default(),
             walks: timers::Walks::default(),
             work: VecDeque::new(),
             limiter: settings.limits.clone().map(Limiter::new),

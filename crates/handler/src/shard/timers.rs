@@ -3,6 +3,8 @@
 //! A session has one entry in the wheel, looked at lazily. Session keep-alives, minutes and
 //! `conn` refreshes need no timer: the arena is walked in small steps, each place in its turn.
 
+use std::collections::VecDeque;
+
 use evloop::arena::Key;
 use stats::{Body, ConnKind, Packet};
 use zhttp::{Kind, MAX_IDS};
@@ -24,6 +26,52 @@ const PACE_MAX: u64 = 20;
 
 /// Tenths of a second without packets after which a session ends.
 const EXPIRY: u32 = (zhttp::SESSION_EXPIRY_MS / TICK_MS) as u32;
+
+/// Tenths of a second by which a keep-alive may come early.
+const SPREAD: usize = 10;
+
+/// Entries of one tick that are looked at together; more of them are a crowd.
+const CROWD: usize = 2 * MAX_IDS;
+
+/// Parts of a crowd, and the milliseconds between them: it is through when the next one comes.
+const PARTS: usize = 18;
+const PART_MS: u64 = 5;
+
+/// Entries of the wheel that came due in great numbers. Keep-alives have time: all at once they
+/// would wake every connection manager and hold up whoever makes a request for many milliseconds.
+#[derive(Debug, Default)]
+pub(super) struct Crowd {
+    keys: VecDeque<Key>,
+    part: usize,
+    next: u64,
+}
+
+impl Crowd {
+    fn join(&mut self, now: u64, keys: Vec<Key>) {
+        if self.keys.is_empty() {
+            self.next = now;
+        }
+        self.keys.extend(keys);
+        self.part = self.keys.len().div_ceil(PARTS).max(MAX_IDS);
+    }
+
+    /// When the next part is due.
+    fn next(&self) -> Option<u64> {
+        (!self.keys.is_empty()).then_some(self.next)
+    }
+
+    /// Takes a part that is due.
+    fn part(&mut self, now: u64) -> Option<Vec<Key>> {
+        self.next().filter(|next| *next <= now)?;
+        // Parts that are late are made up for, one by one.
+        self.next += PART_MS;
+        let part = self.keys.drain(..self.part.min(self.keys.len())).collect();
+        if self.keys.is_empty() {
+            self.keys = VecDeque::new();
+        }
+        Some(part)
+    }
+}
 
 /// A point in time in tenths of a second.
 pub(super) fn tenths(now: u64) -> u32 {
@@ -60,6 +108,7 @@ impl Shard {
         }
         let others = [
             self.wheel.next(),
+            self.crowd.next(),
             self.socket_wheel.next(),
             self.updates.due(),
             self.questions.due(),
@@ -70,12 +119,19 @@ impl Shard {
 
     /// Does what is due.
     pub fn timeout(&mut self, now: u64) {
-        while let Some(keys) = self.wheel.expired(now) {
-            for key in &keys {
-                self.look_at(now, *key);
+        while let Some(mut keys) = self.wheel.expired(now) {
+            if keys.len() > CROWD {
+                // By connection manager, so that each gets few and full packets.
+                let sessions = &self.sessions;
+                keys.sort_unstable_by_key(|key| sessions.get(*key).map(|session| session.peer));
+                self.crowd.join(now, keys);
+                continue;
             }
+            self.look_at_all(now, &keys);
             self.wheel.recycle(keys);
-            self.write_keep_alives();
+        }
+        while let Some(keys) = self.crowd.part(now) {
+            self.look_at_all(now, &keys);
         }
         self.socket_timeouts(now);
         self.update_due(now);
@@ -119,6 +175,13 @@ impl Shard {
         }
     }
 
+    fn look_at_all(&mut self, now: u64, keys: &[Key]) {
+        for key in keys {
+            self.look_at(now, *key);
+        }
+        self.write_keep_alives();
+    }
+
     /// An entry of the wheel expired.
     fn look_at(&mut self, now: u64, key: Key) {
         let now_tenths = tenths(now);
@@ -148,10 +211,16 @@ impl Shard {
         let Some(session) = self.sessions.at(index) else { return };
         let Some(keep_alive) = self.keep_alives.get(session.keep_alive) else { return };
         let period = keep_alive.timeout_s.saturating_mul(10);
-        let less = self.random(10);
-        let deadline = tenths(now).saturating_add(period.saturating_sub(less).max(1));
+        let latest = tenths(now).saturating_add(period).min(NEVER - 1);
+        // Up to a second early. With many connection managers each has its own tenth of every
+        // second, so that it gets few and full packets; with few the tenths share the load.
+        let less = match self.peers.in_use() {
+            0..SPREAD => self.random(SPREAD as u32),
+            _ => latest.wrapping_sub(session.peer) % SPREAD as u32,
+        };
+        let deadline = latest.saturating_sub(less).max(tenths(now) + 1);
         let Some(session) = self.sessions.at_mut(index) else { return };
-        session.deadline = deadline.min(NEVER - 1);
+        session.deadline = deadline;
         if session.deadline >= session.wheel {
             return;
         }
@@ -234,5 +303,47 @@ impl Shard {
         };
         let packet = Packet { from: &self.settings.instance_id, route: route.as_deref(), body };
         self.to_hub.push(ToHub::Conn(packet.encode(self.settings.stats_format)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(count: u32) -> Vec<Key> {
+        let mut arena = evloop::arena::Arena::new();
+        (0..count).map(|n| arena.insert(n)).collect()
+    }
+
+    #[test]
+    fn a_crowd_is_through_in_small_parts_before_the_next_tick() {
+        let (mut crowd, all) = (Crowd::default(), keys(3_600));
+        crowd.join(1_000, all.clone());
+        let (mut seen, mut now) = (Vec::new(), 1_000);
+        while let Some(next) = crowd.next() {
+            // A loop that wakes a little late every time.
+            now = next + 1;
+            let before = seen.len();
+            while let Some(part) = crowd.part(now) {
+                seen.extend(part);
+            }
+            assert!((1..=2 * 200).contains(&(seen.len() - before)), "at {now}");
+        }
+        assert_eq!(seen, all);
+        assert!(now < 1_000 + TICK_MS, "{now}");
+    }
+
+    #[test]
+    fn a_crowd_that_comes_before_the_last_is_through_goes_faster() {
+        let (mut crowd, all) = (Crowd::default(), keys(5_000));
+        crowd.join(1_000, all[..2_000].to_vec());
+        assert_eq!(crowd.part(1_000).map(|part| part.len()), Some(MAX_IDS));
+        assert_eq!(crowd.part(1_000), None);
+        crowd.join(1_000, all[2_000..].to_vec());
+        let mut left = 0;
+        while let Some(part) = crowd.part(1_000 + TICK_MS) {
+            left += part.len();
+        }
+        assert_eq!(left, 5_000 - MAX_IDS);
     }
 }
