@@ -44,12 +44,14 @@ def test_lines_of_the_handler(level, shown):
         held = s.origin.endpoint(H.hold_stream('named', body='held\n'))
         first = s.origin.endpoint(H.R('begin\n', headers=[('Grip-Link', '<%s>; rel=next' % held.path)]))
         socket = s.origin.endpoint(until_closed)
+        # They stay: one that has left again is not subscribed.
+        clients = []
         for host in ('quiet.test', 'plain.test', 'loud.test'):
-            with H.Http(s.http_port) as c:
-                c.request('GET', first.path, host=host)
-                c.read_head()
-                assert c.stream(b'held\n') == b'begin\nheld\n'
-            H.ws_connect(s, socket.path, host=host).close()
+            clients.append(H.Http(s.http_port))
+            clients[-1].request('GET', first.path, host=host)
+            clients[-1].read_head()
+            assert clients[-1].stream(b'held\n') == b'begin\nheld\n'
+            clients.append(H.ws_connect(s, socket.path, host=host))
         lines = {host: ['GET http://%s.test%s%s code=200 5' % (host, held.path, ' route=first' if host == 'loud' else ''),
                         'subscribe http://%s.test%s channel=named' % (host, first.path),
                         'subscribe ws://%s.test%s channel=room' % (host, socket.path)]
@@ -58,6 +60,8 @@ def test_lines_of_the_handler(level, shown):
         log = kit.log_of(s, 'handler')
         seen = {host: [line in log for line in of_host] for host, of_host in lines.items()}
         assert seen == {host: [host in shown] * 3 for host in lines}
+        for client in clients:
+            client.close()
     finally:
         s.stop()
 

@@ -85,6 +85,8 @@ pub(super) struct Walks {
     next: u64,
     /// The last step done, counted from the start of time.
     tick: u64,
+    /// How many connection managers had sessions then.
+    managers: usize,
 }
 
 /// The places to visit in step `tick` of a walk that visits every place once in `steps`. A
@@ -148,18 +150,19 @@ impl Shard {
             self.expire_fetches(now);
             // Every round ends on time, so nobody waits longer than 45 s.
             let end = (tick / KEEP_ALIVE_STEPS + 1) * KEEP_ALIVE_STEPS;
-            self.walks = Walks { next: (tick + self.pace()).min(end) * TICK_MS, tick };
+            let managers = self.peers.in_use();
+            let next = (tick + self.pace(managers)).min(end) * TICK_MS;
+            self.walks = Walks { next, tick, managers };
         }
     }
 
     /// Steps of the walk to be taken at once, so that a packet for each connection manager is
     /// full, and a quiet shard sleeps.
-    fn pace(&self) -> u64 {
+    fn pace(&self, managers: usize) -> u64 {
         if !self.sockets.is_empty() || !self.fetches.is_empty() {
             return 1;
         }
-        let managers = self.peers.in_use().max(1);
-        let fills = (MAX_IDS * managers) as u64 * KEEP_ALIVE_STEPS;
+        let fills = (MAX_IDS * managers.max(1)) as u64 * KEEP_ALIVE_STEPS;
         (fills / self.sessions.len().max(1) as u64).clamp(1, PACE_MAX)
     }
 
@@ -214,7 +217,7 @@ impl Shard {
         let latest = tenths(now).saturating_add(period).min(NEVER - 1);
         // Up to a second early. With many connection managers each has its own tenth of every
         // second, so that it gets few and full packets; with few the tenths share the load.
-        let less = match self.peers.in_use() {
+        let less = match self.walks.managers {
             0..SPREAD => self.random(SPREAD as u32),
             _ => latest.wrapping_sub(session.peer) % SPREAD as u32,
         };
