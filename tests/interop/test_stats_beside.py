@@ -111,8 +111,11 @@ def beside():
 def test_reports(beside):
     old, new = beside
     for route in (None, 'named'):
-        for name in 'minutes', 'received':
-            assert new.sums(route, (name,)) == old.sums(route, (name,)), route
+        assert new.sums(route, ('received',)) == old.sums(route, ('received',)), route
+    assert new.sums(None, ('minutes',)) == old.sums(None, ('minutes',))
+    # Four clients. 1.36 sometimes counts one more, of those that the proxy hands over to the handler.
+    assert new.sums('named', ('minutes',)) == {'minutes': 4}
+    assert old.sums('named', ('minutes',))['minutes'] in (4, 5)
     # 1.36 counts what is sent to held clients without their route.
     for name in 'sent', 'http-response-sent':
         assert new.total(name) == old.total(name) == new.sums('named', (name,))[name]
