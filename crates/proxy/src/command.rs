@@ -13,10 +13,7 @@ impl Proxy {
             Ok(request) => request,
             Err(cause) => {
                 self.drops.malformed += 1;
-                log::warn!(
-                    "zrpc server: received message with invalid format ({}), skipping: {cause}",
-                    cause.stage()
-                );
+                log::warn!("{}", cause.skipping("zrpc server"));
                 return None;
             }
         };

@@ -105,10 +105,7 @@ impl Proxy {
             Ok(reply) => reply,
             Err(cause) => {
                 self.drops.malformed += 1;
-                return log::warn!(
-                    "zrpc client: received message with invalid format ({}), skipping: {cause}",
-                    cause.stage()
-                );
+                return log::warn!("{}", cause.skipping("zrpc client"));
             }
         };
         let Some(key) = reply.id.and_then(parse_key) else { return };

@@ -53,10 +53,7 @@ impl Proxy {
             Ok(packet) => packet,
             Err(cause) => {
                 self.drops.malformed += 1;
-                return log::warn!(
-                    "retry: received message with invalid format ({}), skipping: {cause}",
-                    cause.stage()
-                );
+                return log::warn!("{}", cause.skipping("retry"));
             }
         };
         for state in &packet.requests {

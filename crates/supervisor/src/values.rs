@@ -58,7 +58,7 @@ pub(crate) fn inputs(settings: &Settings) -> Result<(), String> {
     if number < 0 {
         return Ok(());
     }
-    if number + settings.port_offset() > i64::from(u16::MAX) {
+    if number.saturating_add(settings.port_offset()) > i64::from(u16::MAX) {
         return refuse(port, "with port_offset this is above 65535");
     }
     match settings.nonempty("handler", address) {
@@ -85,7 +85,8 @@ mod tests {
 
     fn settings(text: &str) -> Settings {
         let file = config::File::parse("c", text);
-        Settings::from_main(file, "".into(), &config::Overrides::default())
+        let overrides = config::Overrides { port_offset: Some(10), ..Default::default() };
+        Settings::from_main(file, "".into(), &overrides)
     }
 
     #[test]
@@ -119,7 +120,7 @@ mod tests {
             ("stats_spec=ipc://", "ipc:// is no ZeroMQ address"),
             ("push_in_sub_specs=tcp://a:1,b", "b is no ZeroMQ address"),
             ("push_in_http_addr=localhost", "localhost is no IP address"),
-            ("push_in_http_port=65536", "with port_offset this is above 65535"),
+            ("push_in_http_port=9223372036854775807", "with port_offset this is above 65535"),
         ] {
             let http = "push_in_http_port=5561";
             let error = inputs(&settings(&format!("[handler]\n{http}\n{line}\n"))).unwrap_err();

@@ -25,6 +25,12 @@ impl Error {
             Self::Missing(_) | Self::Type(_) => "parse failed",
         }
     }
+
+    /// The log line about a message that `reader` (as in `zrpc client`) skips because of it.
+    pub fn skipping(&self, reader: &str) -> String {
+        let stage = self.stage();
+        format!("{reader}: received message with invalid format ({stage}), skipping: {self}")
+    }
 }
 
 impl fmt::Display for Error {

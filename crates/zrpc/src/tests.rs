@@ -185,4 +185,8 @@ fn errors_name_the_stage_that_failed() {
     ] {
         assert_eq!(Request::parse(payload.as_bytes()).unwrap_err().stage(), stage, "{payload}");
     }
+    let line = Request::parse(b"0:}").unwrap_err().skipping("zrpc client");
+    let expected = "zrpc client: received message with invalid format (parse failed), skipping: \
+                    'method' is missing";
+    assert_eq!(line, expected);
 }

@@ -166,7 +166,7 @@ fn http_address(file: &File) -> Result<Option<SocketAddr>, String> {
     if port < 0 {
         return Ok(None);
     }
-    let port = if port > 0 { port + file.port_offset() } else { 0 };
+    let port = if port > 0 { port.saturating_add(file.port_offset()) } else { 0 };
     let port = u16::try_from(port)
         .map_err(|_| format!("[handler] push_in_http_port: {port} is no port (0 to 65535)"))?;
     let address = match file.nonempty("handler", "push_in_http_addr") {

@@ -53,10 +53,7 @@ impl Hub {
             Ok(request) => request,
             Err(error) => {
                 self.drops.bad_commands += 1;
-                log::warn!(
-                    "zrpc server: received message with invalid format ({}), skipping: {error}",
-                    error.stage()
-                );
+                log::warn!("{}", error.skipping("zrpc server"));
                 return;
             }
         };

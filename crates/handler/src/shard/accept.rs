@@ -60,10 +60,7 @@ impl Shard {
             Ok(request) => request,
             Err(error) => {
                 self.drops.bad_calls += 1;
-                log::warn!(
-                    "zrpc server: received message with invalid format ({}), skipping: {error}",
-                    error.stage()
-                );
+                log::warn!("{}", error.skipping("zrpc server"));
                 return;
             }
         };

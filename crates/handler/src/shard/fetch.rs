@@ -1,7 +1,6 @@
 //! Requests of a shard to the proxy, for links and filters: the requester's side of ZHTTP
 //! (spec/internal-rpc.md §9). What is asked when, and by whom together, is in [`super::queue`].
 
-use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -396,7 +395,7 @@ impl Shard {
         let relayed = fetch.relayed;
         match &fetch.purpose {
             Purpose::Gone(_) => log::debug!("httpsession: failed to request gone link"),
-            Purpose::Next(_) => fetch.ask.log_next("error"),
+            Purpose::Next(_) => fetch.ask.log_next(|| "error".to_owned()),
             Purpose::Filter(owner) => {
                 let owner = *owner;
                 self.drop_fetch(now, key);
@@ -440,18 +439,23 @@ fn cause(condition: &str) -> &'static str {
 
 impl Ask {
     /// The line about a next link (spec/proxy.md §14).
-    fn log_next(&self, outcome: impl fmt::Display) {
-        let route = self.log.route_part(&self.route);
-        self.log.write(|| format!("GET {}{route} {outcome}", self.url));
+    fn log_next(&self, outcome: impl FnOnce() -> String) {
+        let line = || {
+            let route = self.log.route_part(&self.route);
+            format!("GET {}{route} {}", self.url, outcome())
+        };
+        self.log.write(line);
     }
 }
 
 fn log_fetched(fetch: &Fetch, instruct: &Instruct) {
-    let channels = instruct.channels.iter();
-    let ids: String = channels
-        .filter_map(|channel| Some(format!(" #{}={}", channel.name, channel.prev_id.as_deref()?)))
-        .collect();
-    fetch.ask.log_next(format_args!("code={} {}{ids}", fetch.code, fetch.size));
+    let ids = || -> String {
+        let ids = instruct.channels.iter().filter_map(|channel| {
+            Some(format!(" #{}={}", channel.name, channel.prev_id.as_deref()?))
+        });
+        ids.collect()
+    };
+    fetch.ask.log_next(|| format!("code={} {}{}", fetch.code, fetch.size, ids()));
 }
 
 fn passthrough(ask: &Ask) -> Vec<u8> {

@@ -210,10 +210,7 @@ impl Proxy {
             }
             Err(cause) => {
                 self.drops.malformed += 1;
-                return log::warn!(
-                    "wscontrol: received message with invalid format ({}), skipping: {cause}",
-                    cause.stage()
-                );
+                return log::warn!("{}", cause.skipping("wscontrol"));
             }
         };
         let peer: Arc<[u8]> = packet.from.into();
