@@ -4,6 +4,8 @@
 
 mod bench;
 
+use std::collections::HashSet;
+
 use bench::{Bench, Got, conn_max, hold};
 use zhttp::Kind;
 
@@ -179,6 +181,26 @@ fn session_keep_alives_are_grouped_and_spread() {
     assert!((640..=645).contains(&listed), "{listed}");
     // One for each two seconds of the round.
     assert!(got.len() <= 24, "{}", got.len());
+}
+
+#[test]
+fn session_keep_alives_of_many_connection_managers_do_not_leave_all_at_once() {
+    let mut b = Bench::new();
+    for n in 0..6_000 {
+        let manager = format!("cm{}", n % 40);
+        b.accept(hold("stream").manager(&manager).session(&n.to_string()));
+    }
+    b.packets();
+    let (mut most, mut ids) = (0, 0);
+    while let Some(at) = b.handler.next_deadline().filter(|at| *at <= 45_200) {
+        b.run_to(at);
+        let told: HashSet<&String> = b.messages.iter().map(|(to, _)| to).collect();
+        assert_eq!(told.len(), b.messages.len(), "one packet for each");
+        most = most.max(told.len());
+        ids += b.packets().iter().map(|p| p.ids.len()).sum::<usize>();
+    }
+    assert!((6_000..=6_020).contains(&ids), "{ids}");
+    assert!((1..=4).contains(&most), "{most} connection managers are woken at once");
 }
 
 #[test]

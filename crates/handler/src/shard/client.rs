@@ -75,9 +75,8 @@ impl Shard {
         let mut seen = Vec::new();
         for index in 0..self.sessions.capacity() {
             let Some(session) = self.sessions.at(index) else { continue };
-            let quiet = session.flags.has(Flags::PAUSING)
-                || session.hold.as_ref().is_some_and(|hold| hold.unconfirmed > 0);
-            if quiet || !session.flags.has(Flags::ROUTER) || seen.contains(&session.peer) {
+            let asked = session.keeps_alive() && session.flags.has(Flags::ROUTER);
+            if !asked || seen.contains(&session.peer) {
                 continue;
             }
             seen.push(session.peer);

@@ -90,6 +90,7 @@ impl Shard {
             // Nobody looks at the timers of an empty table, so they would stay for good.
             self.wheel.clear();
             self.crowd = Crowd::default();
+            self.quiet_crowd = Crowd::default();
         }
         self.let_go(&session, retry);
         self.end_links(now, key, &mut session);

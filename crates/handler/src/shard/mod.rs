@@ -147,8 +147,10 @@ pub struct Shard {
     routes: Vec<RouteState>,
     touched_routes: Vec<u32>,
     wheel: Wheel<Key>,
-    /// What came due in great numbers.
+    /// Sessions whose deadlines came in great numbers.
     crowd: timers::Crowd,
+    /// Those whose session keep-alives did.
+    quiet_crowd: timers::Crowd,
     walks: timers::Walks,
     work: VecDeque<Key>,
     limiter: Option<Limiter<limited::Delivery>>,
@@ -201,6 +203,7 @@ impl Shard {
             touched_routes: Vec::new(),
             wheel: Wheel::new(timers::TICK_MS),
             crowd: timers::Crowd::default(),
+            quiet_crowd: timers::Crowd::default(),
             walks: timers::Walks::default(),
             work: VecDeque::new(),
             limiter: settings.limits.clone().map(Limiter::new),

@@ -373,6 +373,13 @@ impl Session {
         self.extra.as_ref()?.user_data.as_deref()
     }
 
+    /// Whether its connection manager expects keep-alives of it: not while the session is on its
+    /// way to another owner, nor before its subscriptions stand (spec/zhttp.md §7).
+    pub(crate) fn keeps_alive(&self) -> bool {
+        let unconfirmed = self.hold.as_ref().is_some_and(|hold| hold.unconfirmed > 0);
+        !self.flags.has(Flags::PAUSING) && !unconfirmed
+    }
+
     /// Whether it can share no packet with others.
     pub(crate) fn is_alone(&self) -> bool {
         self.extra.as_ref().is_some_and(|e| e.user_data.is_some() || e.jsonp.is_some())

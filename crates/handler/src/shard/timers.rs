@@ -30,34 +30,38 @@ const EXPIRY: u32 = (zhttp::SESSION_EXPIRY_MS / TICK_MS) as u32;
 /// Tenths of a second by which a keep-alive may come early.
 const SPREAD: usize = 10;
 
-/// Entries of one tick that are looked at together; more of them are a crowd.
+/// Sessions of one tick that are looked at together; more of them are a crowd.
 const CROWD: usize = 2 * MAX_IDS;
 
 /// Parts of a crowd, and the milliseconds between them: it is through when the next one comes.
 const PARTS: usize = 18;
 const PART_MS: u64 = 5;
 
-/// Entries of the wheel that came due in great numbers. Keep-alives have time: all at once they
-/// would wake every connection manager and hold up whoever makes a request for many milliseconds.
+/// Sessions whose keep-alives came due in great numbers, by connection manager. Keep-alives have
+/// time: all at once they would wake every connection manager and hold up whoever makes a request
+/// for many milliseconds.
 #[derive(Debug, Default)]
 pub(super) struct Crowd {
-    keys: VecDeque<Key>,
+    /// The number of a connection manager, and one of its sessions.
+    entries: VecDeque<(u32, Key)>,
     part: usize,
     next: u64,
 }
 
 impl Crowd {
-    fn join(&mut self, now: u64, keys: Vec<Key>) {
-        if self.keys.is_empty() {
+    fn join(&mut self, now: u64, mut entries: Vec<(u32, Key)>) {
+        if self.entries.is_empty() {
             self.next = now;
         }
-        self.keys.extend(keys);
-        self.part = self.keys.len().div_ceil(PARTS).max(MAX_IDS);
+        // So that each connection manager gets few and full packets.
+        entries.sort_unstable_by_key(|(peer, key)| (*peer, key.index));
+        self.entries.extend(entries);
+        self.part = self.entries.len().div_ceil(PARTS);
     }
 
     /// When the next part is due.
     fn next(&self) -> Option<u64> {
-        (!self.keys.is_empty()).then_some(self.next)
+        (!self.entries.is_empty()).then_some(self.next)
     }
 
     /// Takes a part that is due.
@@ -65,11 +69,22 @@ impl Crowd {
         self.next().filter(|next| *next <= now)?;
         // Parts that are late are made up for, one by one.
         self.next += PART_MS;
-        let part = self.keys.drain(..self.part.min(self.keys.len())).collect();
-        if self.keys.is_empty() {
-            self.keys = VecDeque::new();
+        let end = self.end_of_part();
+        let part = self.entries.drain(..end).map(|(_, key)| key).collect();
+        if self.entries.is_empty() {
+            self.entries = VecDeque::new();
         }
         Some(part)
+    }
+
+    /// How many entries go now: whole packets, so that no connection manager is woken twice.
+    fn end_of_part(&self) -> usize {
+        let mut end = 0;
+        while let Some((peer, _)) = self.entries.get(end).filter(|_| end < self.part) {
+            let packet = self.entries.range(end..).take(MAX_IDS);
+            end += packet.take_while(|(other, _)| other == peer).count();
+        }
+        end
     }
 }
 
@@ -111,6 +126,7 @@ impl Shard {
         let others = [
             self.wheel.next(),
             self.crowd.next(),
+            self.quiet_crowd.next(),
             self.socket_wheel.next(),
             self.updates.due(),
             self.questions.due(),
@@ -121,12 +137,12 @@ impl Shard {
 
     /// Does what is due.
     pub fn timeout(&mut self, now: u64) {
-        while let Some(mut keys) = self.wheel.expired(now) {
+        while let Some(keys) = self.wheel.expired(now) {
             if keys.len() > CROWD {
-                // By connection manager, so that each gets few and full packets.
-                let sessions = &self.sessions;
-                keys.sort_unstable_by_key(|key| sessions.get(*key).map(|session| session.peer));
-                self.crowd.join(now, keys);
+                let peer = |key: &Key| self.sessions.get(*key).map(|session| session.peer);
+                let entries = keys.iter().filter_map(|key| Some((peer(key)?, *key))).collect();
+                self.wheel.recycle(keys);
+                self.crowd.join(now, entries);
                 continue;
             }
             self.look_at_all(now, &keys);
@@ -142,17 +158,22 @@ impl Shard {
             let tick = now / TICK_MS;
             // After a long pause every place is visited once, not more.
             let last = self.walks.tick.max(tick.saturating_sub(KEEP_ALIVE_STEPS));
+            let mut entries = Vec::new();
             for tick in last + 1..=tick {
-                self.walk(now, tick);
+                self.walk(now, tick, &mut entries);
                 self.walk_sockets(now, tick);
             }
             self.write_kind(Kind::KeepAlive);
+            self.quiet_crowd.join(now, entries);
             self.expire_fetches(now);
-            // Every round ends on time, so nobody waits longer than 45 s.
+            // Every round ends on time, so nobody waits longer than 45 s and the parts of a crowd.
             let end = (tick / KEEP_ALIVE_STEPS + 1) * KEEP_ALIVE_STEPS;
             let managers = self.peers.in_use();
             let next = (tick + self.pace(managers)).min(end) * TICK_MS;
             self.walks = Walks { next, tick, managers };
+        }
+        while let Some(keys) = self.quiet_crowd.part(now) {
+            self.keep_sessions(&keys);
         }
     }
 
@@ -264,23 +285,17 @@ impl Shard {
         });
     }
 
-    fn walk(&mut self, now: u64, tick: u64) {
+    /// Visits the places of step `tick`: adds the sessions there that need a keep-alive.
+    fn walk(&mut self, now: u64, tick: u64, entries: &mut Vec<(u32, Key)>) {
         let capacity = self.sessions.capacity();
         for index in places(tick, KEEP_ALIVE_STEPS, capacity) {
             let Some(session) = self.sessions.at(index) else { continue };
-            let quiet = session.flags.has(Flags::PAUSING)
-                || session.hold.as_ref().is_some_and(|hold| hold.unconfirmed > 0);
-            if quiet {
+            if !session.keeps_alive() {
                 continue;
             }
-            if session.user_data().is_some() {
-                self.write_one(index, |f| {
-                    f.kind(Kind::KeepAlive);
-                });
-            } else {
-                self.gather(index, (NONE, 0));
-            }
+            let peer = session.peer;
             if let Some(key) = self.sessions.key_at(index) {
+                entries.push((peer, key));
                 self.count_minutes(now, key);
             }
         }
@@ -290,6 +305,24 @@ impl Shard {
                 self.refresh_conn(index);
             }
         }
+    }
+
+    /// Sends the keep-alives of sessions (spec/zhttp.md §7), as far as they are still there.
+    fn keep_sessions(&mut self, keys: &[Key]) {
+        for key in keys {
+            let Some(session) = self.sessions.get(*key) else { continue };
+            if !session.keeps_alive() {
+                continue;
+            }
+            if session.user_data().is_some() {
+                self.write_one(key.index, |f| {
+                    f.kind(Kind::KeepAlive);
+                });
+            } else {
+                self.gather(key.index, (NONE, 0));
+            }
+        }
+        self.write_kind(Kind::KeepAlive);
     }
 
     fn refresh_conn(&mut self, index: u32) {
@@ -313,14 +346,15 @@ impl Shard {
 mod tests {
     use super::*;
 
-    fn keys(count: u32) -> Vec<Key> {
+    /// Sessions of so many connection managers, in turn.
+    fn entries(count: u32, managers: u32) -> Vec<(u32, Key)> {
         let mut arena = evloop::arena::Arena::new();
-        (0..count).map(|n| arena.insert(n)).collect()
+        (0..count).map(|n| (n % managers, arena.insert(n))).collect()
     }
 
     #[test]
     fn a_crowd_is_through_in_small_parts_before_the_next_tick() {
-        let (mut crowd, all) = (Crowd::default(), keys(3_600));
+        let (mut crowd, all) = (Crowd::default(), entries(3_600, 3_600));
         crowd.join(1_000, all.clone());
         let (mut seen, mut now) = (Vec::new(), 1_000);
         while let Some(next) = crowd.next() {
@@ -332,21 +366,45 @@ mod tests {
             }
             assert!((1..=2 * 200).contains(&(seen.len() - before)), "at {now}");
         }
-        assert_eq!(seen, all);
+        assert_eq!(seen, all.into_iter().map(|(_, key)| key).collect::<Vec<_>>());
         assert!(now < 1_000 + TICK_MS, "{now}");
     }
 
     #[test]
     fn a_crowd_that_comes_before_the_last_is_through_goes_faster() {
-        let (mut crowd, all) = (Crowd::default(), keys(5_000));
+        let (mut crowd, all) = (Crowd::default(), entries(5_000, 5_000));
         crowd.join(1_000, all[..2_000].to_vec());
-        assert_eq!(crowd.part(1_000).map(|part| part.len()), Some(MAX_IDS));
+        assert_eq!(crowd.part(1_000).map(|part| part.len()), Some(112));
         assert_eq!(crowd.part(1_000), None);
         crowd.join(1_000, all[2_000..].to_vec());
         let mut left = 0;
         while let Some(part) = crowd.part(1_000 + TICK_MS) {
             left += part.len();
         }
-        assert_eq!(left, 5_000 - MAX_IDS);
+        assert_eq!(left, 5_000 - 112);
+    }
+
+    #[test]
+    fn a_part_ends_where_a_connection_manager_does() {
+        let (mut crowd, all) = (Crowd::default(), entries(6_600, 60));
+        let of: Vec<u32> = all.iter().map(|(peer, _)| *peer).collect();
+        crowd.join(1_000, all);
+        let mut seen = Vec::new();
+        while let Some(part) = crowd.part(1_000 + TICK_MS) {
+            let mut peers: Vec<u32> = part.iter().map(|key| of[key.index as usize]).collect();
+            peers.dedup();
+            assert!(peers.len() <= 4, "{peers:?}");
+            seen.extend(peers);
+        }
+        // Each of them once.
+        assert_eq!(seen, (0..60).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn one_connection_manager_with_a_great_crowd_is_still_told_in_parts() {
+        let (mut crowd, all) = (Crowd::default(), entries(36_000, 1));
+        crowd.join(1_000, all);
+        let first = crowd.part(1_000).map(|part| part.len());
+        assert_eq!(first, Some(16 * MAX_IDS));
     }
 }

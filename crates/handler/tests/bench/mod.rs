@@ -16,6 +16,7 @@ pub struct Call {
     headers: Vec<(String, String)>,
     body: String,
     id: String,
+    manager: String,
     credits: u32,
     old: bool,
     minute_counted: bool,
@@ -34,6 +35,7 @@ pub fn hold(mode: &str) -> Call {
         headers: vec![("Grip-Hold".to_owned(), mode.to_owned())],
         body: String::new(),
         id: String::new(),
+        manager: "cm".to_owned(),
         credits: 8192,
         old: false,
         minute_counted: false,
@@ -50,6 +52,12 @@ pub fn hold(mode: &str) -> Call {
 impl Call {
     pub fn session(mut self, id: &str) -> Self {
         self.id = id.to_owned();
+        self
+    }
+
+    /// The connection manager whose client it is, in the place of `cm`.
+    pub fn manager(mut self, name: &str) -> Self {
+        self.manager = name.to_owned();
         self
     }
 
@@ -134,7 +142,7 @@ impl Call {
             body: b"",
         };
         let session = zrpc::Session {
-            rid: Rid { sender: b"cm", id: self.id.as_bytes() },
+            rid: Rid { sender: self.manager.as_bytes(), id: self.id.as_bytes() },
             in_seq: 1,
             out_seq: 0,
             out_credits: self.credits,
