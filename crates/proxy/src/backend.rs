@@ -98,7 +98,8 @@ impl Proxy {
         let line = method.len() + session.place.as_ref().map_or(0, |place| place.target.len());
         session.counters.server_header_bytes_sent +=
             line as u64 + fields_size(headers.as_headers());
-        let ask = Ask { method: &method, headers: headers.as_headers(), body: &body, more };
+        let ask =
+            Ask { method: &method, headers: headers.as_headers(), body: &body, more, hold: false };
         self.start_zmq(key, spec, req, &ask);
         if let Some(session) = self.sessions.get_mut(key) {
             session.headers = headers;
