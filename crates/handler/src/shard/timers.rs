@@ -147,6 +147,7 @@ impl Shard {
                 self.walk_sockets(now, tick);
             }
             self.write_kind(Kind::KeepAlive);
+            self.keep_fetches_alive(now);
             self.expire_fetches(now);
             // Every round ends on time, so nobody waits longer than 45 s.
             let end = (tick / KEEP_ALIVE_STEPS + 1) * KEEP_ALIVE_STEPS;
