@@ -323,10 +323,10 @@ impl Proxy {
         }
         if !packet.body.is_empty() {
             self.origin_event(self.now, key, Event::Body(packet.body));
-            self.owe_worker(key, packet.body.len() as u32);
         }
-        if !packet.more {
-            self.worker_ended(key, None);
+        match packet.more {
+            true => self.owe_worker(key, packet.body.len() as u32),
+            false => self.worker_ended(key, None),
         }
     }
 

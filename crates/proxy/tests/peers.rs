@@ -186,6 +186,19 @@ fn large_messages_come_in_frames() {
     assert_eq!(w.sent()[2..], ["2 - 16384B...", "3 - 16384B...", "4 - x", "5 ping p"]);
 }
 
+#[test]
+fn nothing_is_granted_after_the_end() {
+    let mut w = world("* zhttp/ipc:///w");
+    w.request("0-0-0", |f| {
+        f.method("GET").uri("http://h/").credits(1_000_000);
+        f.flag("stream", true).flag("router-resp", true);
+    });
+    said(&mut w, 0, 0, |f| {
+        f.status(200, "OK").body(&[b'x'; 60_000]);
+    });
+    assert_eq!((to_workers(&w), w.engine.sessions()), (Vec::new(), 0));
+}
+
 /// How a connection stands after a request failed: whether it is asked again within two seconds.
 fn is_repeated(mut w: World) -> bool {
     let count = w.to_worker.len();
