@@ -14,11 +14,11 @@ CONF = '''[global]
 include={libdir}/internal.conf
 rundir=run
 [runner]
-services=connmgr,proxy,handler
+services=%(services)s
 http_port=7999
 [proxy]
-routesfile=routes
-%s
+routesfile=%(routesfile)s
+%(proxy)s
 [handler]
 push_in_http_addr=127.0.0.1
 push_in_http_port=5561
@@ -27,9 +27,9 @@ push_in_http_port=5561
 
 @pytest.fixture
 def pushpin(tmp_path):
-    def run(*args, routes=ROUTES, proxy=''):
+    def run(*args, routes=ROUTES, **conf):
         (tmp_path / 'routes').write_text(routes)
-        (tmp_path / 'pushpin.conf').write_text(CONF % proxy)
+        (tmp_path / 'pushpin.conf').write_text(CONF % {'services': 'connmgr,proxy,handler', 'routesfile': 'routes', 'proxy': '', **conf})
         p = subprocess.run([H.target_path(), '--config=%s' % (tmp_path / 'pushpin.conf'), *args],
                            cwd=tmp_path, capture_output=True, text=True, timeout=20)
         return p.returncode, p.stdout, p.stderr
@@ -51,12 +51,22 @@ def test_problems_have_their_place(pushpin):
 
 
 def test_no_routes_file(pushpin, tmp_path):
-    code, out, _ = pushpin('--check', proxy='routesfile=elsewhere')
+    code, out, _ = pushpin('--check', routesfile='elsewhere')
     assert code == 1 and 'unable to open routes file' in out
-    code, out, _ = pushpin('--check', proxy='routesfile=')
+    code, out, _ = pushpin('--check', routesfile='')
     assert code == 1 and 'unable to open routes file: set routesfile in [proxy]\n' in out
     # Without a proxy nobody wants one.
-    assert pushpin('--check', proxy='routesfile=\n[runner]\nservices=connmgr')[:2] == (0, 'no problems found\n')
+    assert pushpin('--check', routesfile='', services='connmgr')[:2] == (0, 'no problems found\n')
+
+
+def test_a_key_twice(pushpin):
+    code, out, _ = pushpin('--check', proxy='debug=true\ndebug=false')
+    assert code == 1 and 'pushpin.conf:10: debug in [proxy]: is in line 9 too; the last one counts\n' in out
+
+
+def test_an_unknown_owner(pushpin):
+    code, out, _ = pushpin('--check', proxy='[runner]\nlocal_ports=run/s?user=nobody-of-that-name')
+    assert code == 1 and 'pushpin.conf:10: local_ports in [runner]: unknown user: nobody-of-that-name\n' in out
 
 
 @pytest.mark.parametrize('method, url, wanted', [

@@ -27,7 +27,11 @@ impl Settings {
         }
         entries.sort_by_key(|((section, key), entry)| (entry.line, section, key));
         let mut sections: Vec<&str> = Vec::new();
-        for ((section, key), _) in entries {
+        for ((section, key), entry) in entries {
+            if let Some(line) = entry.earlier {
+                let text = format!("is in line {line} too; the last one counts");
+                self.note(section, key, &text);
+            }
             match keys::find(section, key) {
                 Some(known) => self.check_known(known),
                 None if keys::is_section(section) => self.unknown_key(section, key),

@@ -32,6 +32,8 @@ pub(crate) struct Entry {
     pub(crate) items: Vec<String>,
     /// The line of its key; 0 if a variable of the environment says it.
     pub(crate) line: usize,
+    /// The line in which the same key was given before, in vain.
+    pub(crate) earlier: Option<usize>,
 }
 
 /// A file taken apart. Of a key given twice the last one counts.
@@ -57,7 +59,9 @@ impl File {
                     if !closed {
                         file.problem(line, format!("{key}: a quote is not closed"));
                     }
-                    file.entries.insert((section.clone(), key), Entry { items, line });
+                    let name = (section.clone(), key);
+                    let earlier = file.entries.get(&name).map(|entry| entry.line);
+                    file.entries.insert(name, Entry { items, line, earlier });
                 }
                 Line::Broken(line, text) => file.problem(line, text),
             }
@@ -81,7 +85,8 @@ impl File {
     /// Sets a key to what stands after its `=`.
     pub(crate) fn set(&mut self, section: &str, key: &str, text: &str) {
         let (items, _) = Scanner { chars: text.chars().peekable(), line: 1 }.value();
-        self.entries.insert((section.to_owned(), key.to_owned()), Entry { items, line: 0 });
+        let entry = Entry { items, line: 0, earlier: None };
+        self.entries.insert((section.to_owned(), key.to_owned()), entry);
     }
 
     /// Every entry with its section and key, in no order.

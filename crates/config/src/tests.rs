@@ -268,6 +268,22 @@ fn what_nobody_reads_is_said_with_what_was_meant() {
 }
 
 #[test]
+fn a_key_that_is_given_twice_is_said() {
+    let text = "[global]\nrundir=a\nrundir=b\n[runner]\nhttp_port=1\n[proxy]\ndebug=1\n\
+                [runner]\nlogdir=l\nhttp_port=2\n";
+    let s = settings(text);
+    assert_eq!(
+        (s.string("global", "rundir"), s.int("runner", "http_port", 0)),
+        (Some("b".into()), 2)
+    );
+    let expected = [
+        "f.conf:3: rundir in [global]: is in line 2 too; the last one counts",
+        "f.conf:10: http_port in [runner]: is in line 5 too; the last one counts",
+    ];
+    assert_eq!(said(text), expected);
+}
+
+#[test]
 fn values_of_the_wrong_type_are_said() {
     let text = "[handler]\nmessage_rate=fast\nmessage_block_size=\npush_in_sub_connect=maybe\n\
                 ipc_file_mode=rw\npush_in_spec=a,b\nshare_all=off\nid_cache_ttl=-1\n\

@@ -3,44 +3,44 @@
 /// The parameters of a URI's query that were not taken.
 pub(crate) struct Query<'a> {
     before: &'a str,
-    pairs: Vec<(&'a str, &'a str)>,
+    parts: Vec<&'a str>,
 }
 
 impl<'a> Query<'a> {
     /// The query of an absolute URI; none has no parameters.
     pub fn of(uri: &'a str) -> Self {
         let (before, query) = uri.split_once('?').unwrap_or((uri, ""));
-        let pair = |part: &'a str| part.split_once('=').unwrap_or((part, ""));
-        let pairs = query.split('&').filter(|part| !part.is_empty()).map(pair).collect();
-        Self { before, pairs }
+        let parts = if query.is_empty() { Vec::new() } else { query.split('&').collect() };
+        Self { before, parts }
     }
 
     /// Whether there is such a parameter.
     pub fn has(&self, name: &str) -> bool {
-        self.pairs.iter().any(|(key, _)| *key == name)
+        self.parts.iter().any(|part| pair(part).0 == name)
     }
 
     /// Takes a parameter out, every occurrence of it; gives the first value, decoded. Empty if a
     /// `%` is not followed by two digits.
     pub fn take(&mut self, name: &str) -> Option<Vec<u8>> {
-        let value = self.pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| *value)?;
-        self.pairs.retain(|(key, _)| *key != name);
+        let value = self.parts.iter().map(|part| pair(part)).find(|(key, _)| *key == name)?.1;
+        self.parts.retain(|part| pair(part).0 != name);
         Some(decode(value).unwrap_or_default())
     }
 
     /// The URI with the parameters that are left.
     pub fn uri(&self) -> String {
         let mut uri = self.before.to_owned();
-        for (n, (key, value)) in self.pairs.iter().enumerate() {
+        for (n, part) in self.parts.iter().enumerate() {
             uri.push(if n == 0 { '?' } else { '&' });
-            uri.push_str(key);
-            if !value.is_empty() {
-                uri.push('=');
-                uri.push_str(value);
-            }
+            uri.push_str(part);
         }
         uri
     }
+}
+
+/// Name and value of a part.
+fn pair(part: &str) -> (&str, &str) {
+    part.split_once('=').unwrap_or((part, ""))
 }
 
 fn decode(text: &str) -> Option<Vec<u8>> {
@@ -69,6 +69,9 @@ mod tests {
         assert_eq!(query.take("cb"), Some(b"f g+".to_vec()));
         assert_eq!(query.take("cb"), None);
         assert_eq!(query.uri(), "http://h/p?a=1&b");
+        let mut query = Query::of("http://h/p?a=&&cb=f&b=c=d");
+        assert_eq!(query.take("cb"), Some(b"f".to_vec()));
+        assert_eq!(query.uri(), "http://h/p?a=&&b=c=d", "what stays is as it was");
         let mut query = Query::of("http://h/p?cb=%4");
         assert_eq!((query.take("cb"), query.uri()), (Some(Vec::new()), "http://h/p".to_owned()));
         assert_eq!(decode("%zz").or(decode("%+1")).or(decode("%")), None);

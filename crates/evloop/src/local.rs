@@ -16,6 +16,23 @@ pub struct FileOwner {
     pub group: Option<String>,
 }
 
+impl FileOwner {
+    /// Looks whether the system knows user and group.
+    ///
+    /// # Errors
+    /// Which one it does not, or that its list cannot be read.
+    pub fn check(&self) -> io::Result<()> {
+        self.ids().map(drop)
+    }
+
+    /// The numbers of user and group.
+    fn ids(&self) -> io::Result<(Option<u32>, Option<u32>)> {
+        let user = self.user.as_deref().map(|name| find_id("/etc/passwd", "user", name));
+        let group = self.group.as_deref().map(|name| find_id("/etc/group", "group", name));
+        Ok((user.transpose()?, group.transpose()?))
+    }
+}
+
 /// Binds a non-blocking socket. A socket that is there already is removed before.
 ///
 /// # Errors
@@ -27,11 +44,9 @@ pub fn bind(path: &Path, owner: &FileOwner) -> io::Result<UnixListener> {
     if let Some(mode) = owner.mode {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
     }
-    if let Some(user) = &owner.user {
-        chown(path, Some(find_id("/etc/passwd", "user", user)?), None)?;
-    }
-    if let Some(group) = &owner.group {
-        chown(path, None, Some(find_id("/etc/group", "group", group)?))?;
+    let (user, group) = owner.ids()?;
+    if user.is_some() || group.is_some() {
+        chown(path, user, group)?;
     }
     Ok(listener)
 }
@@ -127,6 +142,12 @@ mod tests {
         let owner = FileOwner { user: Some("no:body".into()), ..FileOwner::default() };
         let error = bind(&path, &owner).expect_err("no such user");
         assert_eq!(error.to_string(), "unknown user: no:body");
+        let owner = FileOwner { group: Some("no:group".into()), ..FileOwner::default() };
+        assert_eq!(
+            owner.check().expect_err("no such group").to_string(),
+            "unknown group: no:group"
+        );
+        FileOwner { user: Some("root".into()), ..FileOwner::default() }.check().expect("known");
     }
 
     #[test]

@@ -369,3 +369,28 @@ fn a_hold_that_goes_back_waits_until_its_end_was_told() {
     b.respond(&requests[1].0, 0, 200, &[], "", false);
     assert!(b.retries().is_empty());
 }
+
+#[test]
+fn a_request_that_takes_long_is_kept_alive() {
+    let mut b = Bench::new();
+    let link = "</next>; rel=next; timeout=5";
+    b.accept(hold("stream").session("1").header("Grip-Link", link));
+    b.run_to(5_100);
+    let (id, _) = b.requests().remove(0);
+    b.proxy_has(&id, 0);
+    b.run_to(48_000);
+    b.hear("1", 1);
+    b.proxy_has(&id, 1);
+    assert_eq!(b.requests_kept_alive(), [""; 0]);
+    for seq in [2, 3] {
+        b.run_to(b.now + 45_000);
+        b.hear("1", seq);
+        b.proxy_has(&id, seq);
+        assert_eq!(b.requests_kept_alive(), [id.as_str()], "the proxy gives up after 60 s");
+    }
+    b.packets();
+    b.respond(&id, 4, 200, &[("Grip-Hold", "stream")], "late", false);
+    assert_eq!(b.packets()[0].body, "late");
+    b.run_to(b.now + 50_000);
+    assert_eq!(b.requests_kept_alive(), [""; 0]);
+}

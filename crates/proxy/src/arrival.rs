@@ -114,7 +114,7 @@ impl Proxy {
         // What holds for all clients is not for the handler (spec/proxy.md §8).
         let (debug, cross) = (self.settings.debug, self.settings.auto_cross_origin);
         session.debug = (debug && !internal) || route.is_some_and(|route| route.debug);
-        if let Some(entry) = session.entry.clone().filter(|_| !internal)
+        if let Some(entry) = session.entry.clone()
             && crate::sockjs::path_start(&entry.route.sockjs, uri.path).is_some()
         {
             return self.sockjs_arrived(session, bytes, packet, &uri, &entry);

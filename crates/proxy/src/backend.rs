@@ -40,7 +40,8 @@ impl Proxy {
         };
         session.tried = true;
         let number = session.target;
-        if target.over_http && says_events(session) && !session.trusted {
+        let events = session.ws.is_none() && says_events(session);
+        if target.over_http && events && !session.trusted {
             let text = "Client not allowed to send WebSocket events directly.";
             return self.answer_plain(key, 403, text);
         }
@@ -98,7 +99,8 @@ impl Proxy {
         let line = method.len() + session.place.as_ref().map_or(0, |place| place.target.len());
         session.counters.server_header_bytes_sent +=
             line as u64 + fields_size(headers.as_headers());
-        let ask = Ask { method: &method, headers: headers.as_headers(), body: &body, more };
+        let ask =
+            Ask { method: &method, headers: headers.as_headers(), body: &body, more, hold: false };
         self.start_zmq(key, spec, req, &ask);
         if let Some(session) = self.sessions.get_mut(key) {
             session.headers = headers;
@@ -373,10 +375,12 @@ fn says_events(session: &Session) -> bool {
     })
 }
 
-/// The test target does not see the route's path (spec/routes.md §4.2).
+/// The test target does not see the route's path (spec/routes.md §4.2); what is left of it may be
+/// nothing.
 pub(crate) fn shorten<'t>(target: &'t str, path_beg: &str) -> &'t str {
+    let path = target.split('?').next().unwrap_or(target);
     let cut = path_beg.len() - usize::from(path_beg.ends_with('/'));
-    target.get(cut..).filter(|rest| rest.starts_with('/')).unwrap_or("/")
+    target.get(cut.min(path.len())..).unwrap_or_default()
 }
 
 /// The target that is tried, or the last one that was.

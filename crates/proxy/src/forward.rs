@@ -269,7 +269,8 @@ pub(crate) fn place(uri: &Uri<'_>, entry: &Entry) -> Place {
         target.push('?');
         target.push_str(query);
     }
-    Place { authority: authority.to_owned(), target }
+    // A host is the same in capitals, and backends compare it as it comes.
+    Place { authority: authority.to_ascii_lowercase(), target }
 }
 
 /// The encoded request for one target. `length`: bytes of body, nothing if it streams in.
@@ -429,6 +430,7 @@ mod tests {
             place_of("h x:1", "http://h:8000/a?b=c"),
             "GET /a?b=c HTTP/1.1\r\nHost: h:8000\r\n\r\n"
         );
+        assert_eq!(place_of("h x:1", "http://H:81/A"), "GET /A HTTP/1.1\r\nHost: h:81\r\n\r\n");
         assert_eq!(
             place_of("h,as_host=o:80 x:1", "http://h:8000/a"),
             "GET /a HTTP/1.1\r\nHost: o\r\n\r\n"

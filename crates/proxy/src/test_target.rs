@@ -12,13 +12,18 @@ pub(crate) fn answer(path: &str, query: Option<&str>, body_size: usize) -> (Head
     if body_size > BODY_MAX {
         return text(400, "request too large\n", None, query);
     }
-    let path = path.strip_suffix('/').filter(|rest| !rest.is_empty()).unwrap_or(path);
-    match path {
+    match resource(path).as_str() {
         "/" => text(200, "Hello from the Pushpin test handler!\n", None, query),
         "/response" => text(200, "nothing for now\n", Some("response"), query),
         "/stream" => text(200, "[stream opened]\n", Some("stream"), query),
         _ => text(404, "no such test resource\n", None, query),
     }
+}
+
+/// What a path means: decoded, without one slash at its end.
+pub(crate) fn resource(path: &str) -> String {
+    let path = path.strip_suffix('/').filter(|rest| !rest.is_empty()).unwrap_or(path);
+    percent_decode(path)
 }
 
 fn text(
@@ -82,6 +87,8 @@ mod tests {
             ("/", 200, "Hello from the Pushpin test handler!\n"),
             ("/response", 200, "nothing for now\n"),
             ("/stream/", 200, "[stream opened]\n"),
+            ("/%73tream", 200, "[stream opened]\n"),
+            ("", 404, "no such test resource\n"),
             ("/other", 404, "no such test resource\n"),
             ("/stream//", 404, "no such test resource\n"),
         ] {

@@ -29,7 +29,8 @@ impl Proxy {
         ws.back = Back::Socket;
         let headers = session.headers.clone();
         session.counters.server_header_bytes_sent += fields_size(headers.as_headers());
-        let ask = Ask { method: "", headers: headers.as_headers(), body: b"", more: false };
+        let ask =
+            Ask { method: "", headers: headers.as_headers(), body: b"", more: false, hold: false };
         self.start_zmq(key, spec, false, &ask);
     }
 
@@ -62,15 +63,14 @@ impl Proxy {
 
     /// Lets a worker send so many bytes more.
     pub(crate) fn grant_zmq(&mut self, key: Key, bytes: usize) {
-        self.send_zmq(key, |fields| {
-            fields.kind(PacketKind::Credit).credits(bytes as u32);
-        });
+        self.owe_worker(key, bytes as u32);
     }
 
     /// Sends what the worker's credits allow.
     fn flush_zmq_socket(&mut self, key: Key) {
         while let Some(back) = self.sessions.get_mut(key).and_then(|s| s.zmq.as_mut()) {
-            let Some(socket) = back.socket.as_mut().filter(|_| back.headed) else { return };
+            let may_send = back.headed && !back.handing_over;
+            let Some(socket) = back.socket.as_mut().filter(|_| may_send) else { return };
             let Some(piece) = socket.out.pop(back.credits, PACKET_BODY_MAX) else {
                 let left = socket.out.waiting();
                 self.return_ws_credits(key, left);

@@ -51,6 +51,8 @@ pub(crate) struct ZmqBack {
     pub headed: bool,
     paused: bool,
     owed: u32,
+    /// The worker gives the request to another: nothing is sent until that one has spoken.
+    pub handing_over: bool,
     last_in_ms: u64,
     /// It is a WebSocket.
     pub socket: Option<Box<Socket>>,
@@ -63,6 +65,8 @@ pub(crate) struct Ask<'a> {
     pub body: &'a [u8],
     /// More body comes.
     pub more: bool,
+    /// The worker gets none of the body until it has said how much it takes.
+    pub hold: bool,
 }
 
 impl ZmqBack {
@@ -127,6 +131,9 @@ impl Proxy {
             );
         }
         let is_socket = session.ws.as_ref().is_some_and(|ws| matches!(ws.back, Back::Socket));
+        let held = if ask.hold && !req { ask.body } else { b"" };
+        let body = if held.is_empty() { ask.body } else { b"" };
+        let more = ask.more || !held.is_empty();
         let back = ZmqBack {
             spec: spec.into(),
             req,
@@ -136,12 +143,13 @@ impl Proxy {
             in_seq: 0,
             out_seq: 1,
             credits: 0,
-            body: Vec::new(),
+            body: held.to_vec(),
             more: ask.more,
-            sent_all: !ask.more,
+            sent_all: !more,
             headed: false,
             paused: false,
             owed: 0,
+            handing_over: false,
             last_in_ms: now,
             socket: is_socket.then(Box::default),
         };
@@ -152,17 +160,17 @@ impl Proxy {
         let host = crate::forward::host(place, target);
         let uri = uri(session, target, host);
         let headers = with_host(ask.headers, host);
-        let mut message = Vec::with_capacity(512 + ask.body.len());
+        let mut message = Vec::with_capacity(512 + body.len());
         zhttp::write(&mut message, &head, |fields| {
             if !is_socket {
                 fields.method(ask.method);
             }
-            fields.uri(&uri).header_list(headers.as_headers()).body(ask.body);
+            fields.uri(&uri).header_list(headers.as_headers()).body(body);
             if req {
                 fields.int("max-size", REQ_BODY_MAX as i64);
             } else {
                 fields.credits(RESPONSE_CREDITS).flag("stream", !is_socket);
-                fields.flag("router-resp", true).flag("more", ask.more);
+                fields.flag("router-resp", true).flag("more", more);
             }
             fields.flag("ignore-policies", target.trusted);
             say_host(fields, target);
@@ -176,7 +184,8 @@ impl Proxy {
     /// Sends a packet of a running request.
     pub(crate) fn send_zmq(&mut self, key: Key, fill: impl FnOnce(&mut Fields<'_>)) {
         let Some(back) = self.sessions.get_mut(key).and_then(|s| s.zmq.as_mut()) else { return };
-        let Some(peer) = back.peer.clone().filter(|_| !back.req) else { return };
+        let may_send = !(back.req || back.handing_over);
+        let Some(peer) = back.peer.clone().filter(|_| may_send) else { return };
         let id = back.id(key);
         let ids = [Id { id: id.as_bytes(), seq: Some(back.out_seq) }];
         back.out_seq = back.out_seq.wrapping_add(1);
@@ -203,7 +212,8 @@ impl Proxy {
             };
             let size = back.body.len().min(back.credits).min(PACKET_BODY_MAX);
             let whole = !back.more && size == back.body.len();
-            if back.peer.is_none() || back.sent_all || (size == 0 && !whole) {
+            let waits = back.peer.is_none() || back.handing_over;
+            if waits || back.sent_all || (size == 0 && !whole) {
                 return;
             }
             let rest = back.body.split_off(size);
@@ -256,6 +266,13 @@ impl Proxy {
             back.peer = Some(packet.from.into());
         }
         back.credits = back.credits.saturating_add(packet.credits as usize);
+        if packet.kind == Kind::HandoffStart {
+            return self.let_zmq_go(key);
+        }
+        if std::mem::take(&mut back.handing_over) {
+            self.owe_worker(key, 0);
+        }
+        let Some(back) = self.sessions.get(key).and_then(|s| s.zmq.as_ref()) else { return };
         if back.socket.is_some() {
             return self.zmq_socket_said(key, packet);
         }
@@ -269,10 +286,22 @@ impl Proxy {
         self.flush_zmq(key);
     }
 
+    /// The worker gives the request to another (spec/zhttp.md §10): who sends the next packet has it.
+    fn let_zmq_go(&mut self, key: Key) {
+        self.send_zmq(key, |fields| {
+            fields.kind(Kind::HandoffProceed);
+        });
+        if let Some(back) = self.sessions.get_mut(key).and_then(|s| s.zmq.as_mut()) {
+            back.handing_over = true;
+        }
+    }
+
     /// A backend that takes no body without its length (spec/proxy.md §13).
     fn lacks_length(&mut self, key: Key) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         if session.stage != Stage::Asked || session.ws.is_some() {
+            // The same request again would be of no use.
+            session.zmq.iter_mut().for_each(|back| back.sent_all = true);
             return self.worker_ended(key, Some(Error::BadResponse));
         }
         (session.zmq, session.backend) = (None, false);
@@ -294,18 +323,20 @@ impl Proxy {
         }
         if !packet.body.is_empty() {
             self.origin_event(self.now, key, Event::Body(packet.body));
-            self.owe_worker(key, packet.body.len() as u32);
         }
-        if !packet.more {
-            self.worker_ended(key, None);
+        match packet.more {
+            true => self.owe_worker(key, packet.body.len() as u32),
+            false => self.worker_ended(key, None),
         }
     }
 
-    /// The response's body was taken: the worker may send as much again, unless it is to wait.
-    fn owe_worker(&mut self, key: Key, size: u32) {
+    /// So much was taken: the worker may send as much again, unless it is to wait.
+    pub(crate) fn owe_worker(&mut self, key: Key, size: u32) {
         let Some(back) = self.sessions.get_mut(key).and_then(|s| s.zmq.as_mut()) else { return };
         back.owed = back.owed.saturating_add(size);
-        if back.paused || back.owed < RESPONSE_CREDITS / 4 {
+        // What a WebSocket's client has read was gathered already.
+        let step = if back.socket.is_some() { 1 } else { RESPONSE_CREDITS / 4 };
+        if back.paused || back.handing_over || back.owed < step {
             return;
         }
         let credits = std::mem::take(&mut back.owed);
@@ -316,7 +347,8 @@ impl Proxy {
 
     pub(crate) fn worker_ended(&mut self, key: Key, error: Option<Error>) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        session.zmq = None;
+        let unsent = session.zmq.take().is_some_and(|back| !back.sent_all);
+        note_unsent(session, unsent);
         self.origin_event(self.now, key, error.map_or(Event::End, Event::Failed));
     }
 
@@ -324,9 +356,9 @@ impl Proxy {
     pub fn worker_unreachable(&mut self, now: u64, key: Key) {
         self.now = now;
         let Some(session) = self.sessions.get_mut(key) else { return };
-        if session.zmq.take().is_none() {
-            return;
-        }
+        let Some(back) = session.zmq.take() else { return };
+        let nobody = back.peer.is_none() && !back.is_silent(now);
+        note_unsent(session, nobody || !back.sent_all);
         let over_http = session.ws.as_mut().is_some_and(|ws| ws.over_http().is_some());
         if session.stage == Stage::Asked && !over_http {
             session.backend = false;
@@ -370,6 +402,14 @@ impl Proxy {
             None if pause => self.outputs.push_back(Output::Pause(key)),
             None => self.outputs.push_back(Output::Resume(key)),
         }
+    }
+}
+
+/// Notes whether something of a failed request's body never left: the worker cannot have acted on
+/// its events.
+fn note_unsent(session: &mut Session, unsent: bool) {
+    if let Some(over_http) = session.ws.as_mut().and_then(|ws| ws.over_http()) {
+        over_http.unsent = unsent;
     }
 }
 

@@ -253,3 +253,43 @@ fn a_request_that_came_whole_may_be_too_large_for_a_hold_too() {
         assert_eq!(w.engine.sessions(), 0);
     }
 }
+
+#[test]
+fn the_test_target_sees_what_the_route_leaves_of_the_path() {
+    let mut w = world_with("h,path_beg=/test test\nd,path_beg=/test/ test\ne test", settings());
+    let (hello, none) = ("200 Hello from the Pushpin test handler!|", "404 no such test resource|");
+    for (n, (uri, answer)) in [
+        ("h/test", none),
+        ("h/test?x", none),
+        ("h/testx", none),
+        ("h/test/", hello),
+        ("h/test/?x", hello),
+        ("h/test//", hello),
+        ("h/test/test", none),
+        ("d/test/", hello),
+        ("d/test/nope", none),
+        ("d/test//", hello),
+        ("e/", hello),
+        ("e//", hello),
+        ("e/?a=b", hello),
+        ("e/ws", none),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        ask(&mut w, &n.to_string(), &format!("http://{uri}"), &[]);
+        assert_eq!(w.sent().last().unwrap(), &format!("0 {answer}"), "{uri}");
+    }
+}
+
+#[test]
+fn only_requests_are_refused_for_websocket_events_in_them() {
+    let events = [("Content-Type", "application/websocket-events; x=y")];
+    for (n, (uri, refused)) in [("http://h/", true), ("ws://h/", false)].into_iter().enumerate() {
+        let mut w = world("* b:1,over_http");
+        ask(&mut w, &n.to_string(), uri, &events);
+        let text = "0 403 Client not allowed to send WebSocket events directly.|";
+        assert_eq!(w.sent().iter().any(|packet| packet == text), refused, "{uri}");
+        assert_eq!(w.starts.len(), usize::from(!refused), "{uri}");
+    }
+}

@@ -5,7 +5,7 @@
 mod world;
 
 use origin::{Error, Event};
-use proxy::Settings;
+use proxy::{Output, Settings};
 use world::*;
 use zhttp::{Kind, Packet};
 use zrpc::control::{self, Item, Kind as ItemKind};
@@ -314,4 +314,53 @@ fn a_request_goes_to_the_worker_that_has_the_session() {
     );
     b.pull();
     assert_eq!(last(&b), "0 503 Service Unavailable|");
+}
+
+/// A request of the handler's own.
+fn of_handler(id: &str, method: &str, path: &str, prefer: bool) -> Vec<u8> {
+    let mut frame = tnetstring::Writer::new();
+    frame.map(|m| {
+        m.str("route");
+        m.str("r");
+        m.str("prefer-internal");
+        m.bool(prefer);
+    });
+    let (frame, uri) = (frame.into_vec(), format!("http://h{path}"));
+    from_client(id, 0, |f| {
+        f.method(method).uri(&uri).credits(8192).flag("stream", true).flag("router-resp", true);
+        f.frame("passthrough", Some(&frame));
+    })
+}
+
+#[test]
+fn the_handler_is_answered_as_a_client_is() {
+    let mut w = world("*,id=r,sockjs=/sj b:1");
+    let mut ask = |id: &str, path: &str, prefer| {
+        w.engine.internal_request(0, &of_handler(id, "GET", path, prefer));
+        w.pull();
+        (w.sent().last().cloned().unwrap_or_default(), w.starts.len())
+    };
+    assert_eq!(ask("1", "/sj/nope", true), ("0 404 Not Found|".to_owned(), 0));
+    let (info, _) = ask("2", "/sj/info", true);
+    assert!(info.starts_with("0 200 "), "{info}");
+    assert_eq!(ask("3", "/other", true).1, 1);
+    assert_eq!(ask("4", "/sj/info", false).1, 2, "straight to the host of the URI");
+}
+
+#[test]
+fn the_handler_hears_of_a_session_from_the_worker_that_has_it() {
+    let settings = |worker| Settings { worker, workers: 2, ..Settings::default() };
+    let route = "*,id=r,sockjs=/sj b:1";
+    let (mut a, mut b) = (world_with(route, settings(0)), world_with(route, settings(1)));
+    for n in 0..20 {
+        let path = format!("/sj/0/s{n}/xhr_send");
+        a.engine.internal_request(0, &of_handler(&n.to_string(), "POST", &path, true));
+        a.pull();
+    }
+    let (_, packet) = a.elsewhere.remove(0);
+    b.engine.handed_request(0, &packet);
+    b.engine.not_handed(0, &a.elsewhere.remove(0).1);
+    let mut answers = std::iter::from_fn(|| b.engine.poll_output());
+    let to_handler = |o: Output| matches!(o, Output::Client { internal: true, .. });
+    assert!(answers.by_ref().take(2).all(to_handler) && answers.next().is_none());
 }

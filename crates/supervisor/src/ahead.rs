@@ -21,7 +21,7 @@ use crate::plan::{Output, Plan};
 pub(crate) fn check(plan: &Plan, settings: &Settings) -> Result<(), String> {
     check_files(plan, settings)?.iter().for_each(|text| log::warn!("{text}"));
     replaceable(&plan.rundir, settings.ipc_prefix())?;
-    plan.local.iter().try_for_each(|path| unused(path))?;
+    plan.local.iter().try_for_each(|(path, _)| unused(path))?;
     plan.children.iter().try_for_each(|child| match &child.output {
         Output::Gathered(path) | Output::Own(path) => writable(path),
         Output::Merged => Ok(()),
@@ -34,6 +34,7 @@ pub(crate) fn check(plan: &Plan, settings: &Settings) -> Result<(), String> {
 /// The first fault.
 pub(crate) fn check_files(plan: &Plan, settings: &Settings) -> Result<Vec<String>, String> {
     keys(settings)?;
+    owners(plan, settings)?;
     plan.certs.as_ref().map_or(Ok(Vec::new()), certs::check)
 }
 
@@ -48,6 +49,15 @@ fn keys(settings: &Settings) -> Result<(), String> {
         })?;
     }
     Ok(())
+}
+
+/// Users and groups that the files of sockets for clients are given to.
+fn owners(plan: &Plan, settings: &Settings) -> Result<(), String> {
+    plan.local.iter().try_for_each(|(_, owner)| {
+        let failed =
+            |error: io::Error| fault(settings, "runner", "local_ports", &error.to_string());
+        owner.check().map_err(failed)
+    })
 }
 
 /// The folder of a unix socket for clients is there, and its path is free: nothing, or what a dead
@@ -155,6 +165,19 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         drop(UnixListener::bind(dir.path().join("p-accept")).unwrap());
         replaceable(dir.path(), "p-").unwrap();
+    }
+
+    #[test]
+    fn an_unknown_owner_of_a_socket_is_named_with_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = "[global]\nrundir=run\n[runner]\nservices=connmgr,proxy,handler\n\
+                    local_ports=/a,/b?user=root&group=no:group\n[proxy]\nroutesfile=r\n";
+        let file = config::File::parse("c", text);
+        let settings =
+            Settings::from_main(file, dir.path().to_owned(), &config::Overrides::default());
+        let plan = Plan::new(&settings, &crate::plan::Wanted::default()).unwrap();
+        let expected = "c:5: local_ports in [runner]: unknown group: no:group";
+        assert_eq!(check_files(&plan, &settings).unwrap_err(), expected);
     }
 
     #[test]

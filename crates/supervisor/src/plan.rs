@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use admin::Address;
 use config::services::Services;
 use config::{Settings, specs};
+use evloop::local::FileOwner;
 
 use crate::certs;
 use crate::fault::fault;
@@ -103,7 +104,7 @@ pub(crate) struct Plan {
     pub children: Vec<ChildPlan>,
     pub claims: Vec<Claim>,
     /// Unix sockets that the children will bind for clients.
-    pub local: Vec<PathBuf>,
+    pub local: Vec<(PathBuf, FileOwner)>,
     /// The certificates that have to be there, if any port needs one.
     pub certs: Option<certs::Wanted>,
     /// Where metrics and health of all processes are shown, and the prefix of the names.
@@ -233,7 +234,7 @@ impl Planner<'_> {
             listeners: listeners.len() as u64,
         };
         self.plan.clients = Some(size.maxconn);
-        self.plan.local = listeners.iter().filter_map(Listener::path).collect();
+        self.plan.local = listeners.iter().filter_map(Listener::local).collect();
         let certs = self.settings.dir().join("runner").join("certs");
         let tls: Vec<u16> = listeners.iter().filter_map(Listener::tls_port).collect();
         let has_tls = !tls.is_empty();
@@ -582,7 +583,9 @@ mod tests {
     fn only_named_services_are_started() {
         let plan = plan("services=handler,zurl\nhttp_port=\n", &wanted()).unwrap();
         assert_eq!(plan.children.len(), 1);
-        assert_eq!(plan.warnings.len(), 1);
+        let [zurl, twice] = plan.warnings.as_slice() else { panic!("{:?}", plan.warnings) };
+        assert!(twice.contains("http_port in [runner]: is in line"), "{twice}");
+        assert!(zurl.contains("zurl"), "{zurl}");
     }
 
     #[test]

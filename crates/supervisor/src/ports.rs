@@ -2,9 +2,10 @@
 //! (spec/config.md §4, spec/programs.md §2.2).
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use config::Settings;
+use evloop::local::FileOwner;
 
 use crate::fault::fault;
 
@@ -15,8 +16,8 @@ pub(crate) enum Listener {
     Tcp(SocketAddr),
     /// HTTP over TLS.
     Tls(SocketAddr),
-    /// A unix socket, already as a `--listen` value.
-    Local(String),
+    /// A unix socket, and whose its file is.
+    Local(PathBuf, FileOwner),
 }
 
 impl Listener {
@@ -28,7 +29,7 @@ impl Listener {
             Self::Tls(addr) => {
                 format!("{addr},stream,tls,default-cert=default_{}{reuse}", addr.port())
             }
-            Self::Local(spec) => spec.clone(),
+            Self::Local(path, owner) => local_spec(path, owner),
         }
     }
 
@@ -36,14 +37,14 @@ impl Listener {
     pub fn tls_port(&self) -> Option<u16> {
         match self {
             Self::Tls(addr) => Some(addr.port()),
-            Self::Tcp(_) | Self::Local(_) => None,
+            Self::Tcp(_) | Self::Local(..) => None,
         }
     }
 
-    /// The path of a unix socket.
-    pub fn path(&self) -> Option<PathBuf> {
+    /// The path of a unix socket, and whose its file is.
+    pub fn local(&self) -> Option<(PathBuf, FileOwner)> {
         match self {
-            Self::Local(spec) => spec.split(',').next().map(PathBuf::from),
+            Self::Local(path, owner) => Some((path.clone(), owner.clone())),
             Self::Tcp(_) | Self::Tls(_) => None,
         }
     }
@@ -53,7 +54,7 @@ impl Listener {
         match self {
             Self::Tcp(addr) => Some((*addr, "http_port")),
             Self::Tls(addr) => Some((*addr, "https_ports")),
-            Self::Local(_) => None,
+            Self::Local(..) => None,
         }
     }
 }
@@ -78,7 +79,7 @@ pub(crate) fn listeners(settings: &Settings, port: Option<&str>) -> Result<Vec<L
         all.push(Listener::Tls(tcp(&text).ok_or_else(error)?));
     }
     for text in settings.list("runner", "local_ports") {
-        all.push(Listener::Local(local(&text).map_err(|error| at("local_ports", error))?));
+        all.push(local(&text).map_err(|error| at("local_ports", error))?);
     }
     if all.is_empty() {
         return Err("no server ports configured: set http_port or https_ports in [runner]".into());
@@ -95,22 +96,31 @@ pub(crate) fn tcp(text: &str) -> Option<SocketAddr> {
     (addr.port() != 0).then_some(addr)
 }
 
-/// `/path?mode=770&user=www&group=www` as `PATH,local,stream,mode=770,user=www,group=www`.
-fn local(text: &str) -> Result<String, String> {
+/// `PATH,local,stream,mode=770,user=www,group=www`
+fn local_spec(path: &Path, owner: &FileOwner) -> String {
+    let mut spec = format!("{},local,stream", path.display());
+    let FileOwner { mode, user, group } = owner;
+    spec.extend(mode.map(|mode| format!(",mode={mode:o}")));
+    spec.extend(user.iter().map(|user| format!(",user={user}")));
+    spec.extend(group.iter().map(|group| format!(",group={group}")));
+    spec
+}
+
+/// `/path?mode=770&user=www&group=www`
+fn local(text: &str) -> Result<Listener, String> {
     let (path, query) = text.split_once('?').unwrap_or((text, ""));
     if path.is_empty() || path.contains(',') {
         return Err(format!("invalid local port: {text}"));
     }
-    let mut spec = format!("{path},local,stream");
     let given: Vec<_> = query.split('&').filter_map(|param| param.split_once('=')).collect();
-    for name in ["mode", "user", "group"] {
-        let Some((_, value)) = given.iter().find(|(key, _)| *key == name) else { continue };
-        if name == "mode" && u32::from_str_radix(value, 8).is_err() {
-            return Err(format!("invalid mode: {value}"));
-        }
-        spec += &format!(",{name}={value}");
-    }
-    Ok(spec)
+    let value = |name: &str| given.iter().find(|(key, _)| *key == name).map(|(_, value)| *value);
+    let octal = |mode| u32::from_str_radix(mode, 8).map_err(|_| format!("invalid mode: {mode}"));
+    let owner = FileOwner {
+        mode: value("mode").map(octal).transpose()?,
+        user: value("user").map(str::to_owned),
+        group: value("group").map(str::to_owned),
+    };
+    Ok(Listener::Local(path.into(), owner))
 }
 
 #[cfg(test)]

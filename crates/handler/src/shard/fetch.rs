@@ -12,7 +12,7 @@ use zhttp::{Ext, Fields, Head, Id, Kind, Packet};
 use super::Shard;
 use super::filtering::Owner;
 use super::session::LogRules;
-use super::timers::tenths;
+use super::timers::{TICK_MS, tenths};
 use crate::message::Output;
 
 /// Bytes of body that the proxy may send before more are granted.
@@ -24,6 +24,9 @@ const HELD_MAX: usize = grip::filter::ANSWER_MAX;
 
 /// Tenths of a second without packets after which a request failed.
 const EXPIRY: u32 = 600;
+
+/// Tenths of a second between two keep-alives of a request.
+const KEEP_ALIVE: u32 = (zhttp::KEEP_ALIVE_MS / TICK_MS) as u32;
 
 /// Tenths of a second that a filter may take in all.
 const FILTER_EXPIRY: u32 = 100;
@@ -68,6 +71,8 @@ pub(super) struct Fetch {
     in_seq: u32,
     out_seq: u32,
     heard: u32,
+    /// When the proxy last heard of it.
+    told: u32,
     began: u32,
     /// What the head of the response said.
     instruct: Option<Arc<Instruct>>,
@@ -104,6 +109,7 @@ impl Fetch {
             in_seq: 0,
             out_seq: 0,
             heard: tenths(now),
+            told: tenths(now),
             began: tenths(now),
             instruct: None,
             code: 0,
@@ -134,7 +140,7 @@ impl Shard {
     pub(super) fn send_request(&mut self, now: u64, key: Key) {
         let Some(fetch) = self.fetches.get_mut(key) else { return };
         fetch.sent = true;
-        fetch.heard = tenths(now);
+        (fetch.heard, fetch.told) = (tenths(now), tenths(now));
         let ask = std::mem::take(&mut fetch.ask);
         fetch.ask.method = ask.method;
         let passthrough = passthrough(&ask);
@@ -407,6 +413,22 @@ impl Shard {
         let random = self.random(10);
         for session in sessions {
             self.next_failed(now, session, relayed, random);
+        }
+    }
+
+    /// Tells the proxy that requests that take long are still wanted (spec/zhttp.md §7).
+    pub(super) fn keep_fetches_alive(&mut self, now: u64) {
+        let now = tenths(now);
+        let due = |fetch: &Fetch| fetch.peer.is_some() && fetch.told + KEEP_ALIVE <= now;
+        let found = self.fetches.iter().filter(|(_, fetch)| due(fetch));
+        let keys: Vec<Key> = found.map(|(key, _)| key).collect();
+        for key in keys {
+            if let Some(fetch) = self.fetches.get_mut(key) {
+                fetch.told = now;
+            }
+            self.send_fetch(key, |f| {
+                f.kind(Kind::KeepAlive);
+            });
         }
     }
 

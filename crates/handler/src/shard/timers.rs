@@ -165,6 +165,7 @@ impl Shard {
             }
             self.write_kind(Kind::KeepAlive);
             self.quiet_crowd.join(now, entries);
+            self.keep_fetches_alive(now);
             self.expire_fetches(now);
             // Every round ends on time, so nobody waits longer than 45 s and the parts of a crowd.
             let end = (tick / KEEP_ALIVE_STEPS + 1) * KEEP_ALIVE_STEPS;

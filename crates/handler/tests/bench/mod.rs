@@ -357,6 +357,21 @@ impl Bench {
         parsed.filter(|p| p.kind == Kind::Credit).map(|p| p.credits).collect()
     }
 
+    /// The keep-alives that the handler sent for its requests since the last call.
+    pub fn requests_kept_alive(&mut self) -> Vec<String> {
+        let packets = std::mem::take(&mut self.internal);
+        let parsed = packets.iter().map(|packet| Packet::parse(packet).unwrap());
+        let kept = parsed.filter(|p| p.kind == Kind::KeepAlive);
+        kept.map(|p| String::from_utf8_lossy(p.ids.only().unwrap().id).into_owned()).collect()
+    }
+
+    /// A proxy says that it has a request of the handler.
+    pub fn proxy_has(&mut self, id: &str, seq: u32) {
+        self.answer(id, seq, |f| {
+            f.kind(Kind::KeepAlive);
+        });
+    }
+
     /// A proxy answers a request of the handler.
     pub fn respond(
         &mut self,

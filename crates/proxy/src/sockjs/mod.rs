@@ -155,19 +155,29 @@ impl Proxy {
 
     /// A request of another worker, for a session that this one has.
     pub fn handed_request(&mut self, now: u64, message: &[u8]) {
-        self.request(now, message);
+        match Packet::parse(message).is_ok_and(|packet| is_of_handler(&packet)) {
+            true => self.internal_request(now, message),
+            false => self.request(now, message),
+        }
     }
 
     /// The worker that has a request's session takes no more at this time.
     pub fn not_handed(&mut self, now: u64, message: &[u8]) {
         self.now = now;
         let Ok(packet) = Packet::parse(message) else { return };
-        let Some(peer) = self.peers.intern(packet.from, false, packet.ext) else { return };
-        let mut session = new_session(message, &packet, peer, false, now);
+        let internal = is_of_handler(&packet);
+        let Some(peer) = self.peers.intern(packet.from, internal, packet.ext) else { return };
+        let mut session = new_session(message, &packet, peer, internal, now);
         session.sockjs = Some(Ask::unread());
         let key = self.insert(session);
         self.answer_plain(key, 503, "Service Unavailable");
     }
+}
+
+/// Whether a packet is a request of the handler's own, whose answer leaves by other sockets: no
+/// connection manager sends that field (spec/zhttp.md §3.1).
+fn is_of_handler(packet: &Packet<'_>) -> bool {
+    packet.passthrough.is_some()
 }
 
 /// Whether a transport waits for frames.

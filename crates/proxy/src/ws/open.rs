@@ -51,8 +51,7 @@ impl Proxy {
         let Some(entry) = &session.entry else { return };
         let target = crate::backend::shorten(&place.target, &entry.route.path_beg);
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let path = path.strip_suffix('/').unwrap_or(path);
-        if path != "/ws" {
+        if crate::test_target::resource(path) != "/ws" {
             let text = "no such test resource\n";
             let mut headers = HeaderBuf::new();
             headers.push("Content-Type", b"text/plain");

@@ -6,9 +6,9 @@ use origin::{Error, Event, Request};
 use wsoverhttp::{Failure, Link, Outcome, Reply, Trouble};
 use zhttp::{HeaderBuf, Headers};
 
-use super::Back;
 use super::outgoing::WAITING_MAX;
 use super::session::{OverHttp, Response, frame_kind};
+use super::{Back, Kind};
 use crate::backend::ORIGIN_ERROR;
 use crate::forward::has_prefix;
 use crate::response::is_removed;
@@ -18,6 +18,9 @@ use crate::{Output, Proxy, forward, response};
 
 /// Most bytes of a refusal's body that the client gets.
 const REFUSAL_MAX: usize = 100_000;
+
+/// Most bytes of a message in one frame to the client.
+const FRAME_MAX: usize = 16_384;
 
 /// Headers of the client that the requests do not have.
 const NOT_SENT: [&str; 5] =
@@ -35,6 +38,7 @@ impl Proxy {
             link: Link::new(one_event),
             response: None,
             disconnecting: false,
+            unsent: false,
         }));
         self.ask(key);
     }
@@ -66,9 +70,10 @@ impl Proxy {
             return;
         };
         if let Some((spec, req)) = self.settings.over_zhttp(target) {
-            let (spec, headers) = (spec.to_owned(), headers);
-            let ask =
-                Ask { method: "POST", headers: headers.as_headers(), body: &body, more: false };
+            let (spec, mut headers) = (spec.to_owned(), headers);
+            headers.push("Content-Length", body.len().to_string().as_bytes());
+            let headers = headers.as_headers();
+            let ask = Ask { method: "POST", headers, body: &body, more: false, hold: true };
             return self.start_zmq(key, &spec, req, &ask);
         }
         let framing = BodyKind::Length(body.len() as u64);
@@ -164,7 +169,7 @@ impl Proxy {
         let parting = self.sessions.get(key).is_some_and(|s| s.stage == Stage::Parting);
         for event in reply.events.iter().filter(|_| !parting) {
             match frame_kind(event.kind) {
-                Some(kind) => self.back_sent(key, kind, event.content, false),
+                Some(kind) => self.over_http_message(key, kind, event.content),
                 None => {
                     let (code, reason) = event.close();
                     self.back_closed(key, code, reason);
@@ -177,6 +182,17 @@ impl Proxy {
         self.part(key);
         self.ask(key);
         self.schedule_ws(key);
+    }
+
+    /// A message of the backend, in frames of the size that clients are used to (spec §12.2).
+    fn over_http_message(&mut self, key: Key, kind: Kind, content: &[u8]) {
+        let mut rest = content;
+        while kind.is_message() && rest.len() > FRAME_MAX {
+            let (frame, behind) = rest.split_at(FRAME_MAX);
+            self.back_sent(key, kind, frame, true);
+            rest = behind;
+        }
+        self.back_sent(key, kind, rest, false);
     }
 
     /// What the backend has taken may be sent anew by the client at once: a message may need all
@@ -206,7 +222,9 @@ impl Proxy {
             ws.back = Back::None;
             return self.on_failed(key, error);
         }
-        let trouble = if error.try_next_target() { Trouble::NotSent } else { Trouble::Unclear };
+        let unsent = std::mem::take(&mut over_http.unsent) && error != Error::Policy;
+        let not_sent = error.try_next_target() || unsent;
+        let trouble = if not_sent { Trouble::NotSent } else { Trouble::Unclear };
         match over_http.link.failed(now, trouble, jitter) {
             Outcome::Repeat => self.schedule_ws(key),
             Outcome::GiveUp => self.ws_fail(key),

@@ -30,6 +30,8 @@ pub(crate) struct OverHttp {
     pub response: Option<Response>,
     /// The request under way tells the backend of an abnormal end; nothing is done afterwards.
     pub disconnecting: bool,
+    /// A ZHTTP worker did not get all of the request that failed, so that it may be sent again.
+    pub unsent: bool,
 }
 
 /// A response as far as it is there.
