@@ -137,6 +137,7 @@ impl Shard {
                 for session in &args.requests {
                     self.take_over(now, &plan, session);
                 }
+                self.forget_outdated();
             }
         }
     }

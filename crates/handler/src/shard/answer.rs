@@ -18,7 +18,7 @@ impl Shard {
     /// All channels of a new session are confirmed: from now on nothing is missed.
     pub(super) fn begin(&mut self, now: u64, key: Key) {
         self.log_subscribed(key);
-        let conflict = self.conflicts(key);
+        let conflict = self.conflicts(key, |_| true);
         if conflict && self.sessions.get(key).is_some_and(|s| s.flags.has(Flags::RESPONSE)) {
             return self.retry_unclaimed(now, key);
         }

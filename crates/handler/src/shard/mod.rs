@@ -141,6 +141,8 @@ pub struct Shard {
     socket_wheel: Wheel<Key>,
     socket_group: socket::Group,
     by_name: HashTable<u32>,
+    /// Channels, with the hub's numbers, whose remembered id a hold just contradicted.
+    outdated: Vec<(u32, u32)>,
     keep_alives: Interner<KeepAlive>,
     header_sets: Interner<Headers>,
     route_names: Interner<Route>,
@@ -194,6 +196,7 @@ impl Shard {
             socket_wheel: Wheel::new(timers::TICK_MS),
             socket_group: socket::Group::default(),
             by_name: HashTable::new(),
+            outdated: Vec::new(),
             keep_alives: Interner::new(),
             header_sets: Interner::new(),
             route_names: Interner::new(),

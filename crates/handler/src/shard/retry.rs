@@ -11,26 +11,40 @@ use super::session::{Flags, NEVER, Origin, Session};
 use crate::message::{Output, ToHub};
 
 impl Shard {
-    /// Whether the ids that the backend gave are behind what was published since; the
-    /// remembered ones are forgotten then.
-    pub(super) fn conflicts(&mut self, key: Key) -> bool {
+    /// Whether the ids that the backend gave for the channels that `counts` names are behind what
+    /// was published since. The remembered ones are then forgotten by
+    /// [`Shard::forget_outdated`], when everybody who came with this session has been looked at.
+    pub(super) fn conflicts(&mut self, key: Key, counts: impl Fn(u32) -> bool) -> bool {
         let Some(session) = self.sessions.get(key) else { return false };
         let origin = session.hold.as_ref().and_then(|hold| hold.origin.as_ref());
         let able = origin.is_some_and(|origin| !origin.proxy.is_empty());
         let able = able || !session.flags.has(Flags::RESPONSE);
         let Some(extra) = session.extra.as_ref().filter(|_| able) else { return false };
         let mut conflict = false;
-        for own in &extra.channels {
-            let Some(channel) = self.channels.at_mut(own.channel) else { continue };
+        for own in extra.channels.iter().filter(|own| counts(own.channel)) {
+            let Some(channel) = self.channels.at(own.channel) else { continue };
             let (Some(got), Some(expected)) = (&own.prev_id, &channel.last_id) else { continue };
             if **got != **expected {
                 log::debug!("last ID inconsistency (got={got}, expected={expected}), retrying");
                 conflict = true;
-                channel.last_id = None;
-                self.to_hub.push(ToHub::Forget { hub: channel.hub });
+                let outdated = (own.channel, channel.hub);
+                if !self.outdated.contains(&outdated) {
+                    self.outdated.push(outdated);
+                }
             }
         }
         conflict
+    }
+
+    /// Forgets the ids that led to conflicts.
+    pub(super) fn forget_outdated(&mut self) {
+        for (index, hub) in std::mem::take(&mut self.outdated) {
+            // The last of its sessions may have taken the channel along.
+            if let Some(channel) = self.channels.at_mut(index).filter(|c| c.hub == hub) {
+                channel.last_id = None;
+            }
+            self.to_hub.push(ToHub::Forget { hub });
+        }
     }
 
     /// Sends a session back that was never claimed: its numbers are as they came.

@@ -157,6 +157,7 @@ impl Shard {
         for session in waiting {
             self.confirmed(now, session);
         }
+        self.forget_outdated();
         self.drop_if_empty(key.index);
     }
 

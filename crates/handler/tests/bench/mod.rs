@@ -16,6 +16,7 @@ pub struct Call {
     headers: Vec<(String, String)>,
     body: String,
     id: String,
+    also: Vec<String>,
     credits: u32,
     old: bool,
     minute_counted: bool,
@@ -34,6 +35,7 @@ pub fn hold(mode: &str) -> Call {
         headers: vec![("Grip-Hold".to_owned(), mode.to_owned())],
         body: String::new(),
         id: String::new(),
+        also: Vec::new(),
         credits: 8192,
         old: false,
         minute_counted: false,
@@ -50,6 +52,12 @@ pub fn hold(mode: &str) -> Call {
 impl Call {
     pub fn session(mut self, id: &str) -> Self {
         self.id = id.to_owned();
+        self
+    }
+
+    /// Another client asked the same, and is handed over together with the first.
+    pub fn also(mut self, id: &str) -> Self {
+        self.also.push(id.to_owned());
         self
     }
 
@@ -148,11 +156,15 @@ impl Call {
             jsonp_extended_response: self.jsonp.as_ref().is_some_and(|(_, extended)| *extended),
             ..zrpc::Session::default()
         };
+        let others = self.also.iter().map(|id| zrpc::Session {
+            rid: Rid { sender: b"cm", id: id.as_bytes() },
+            ..session
+        });
         let mut maxima = Writer::new();
         maxima.list(|w| self.maxima.iter().for_each(|max| conn_max(*max).write_map(w)));
         let maxima = maxima.into_vec();
         let args = accept::Args {
-            requests: vec![session],
+            requests: [session].into_iter().chain(others).collect(),
             request,
             orig_request: request,
             response: HttpResponse { code: 200, reason: "OK", headers, body: self.body.as_bytes() },
