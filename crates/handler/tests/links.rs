@@ -5,7 +5,31 @@
 
 mod bench;
 
-use bench::{Bench, hold, sequenced};
+use bench::{Bench, Call, action_item, hold, sequenced};
+
+const LINK: &str = "</next>; rel=next; timeout=100";
+
+/// A stream whose content ends with `id`.
+fn linked(session: &str, id: &str) -> Call {
+    let call = hold("stream").session(session).channel(&format!("c; prev-id={id}"));
+    call.header("Grip-Link", LINK)
+}
+
+/// What a next link gives: a hold on channels that end with these ids.
+fn held(channels: &str) -> [(&str, &str); 3] {
+    [("Grip-Hold", "stream"), ("Grip-Channel", channels), ("Grip-Link", LINK)]
+}
+
+/// What a client got.
+fn text(b: &mut Bench, session: &str) -> String {
+    let is = |p: &&bench::Got| p.ids.iter().any(|(id, _)| id == session);
+    b.packets().iter().filter(is).map(|p| p.body.as_str()).collect()
+}
+
+fn hint(b: &mut Bench) {
+    b.handler.publish(b.now, vec![action_item("c", "http-stream", "hint")]);
+    b.settle();
+}
 
 #[test]
 fn all_clients_of_a_call_that_is_behind_go_back() {
@@ -13,10 +37,8 @@ fn all_clients_of_a_call_that_is_behind_go_back() {
         let mut b = Bench::new();
         let anyone = if others { "stream" } else { "response" };
         b.accept(hold(anyone).session("s"));
-        b.publish(&sequenced("c", "b", ""));
-        if !others {
-            b.publish_response("c", "the only one leaves, the channel lingers");
-        }
+        // With a long poll, it is answered and nobody is left; the channel lingers.
+        b.publish(r#"{"channel":"c","id":"b","http-stream":{"content":""},"http-response":{"body":""}}"#);
         b.accept(hold("response").session("1").also("2").also("3").channel("c; prev-id=a"));
         assert_eq!(b.retries().len(), 3, "others: {others}");
         assert_eq!(b.handler.sessions(), usize::from(others));
@@ -24,4 +46,120 @@ fn all_clients_of_a_call_that_is_behind_go_back() {
         b.accept(hold("response").session("4").channel("c; prev-id=a"));
         assert!(b.retries().is_empty(), "others: {others}");
     }
+}
+
+/// Their backend may have answered before it knew what the hint is about.
+#[test]
+fn a_request_that_went_before_a_hint_does_not_bring_what_it_is_about() {
+    let mut b = Bench::new();
+    b.accept(hold("stream").session("1").header("Grip-Link", "</next>; rel=next; timeout=10"));
+    b.accept(hold("stream").session("2").header("Grip-Link", "</next>; rel=next; timeout=99"));
+    b.packets();
+    b.run_to(10_500);
+    let first = b.requests();
+    assert_eq!(first.len(), 1);
+    hint(&mut b);
+    let second = b.requests();
+    assert_eq!(second.len(), 1, "the one that does not ask yet");
+    b.respond(&first[0].0, 0, 200, &held("c"), "old;", false);
+    assert_eq!(text(&mut b, "1"), "old;");
+    // The first one learns of the hint now, and joins.
+    assert!(b.requests().is_empty());
+    b.respond(&second[0].0, 0, 200, &held("c"), "new;", false);
+    let got = b.packets();
+    assert_eq!((got[0].body.as_str(), got[0].ids.len()), ("new;", 2));
+}
+
+#[test]
+fn an_item_that_comes_while_a_link_is_followed_again_is_not_lost() {
+    let mut b = Bench::new();
+    b.accept(linked("1", "a"));
+    b.packets();
+    b.handler.recover(b.now);
+    b.run_to(400);
+    let (id, _) = b.requests().remove(0);
+    // Something else asks for an update meanwhile.
+    b.handler.recover(b.now);
+    b.run_to(800);
+    b.publish(&sequenced("c", "b", "a"));
+    b.publish(&sequenced("c", "c", "b"));
+    b.respond(&id, 0, 200, &held("c; prev-id=b"), "ab;", false);
+    assert_eq!(text(&mut b, "1"), "ab;c");
+    let (id, request) = b.requests().remove(0);
+    assert_eq!(request, "GET http://api.example/next Grip-Last=c; last-id=c");
+    b.publish(&sequenced("c", "d", "c"));
+    b.respond(&id, 0, 200, &held("c; prev-id=c"), "", false);
+    assert_eq!(text(&mut b, "1"), "d");
+    assert!(b.requests().is_empty());
+}
+
+#[test]
+fn what_a_stream_missed_before_its_first_body_was_sent_is_fetched_then() {
+    let mut b = Bench::new();
+    b.accept(linked("1", "a").body("first;").credits(3));
+    b.publish(&sequenced("c", "c", "b"));
+    b.run_to(1_000);
+    assert!(b.requests().is_empty());
+    b.publish(&sequenced("c", "d", "c"));
+    b.credit("1", 1, 1_000);
+    assert_eq!(text(&mut b, "1"), "first;");
+    let (id, request) = b.requests().remove(0);
+    assert_eq!(request, "GET http://api.example/next Grip-Last=c; last-id=a");
+    b.respond(&id, 0, 200, &held("c; prev-id=c"), "bc;", false);
+    assert_eq!(text(&mut b, "1"), "bc;d");
+}
+
+#[test]
+fn items_beyond_what_may_wait_for_a_client_are_fetched_later() {
+    let mut b = Bench::new();
+    b.accept(linked("1", "0").credits(0));
+    b.packets();
+    for n in 1..=120 {
+        b.publish(&sequenced("c", &n.to_string(), &(n - 1).to_string()));
+    }
+    b.run_to(1_000);
+    assert!(b.requests().is_empty(), "the client takes nothing");
+    b.credit("1", 1, 100_000);
+    let sent: String = (1..=100).map(|n| n.to_string()).collect();
+    assert_eq!(text(&mut b, "1"), sent);
+    let (id, request) = b.requests().remove(0);
+    assert_eq!(request, "GET http://api.example/next Grip-Last=c; last-id=100");
+    b.respond(&id, 0, 200, &held("c; prev-id=119"), "-119;", false);
+    assert_eq!(text(&mut b, "1"), "-119;120");
+    assert_eq!(b.handler.shards()[0].drops().queue_full, 1);
+}
+
+#[test]
+fn the_next_page_waits_until_the_client_has_taken_the_last() {
+    let mut b = Bench::new();
+    let page = |n: u32| format!("</page/{n}>; rel=next");
+    let call = bench::no_hold().session("1").header("Grip-Link", &page(1));
+    b.accept(call.credits(10));
+    for n in 1..4 {
+        let requests = b.requests();
+        assert_eq!(requests.len(), 1);
+        assert_eq!(requests[0].1, format!("GET http://api.example/page/{n}"));
+        b.respond(&requests[0].0, 0, 200, &[("Grip-Link", &page(n + 1))], "twenty bytes of page", false);
+        b.run_to(b.now + 500);
+        assert!(b.requests().is_empty(), "page {n}");
+        b.credit("1", n, 20);
+    }
+}
+
+#[test]
+fn hints_for_a_client_that_takes_nothing_load_nothing() {
+    let mut b = Bench::new();
+    b.accept(hold("stream").session("1").header("Grip-Link", LINK).credits(10));
+    b.publish_stream("c", "twenty bytes of item");
+    for _ in 0..3 {
+        hint(&mut b);
+        b.run_to(b.now + 200);
+    }
+    assert!(b.requests().is_empty());
+    b.publish_stream("c", "later");
+    b.credit("1", 1, 1_000);
+    let requests = b.requests();
+    assert_eq!(requests.len(), 1);
+    b.respond(&requests[0].0, 0, 200, &held("c"), "fetched;", false);
+    assert_eq!(text(&mut b, "1"), "twenty bytes of itemfetched;later");
 }

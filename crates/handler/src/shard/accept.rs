@@ -388,6 +388,7 @@ impl Plan {
             fetch: None,
             updating: false,
             again: false,
+            missed: 0,
             tries: 0,
             heard: Vec::new(),
             paused: Vec::new(),

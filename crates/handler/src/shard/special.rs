@@ -143,7 +143,8 @@ impl Shard {
             }
             Action::Hint => {
                 self.forget_paused(key);
-                self.update_stream(now, key);
+                self.note_missed(now, key);
+                self.start_when_ready(now, key);
             }
             Action::Refresh => {}
             Action::Send => {
@@ -155,8 +156,8 @@ impl Shard {
                 });
                 if content.is_empty() {
                     self.restart_if_idle(now, key);
-                } else {
-                    self.enqueue(now, key, content);
+                } else if !self.enqueue(now, key, content) {
+                    self.fetch_dropped(now, key, channel, item);
                 }
             }
         }

@@ -49,6 +49,11 @@ pub fn hold(mode: &str) -> Call {
     }
 }
 
+/// A call without a hold, and without a channel.
+pub fn no_hold() -> Call {
+    Call { headers: Vec::new(), channel: String::new(), ..hold("") }
+}
+
 impl Call {
     pub fn session(mut self, id: &str) -> Self {
         self.id = id.to_owned();
@@ -129,7 +134,8 @@ impl Call {
         let mut headers = Writer::new();
         headers.list(|w| {
             let channel = ("Grip-Channel".to_owned(), self.channel.clone());
-            for (name, value) in self.headers.iter().chain([&channel]) {
+            let channel = Some(&channel).filter(|(_, value)| !value.is_empty());
+            for (name, value) in self.headers.iter().chain(channel) {
                 w.list(|w| [name, value].iter().for_each(|text| w.str(text)));
             }
         });
