@@ -163,3 +163,35 @@ fn hints_for_a_client_that_takes_nothing_load_nothing() {
     b.respond(&requests[0].0, 0, 200, &held("c"), "fetched;", false);
     assert_eq!(text(&mut b, "1"), "twenty bytes of itemfetched;later");
 }
+
+#[test]
+fn an_item_before_the_subscription_that_a_next_link_makes_is_noticed_at_once() {
+    for known in [false, true] {
+        let mut b = Bench::new();
+        for session in ["1", "2"] {
+            b.accept(linked(session, "a"));
+        }
+        if known {
+            b.accept(hold("stream").session("other").channel("d"));
+        } else {
+            // Nobody is on it any more, but its last id is remembered for a while.
+            b.accept(hold("response").session("other").channel("d"));
+        }
+        let both = r#"{"channel":"d","id":"2","http-stream":{"content":""},"http-response":{"body":""}}"#;
+        b.handler.recover(b.now);
+        b.run_to(400);
+        let (id, _) = b.requests().remove(0);
+        b.publish(both);
+        b.respond(&id, 0, 200, &held("c; prev-id=a, d; prev-id=1"), "", false);
+        b.run_to(b.now + 400);
+        let requests = b.requests();
+        assert_eq!(requests.len(), 1, "known: {known}");
+        assert!(requests[0].1.ends_with("Grip-Last=d; last-id=1"), "{}", requests[0].1);
+        b.respond(&requests[0].0, 0, 200, &held("c; prev-id=a, d; prev-id=2"), "two;", false);
+        let got = b.packets();
+        let ids: usize = got.iter().filter(|p| p.body == "two;").map(|p| p.ids.len()).sum();
+        assert_eq!(ids, 2);
+        b.run_to(b.now + 400);
+        assert!(b.requests().is_empty());
+    }
+}

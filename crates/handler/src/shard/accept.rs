@@ -218,10 +218,13 @@ impl Shard {
         let mut names: Vec<String> = args.channels.iter().map(|c| (*c).to_owned()).collect();
         let mut extras = Vec::new();
         for channel in instruct.channels.iter().take(max) {
+            let name = [prefix, &channel.name].concat();
+            // Of a channel that is listed twice the later one counts.
+            extras.retain(|(at, _): &(usize, Channel)| names[*at] != name);
             if channel.prev_id.is_some() || !channel.filters.is_empty() {
                 extras.push((names.len(), channel.clone()));
             }
-            names.push([prefix, &channel.name].concat());
+            names.push(name);
         }
         Ok((names, extras))
     }
@@ -343,9 +346,7 @@ impl Shard {
         let Some(extra) = &mut session.extra else { return };
         for sub in session.subs.as_slice() {
             let Some(channel) = self.channels.at(sub.channel) else { continue };
-            // Of channels listed twice the later one counts.
-            let given =
-                plan.extras.iter().rev().find(|(at, _)| plan.channels[*at] == *channel.name);
+            let given = plan.extras.iter().find(|(at, _)| plan.channels[*at] == *channel.name);
             if let Some((_, given)) = given {
                 extra.channels.push(ExtraChannel {
                     channel: sub.channel,

@@ -391,6 +391,7 @@ impl Shard {
         for session in sessions {
             self.next_done(now, session, &fetch.ask.url, &instruct);
         }
+        self.forget_outdated();
     }
 
     fn fetch_failed(&mut self, now: u64, key: Key, cause: &str) {

@@ -220,7 +220,16 @@ impl Shard {
         self.restart_keep_alive(now, key.index);
         self.arm_next(now, key);
         self.examine_paused(now, key);
+        self.catch_up(now, key, |channel| !before.iter().any(|(known, _)| *known == channel));
         self.refuse_prev_ids(now, key);
+    }
+
+    /// A stream came onto channels: what was published between its backend's answer and that is
+    /// missed. On those that it stays on, items waited meanwhile.
+    pub(super) fn catch_up(&mut self, now: u64, key: Key, is_new: impl Fn(u32) -> bool) {
+        if self.conflicts(key, is_new) {
+            self.update_later(now, key);
+        }
     }
 
     fn channels_of(&self, key: Key) -> Vec<(u32, Arc<str>)> {

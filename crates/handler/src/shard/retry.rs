@@ -47,8 +47,13 @@ impl Shard {
         }
     }
 
-    /// Sends a session back that was never claimed: its numbers are as they came.
+    /// Sends a session back that was never claimed, at once: its numbers are as they came, and it
+    /// was no hold of which anybody had to hear that it is over.
     pub(super) fn retry_unclaimed(&mut self, now: u64, key: Key) {
+        let extra = self.sessions.get_mut(key).and_then(|session| session.extra.as_mut());
+        if let Some(links) = extra.and_then(|extra| extra.links.as_mut()) {
+            links.gone = None;
+        }
         self.hand_back(now, key);
     }
 
