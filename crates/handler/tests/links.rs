@@ -38,7 +38,9 @@ fn all_clients_of_a_call_that_is_behind_go_back() {
         let anyone = if others { "stream" } else { "response" };
         b.accept(hold(anyone).session("s"));
         // With a long poll, it is answered and nobody is left; the channel lingers.
-        b.publish(r#"{"channel":"c","id":"b","http-stream":{"content":""},"http-response":{"body":""}}"#);
+        b.publish(
+            r#"{"channel":"c","id":"b","http-stream":{"content":""},"http-response":{"body":""}}"#,
+        );
         b.accept(hold("response").session("1").also("2").also("3").channel("c; prev-id=a"));
         assert_eq!(b.retries().len(), 3, "others: {others}");
         assert_eq!(b.handler.sessions(), usize::from(others));
@@ -139,7 +141,14 @@ fn the_next_page_waits_until_the_client_has_taken_the_last() {
         let requests = b.requests();
         assert_eq!(requests.len(), 1);
         assert_eq!(requests[0].1, format!("GET http://api.example/page/{n}"));
-        b.respond(&requests[0].0, 0, 200, &[("Grip-Link", &page(n + 1))], "twenty bytes of page", false);
+        b.respond(
+            &requests[0].0,
+            0,
+            200,
+            &[("Grip-Link", &page(n + 1))],
+            "twenty bytes of page",
+            false,
+        );
         b.run_to(b.now + 500);
         assert!(b.requests().is_empty(), "page {n}");
         b.credit("1", n, 20);
@@ -177,7 +186,8 @@ fn an_item_before_the_subscription_that_a_next_link_makes_is_noticed_at_once() {
             // Nobody is on it any more, but its last id is remembered for a while.
             b.accept(hold("response").session("other").channel("d"));
         }
-        let both = r#"{"channel":"d","id":"2","http-stream":{"content":""},"http-response":{"body":""}}"#;
+        let both =
+            r#"{"channel":"d","id":"2","http-stream":{"content":""},"http-response":{"body":""}}"#;
         b.handler.recover(b.now);
         b.run_to(400);
         let (id, _) = b.requests().remove(0);

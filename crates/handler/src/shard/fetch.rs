@@ -209,7 +209,9 @@ impl Shard {
     }
 
     fn fetch_packet(&mut self, now: u64, key: Key, packet: &Packet<'_>, id: Id<'_>) {
-        let Some(fetch) = self.fetches.get_mut(key).filter(|fetch| fetch.sent.is_some()) else { return };
+        let Some(fetch) = self.fetches.get_mut(key).filter(|fetch| fetch.sent.is_some()) else {
+            return;
+        };
         match packet.kind {
             Kind::Cancel => {
                 return self.fetch_failed(now, key, "network request failed: disconnected");

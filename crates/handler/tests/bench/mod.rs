@@ -162,10 +162,10 @@ impl Call {
             jsonp_extended_response: self.jsonp.as_ref().is_some_and(|(_, extended)| *extended),
             ..zrpc::Session::default()
         };
-        let others = self.also.iter().map(|id| zrpc::Session {
-            rid: Rid { sender: b"cm", id: id.as_bytes() },
-            ..session
-        });
+        let others = self
+            .also
+            .iter()
+            .map(|id| zrpc::Session { rid: Rid { sender: b"cm", id: id.as_bytes() }, ..session });
         let mut maxima = Writer::new();
         maxima.list(|w| self.maxima.iter().for_each(|max| conn_max(*max).write_map(w)));
         let maxima = maxima.into_vec();
