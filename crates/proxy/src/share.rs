@@ -13,6 +13,7 @@ use crate::arrival::new_session;
 use crate::backend::BODY_KEPT_MAX;
 use crate::peers::NOBODY;
 use crate::response::Head;
+use crate::retry::Passthrough;
 use crate::session::{Inspected, Session, Stage};
 
 /// Bytes of a response's body after which nobody joins any more.
@@ -86,12 +87,20 @@ fn share_name(known: &Inspected) -> Option<Box<[u8]>> {
     Some(name.into())
 }
 
+/// Whether a request of the handler may be answered together with others: one whose answer is for
+/// what it says, or must be new, may not, whatever goes for the requests of clients.
+fn wants_to_share(session: &Session) -> bool {
+    let packet = session.packet();
+    packet.and_then(|packet| Passthrough::of(&packet)).is_some_and(|wanted| wanted.auto_share)
+}
+
 impl Proxy {
     /// What the handler says about the request is known: the backend is asked, or was already
     /// for another client.
     pub(crate) fn start_or_join(&mut self, key: Key) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         let name = session.inspected.as_ref().and_then(|known| share_name(known));
+        let name = name.filter(|_| !session.internal || wants_to_share(session));
         let Some(name) = name.filter(|_| session.body.len() <= BODY_KEPT_MAX) else {
             return self.start_target(key);
         };
