@@ -35,3 +35,32 @@ fn a_hold_that_goes_back_before_it_began_has_no_end_to_tell() {
     assert_eq!(b.retries().len(), 1);
     assert!(b.requests().is_empty());
 }
+
+#[test]
+fn scripts_of_other_sites_may_read_the_headers_of_items_too() {
+    let exposed = |got: &bench::Got| {
+        let is = |(name, _): &&(String, String)| name == "Access-Control-Expose-Headers";
+        let values: Vec<_> = got.headers.iter().filter(is).map(|(_, v)| v.clone()).collect();
+        assert!(values.len() < 2, "{values:?}");
+        values.concat()
+    };
+    // The second one is not served together with others.
+    for channel in ["c", "c; filter=skip-self"] {
+        let mut b = Bench::new();
+        let call = |session: &str| hold("response").session(session).channel(channel).cors();
+        b.accept(call("1").header("X-Own", "1").header("X-Both", "1"));
+        b.accept(call("2").header("Access-Control-Expose-Headers", "X-Said"));
+        b.accept(hold("response").session("3").channel(channel));
+        b.packets();
+        let headers = r#"{"X-Both": "2", "X-Item": "3", "Content-Type": "a/b"}"#;
+        b.publish(&format!(
+            r#"{{"channel":"c","http-response":{{"headers":{headers},"body":""}}}}"#
+        ));
+        let got = b.packets();
+        let of = |id: &str| got.iter().find(|p| p.ids[0].0 == id).map(exposed).unwrap();
+        assert_eq!([of("1"), of("2"), of("3")], ["X-Own, X-Both, X-Item", "X-Said", ""]);
+        let methods = "Access-Control-Allow-Methods";
+        let open = |p: &bench::Got| p.headers.iter().any(|(name, _)| name == methods);
+        assert_eq!(got.iter().filter(|p| open(p)).count(), 2);
+    }
+}

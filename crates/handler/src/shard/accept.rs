@@ -12,6 +12,7 @@ use zrpc::{Request, accept, inspect, write_error, write_success};
 
 use super::Shard;
 use super::cross::{Cross, jsonp_of, with_cors};
+use super::heads::HeadSet;
 use super::session::{
     Extra, ExtraChannel, Flags, Hold, Links, LogRules, NEVER, Named, Origin, Session, SessionId,
     Subs,
@@ -287,7 +288,10 @@ impl Shard {
         let idle = keep_alive.as_ref().is_some_and(|k| k.mode == KeepAliveMode::Idle);
         let reply = &plan.instruct.reply;
         let dressed = from.auto_cross_origin && from.jsonp_callback.is_none();
-        let headers = plan.cors.as_ref().filter(|_| dressed).unwrap_or(&reply.headers);
+        let headers = match plan.cors.as_ref().filter(|_| dressed) {
+            Some(cors) => HeadSet::with_cors(cors.clone(), &reply.headers),
+            None => reply.headers.clone().into(),
+        };
         let alone = from.user_data.is_some() || from.jsonp_callback.is_some();
         let mut flags = Flags::default();
         for (flag, on) in [
@@ -324,7 +328,7 @@ impl Shard {
                 uri: plan.uri.clone(),
                 code: reply.code,
                 reason: reply.reason.as_str().into(),
-                headers: self.header_sets.acquire(headers.clone()),
+                headers: self.header_sets.acquire(headers),
                 body: Bytes::copy_from_slice(&reply.body),
                 unconfirmed: 0,
                 timeout_s: plan.instruct.timeout_s,

@@ -12,6 +12,7 @@ mod deliver;
 mod fetch;
 mod filtering;
 mod group;
+mod heads;
 mod inspect;
 mod latency;
 mod life;
@@ -36,7 +37,7 @@ use std::sync::Arc;
 use evloop::arena::{Arena, Key};
 use evloop::timer::Wheel;
 use foldhash::fast::RandomState;
-use grip::{Headers, KeepAlive};
+use grip::KeepAlive;
 use hashbrown::HashTable;
 use stats::Route;
 
@@ -144,7 +145,7 @@ pub struct Shard {
     /// Channels, with the hub's numbers, whose remembered id a hold just contradicted.
     outdated: Vec<(u32, u32)>,
     keep_alives: Interner<KeepAlive>,
-    header_sets: Interner<Headers>,
+    header_sets: Interner<heads::HeadSet>,
     route_names: Interner<Route>,
     routes: Vec<RouteState>,
     touched_routes: Vec<u32>,

@@ -25,6 +25,7 @@ pub struct Call {
     session: bool,
     prefix: Option<String>,
     method: &'static str,
+    cors: bool,
     jsonp: Option<(String, bool)>,
     sent: bool,
 }
@@ -44,6 +45,7 @@ pub fn hold(mode: &str) -> Call {
         session: false,
         prefix: None,
         method: "GET",
+        cors: false,
         jsonp: None,
         sent: false,
     }
@@ -102,6 +104,12 @@ impl Call {
         self
     }
 
+    /// The route is open to scripts of other sites.
+    pub fn cors(mut self) -> Self {
+        self.cors = true;
+        self
+    }
+
     /// The client waits for a call of `callback`.
     pub fn jsonp(mut self, callback: &str, extended: bool) -> Self {
         self.jsonp = Some((callback.to_owned(), extended));
@@ -157,7 +165,7 @@ impl Call {
             batch: !self.old,
             unreported_time_ms: self.minute_counted.then_some(0),
             response_code: self.sent.then_some(200),
-            auto_cross_origin: self.jsonp.is_some(),
+            auto_cross_origin: self.cors || self.jsonp.is_some(),
             jsonp_callback: self.jsonp.as_ref().map(|(name, _)| name.as_bytes()),
             jsonp_extended_response: self.jsonp.as_ref().is_some_and(|(_, extended)| *extended),
             ..zrpc::Session::default()
