@@ -146,7 +146,8 @@ fn published_messages() {
     assert_eq!(items(&w)[1..], ["ack 7 "]);
     say(&mut w, &Item { code: Some(4002), reason: b"enough", ..Item::new(&cid, ItemKind::Close) });
     assert_eq!(w.sent()[4..], ["4 close enough"]);
-    assert_eq!(body(&w), "CLOSE 8|\u{f}\u{fffd}enough|");
+    // The code is not for the backend; Pushpin 1.36 does the same.
+    assert_eq!(body(&w), "CLOSE|");
     w.client("0-0-0", 1, |f| {
         f.kind(Kind::Close).code(4002);
     });

@@ -260,7 +260,8 @@ impl Proxy {
             }
             ItemKind::Close => {
                 self.close_client(key, item.code, item.reason);
-                self.tell_back_of_close(key, item.code, item.reason);
+                // The code is for the client (spec/grip.md §10.3).
+                self.tell_back_of_close(key, None, b"");
             }
             ItemKind::Detach => self.detach(key),
             ItemKind::Refresh => self.refresh(key),
