@@ -205,3 +205,42 @@ fn an_item_before_the_subscription_that_a_next_link_makes_is_noticed_at_once() {
         assert!(b.requests().is_empty());
     }
 }
+
+#[test]
+fn timers_are_off_while_the_client_takes_nothing_and_begin_anew_then() {
+    let mut b = Bench::new();
+    let call = hold("stream").session("1").channel("c, d").credits(10);
+    let call = call.header("Grip-Keep-Alive", "k; timeout=10; mode=interval");
+    b.accept(call.header("Grip-Link", "</next>; rel=next; timeout=12"));
+    b.run_to(5_000);
+    b.publish_stream("c", "twenty bytes of item");
+    b.run_to(8_000);
+    b.credit("1", 1, 1_000);
+    assert_eq!(text(&mut b, "1"), "twenty bytes of item");
+    b.run_to(16_800);
+    assert_eq!((text(&mut b, "1").as_str(), b.requests().len()), ("", 0));
+    b.run_to(18_100);
+    assert_eq!((text(&mut b, "1").as_str(), b.requests().len()), ("k", 0));
+    b.run_to(20_100);
+    assert_eq!(b.requests().len(), 1);
+}
+
+/// Else its content would end up inside the next part.
+#[test]
+fn a_link_is_followed_when_a_filter_has_answered() {
+    let mut b = Bench::new();
+    let call = hold("stream").session("1").channel("c; filter=http-check");
+    let call = call.header("Grip-Set-Meta", r#"url="/check""#);
+    b.accept(call.header("Grip-Link", "</next>; rel=next; timeout=1"));
+    b.packets();
+    b.publish_stream("c", "checked;");
+    let (check, request) = b.requests().remove(0);
+    assert!(request.starts_with("POST http://api.example/check"), "{request}");
+    b.run_to(1_500);
+    assert!(b.requests().is_empty());
+    b.respond(&check, 0, 200, &[], "", false);
+    let (next, request) = b.requests().remove(0);
+    assert_eq!(request, "GET http://api.example/next");
+    b.respond(&next, 0, 200, &held("c"), "fetched;", false);
+    assert_eq!(text(&mut b, "1"), "checked;fetched;");
+}

@@ -113,6 +113,16 @@ impl Shard {
         false
     }
 
+    /// The client does not take everything: until it has, the timers are off (spec/grip.md §8.6).
+    fn blocked(&mut self, key: Key) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        session.deadline = NEVER;
+        let links = session.extra.as_ref().and_then(|extra| extra.links.as_ref());
+        if links.is_some_and(|links| !links.updating) {
+            self.disarm_next(key);
+        }
+    }
+
     /// The client took everything: the keep-alive timer runs again, or anew in idle mode, unless
     /// the part that a next link gave is not whole yet.
     fn unblocked(&mut self, now: u64, key: Key) {
@@ -154,10 +164,13 @@ impl Shard {
         let body = session.take_queued();
         session.credits -= body.len() as u32;
         let empty = session.queue.is_none();
+        if !empty {
+            self.blocked(key);
+        }
         if body.is_empty() && !(finishing && empty) {
             return;
         }
-        let route = session.route;
+        let Some(route) = self.sessions.get(key).map(|session| session.route) else { return };
         self.count(route, |s| s.counters.client_content_bytes_sent += body.len() as u64);
         let more = !(finishing && empty);
         self.write_one(key.index, |f| {

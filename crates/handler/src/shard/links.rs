@@ -32,9 +32,8 @@ impl Shard {
         self.arm_next(now, key);
     }
 
-    /// Looks whether the next link is due; it is put off while the client takes nothing.
+    /// Looks whether the next link is due.
     pub(super) fn look_at_next(&mut self, now: u64, key: Key) {
-        let blocked = self.sessions.get(key).is_some_and(|session| session.queue.is_some());
         let Some(links) = self.links(key) else { return };
         if links.due > tenths(now) {
             return;
@@ -44,12 +43,9 @@ impl Shard {
         if updating {
             return self.start_next(now, key);
         }
-        if blocked {
-            return;
-        }
         match self.heard_all(key) {
             true => self.arm_next(now, key),
-            false => self.start_next(now, key),
+            false => self.start_when_ready(now, key),
         }
     }
 
@@ -80,6 +76,13 @@ impl Shard {
         }
     }
 
+    /// What held the next link up may be over.
+    pub(super) fn resume_next(&mut self, now: u64, key: Key) {
+        if self.links(key).is_some_and(|links| links.again) {
+            self.start_when_ready(now, key);
+        }
+    }
+
     /// Notes that something is missing from now on.
     pub(super) fn note_missed(&mut self, now: u64, key: Key) {
         if let Some(links) = self.links(key) {
@@ -100,10 +103,11 @@ impl Shard {
     }
 
     /// Follows the next link, if there is one, as soon as the stream runs, its client has taken
-    /// what there is, and no fetch is under way.
+    /// what there is, no filter is asked about an item, and no fetch is under way.
     pub(super) fn start_when_ready(&mut self, now: u64, key: Key) {
         let Some(session) = self.sessions.get(key) else { return };
-        let ready = session.hold.is_none() && session.queue.is_none();
+        let filtering = session.extra.as_ref().is_some_and(|extra| extra.filtering.is_some());
+        let ready = session.hold.is_none() && session.queue.is_none() && !filtering;
         let Some(links) = self.links(key).filter(|links| links.next.is_some()) else { return };
         match ready && !links.updating {
             true => self.start_next(now, key),

@@ -278,7 +278,7 @@ impl Shard {
             session.flags.set(Flags::UPDATE, false);
             if session.flags.has(Flags::RESPONSE) {
                 retries += 1;
-                self.retry(key);
+                self.retry(now, key);
             } else {
                 streams += 1;
                 self.start_when_ready(now, key);

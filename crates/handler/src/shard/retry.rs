@@ -58,13 +58,16 @@ impl Shard {
     }
 
     /// Asks the connection manager to let a response hold go, so that it can be retried.
-    pub(super) fn retry(&mut self, key: Key) {
+    pub(super) fn retry(&mut self, now: u64, key: Key) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        let starting = session.hold.as_ref().is_some_and(|hold| hold.unconfirmed > 0);
+        if session.hold.as_ref().is_some_and(|hold| hold.unconfirmed > 0) {
+            // It is not ours yet.
+            return self.update_later(now, key);
+        }
         // A proxy that did not say who it is takes nothing back.
         let origin = session.hold.as_ref().and_then(|hold| hold.origin.as_ref());
         let able = origin.is_some_and(|origin| !origin.proxy.is_empty());
-        if !able || starting || session.flags.has(Flags::PAUSING) {
+        if !able || session.flags.has(Flags::PAUSING) {
             return;
         }
         session.deadline = NEVER;

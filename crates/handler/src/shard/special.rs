@@ -202,7 +202,7 @@ impl Shard {
         let Some(format) = &item.response else { return };
         match format.action {
             Action::Send => self.answer_with(now, key, item, body),
-            Action::Hint => self.retry(key),
+            Action::Hint => self.retry(now, key),
             Action::Close | Action::Refresh => {}
         }
     }
