@@ -4,7 +4,12 @@
 
 mod bench;
 
+use std::sync::Arc;
+
 use bench::{Bench, hold, sequenced};
+use handler::Settings;
+use handler::message::{Output, ToHub, ToShard};
+use handler::shard::Shard;
 
 #[test]
 fn of_a_channel_that_is_named_twice_the_later_one_counts() {
@@ -63,4 +68,37 @@ fn scripts_of_other_sites_may_read_the_headers_of_items_too() {
         let open = |p: &bench::Got| p.headers.iter().any(|(name, _)| name == methods);
         assert_eq!(got.iter().filter(|p| open(p)).count(), 2);
     }
+}
+
+/// The hub is in another thread: between its answers for two channels an item of the first comes.
+#[test]
+fn a_hint_for_a_hold_that_is_not_confirmed_yet_is_kept() {
+    let mut shard = Shard::new(Arc::new(Settings::default()), 0);
+    let call = hold("response").session("1").channel("c, d");
+    shard.call(0, vec![b"peer".to_vec()], &call.encode());
+    let (mut messages, mut outputs) = (Vec::new(), Vec::new());
+    shard.take_to_hub(&mut messages);
+    let subscribe = |message| match message {
+        ToHub::Subscribe { channel, .. } => Some(channel),
+        _ => None,
+    };
+    let channels: Vec<_> = messages.into_iter().filter_map(subscribe).collect();
+    let subscribed =
+        |hub| ToShard::Subscribed { channel: channels[hub as usize], hub, last_id: None };
+    let hint = Arc::new(bench::action_item("c", "http-response", "hint"));
+    shard.from_hub(0, subscribed(0));
+    shard.from_hub(0, ToShard::Publish { channel: channels[0], item: hint, at: 0 });
+    while shard.work(0) {}
+    shard.from_hub(0, subscribed(1));
+    while let Some(now) = shard.next_deadline().filter(|now| *now < 1_000) {
+        shard.timeout(now);
+    }
+    shard.take_output(&mut outputs);
+    let kinds = outputs.iter().filter_map(|output| match output {
+        Output::ToClient { message, .. } => {
+            Some(zhttp::split(message).map(|packet| zhttp::Packet::parse(packet).unwrap().kind))
+        }
+        _ => None,
+    });
+    assert!(kinds.flatten().any(|kind| kind == zhttp::Kind::HandoffStart));
 }

@@ -138,7 +138,8 @@ impl Call {
         self
     }
 
-    fn encode(&self) -> Vec<u8> {
+    /// The call as the proxy sends it.
+    pub fn encode(&self) -> Vec<u8> {
         let mut headers = Writer::new();
         headers.list(|w| {
             let channel = ("Grip-Channel".to_owned(), self.channel.clone());
