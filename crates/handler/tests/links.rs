@@ -244,3 +244,25 @@ fn a_link_is_followed_when_a_filter_has_answered() {
     b.respond(&next, 0, 200, &held("c"), "fetched;", false);
     assert_eq!(text(&mut b, "1"), "checked;fetched;");
 }
+
+#[test]
+fn items_beyond_what_may_wait_for_a_fetch_are_fetched_after_it() {
+    let mut b = Bench::new();
+    b.accept(linked("1", "0").credits(100_000));
+    b.packets();
+    b.handler.recover(b.now);
+    b.run_to(400);
+    let (id, _) = b.requests().remove(0);
+    for n in 1..=120 {
+        b.publish(&sequenced("c", &n.to_string(), &(n - 1).to_string()));
+    }
+    b.respond(&id, 0, 200, &held("c; prev-id=10"), "-10;", false);
+    let kept: String = (11..=100).map(|n| n.to_string()).collect();
+    assert_eq!(text(&mut b, "1"), format!("-10;{kept}"));
+    let (id, request) = b.requests().remove(0);
+    assert_eq!(request, "GET http://api.example/next Grip-Last=c; last-id=100");
+    b.respond(&id, 0, 200, &held("c; prev-id=120"), "-120;", false);
+    b.publish(&sequenced("c", "121", "120"));
+    assert_eq!(text(&mut b, "1"), "-120;121");
+    assert!(b.requests().is_empty());
+}

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use evloop::arena::Key;
-use grip::{Action, HoldMode, Instruct, KeepAliveMode};
+use grip::{Action, HoldMode, Instruct, Item, KeepAliveMode};
 use stats::Mode;
 use std::sync::Arc;
 
@@ -76,6 +76,17 @@ impl Shard {
         }
     }
 
+    /// An item of the channel was dropped while a link is followed: where ids are followed it is
+    /// fetched afterwards, behind those that were kept.
+    fn fetch_later(&mut self, now: u64, key: Key, channel: u32) {
+        let extra = self.sessions.get(key).and_then(|session| session.extra.as_ref());
+        let mut channels = extra.iter().flat_map(|extra| &extra.channels);
+        if channels.any(|own| own.channel == channel && own.prev_id.is_some()) {
+            self.note_missed(now, key);
+            self.start_when_ready(now, key);
+        }
+    }
+
     /// What held the next link up may be over.
     pub(super) fn resume_next(&mut self, now: u64, key: Key) {
         if self.links(key).is_some_and(|links| links.again) {
@@ -92,7 +103,7 @@ impl Shard {
 
     /// An item of the channel could not be kept for the stream. Where ids are followed, its content
     /// goes on before that item, which is fetched when the client has taken what waits.
-    pub(super) fn fetch_dropped(&mut self, now: u64, key: Key, channel: u32, item: &grip::Item) {
+    pub(super) fn fetch_dropped(&mut self, now: u64, key: Key, channel: u32, item: &Item) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         let channels = session.extra.iter_mut().flat_map(|extra| &mut extra.channels);
         let own = channels.filter(|own| own.channel == channel).find(|own| own.prev_id.is_some());
@@ -277,7 +288,13 @@ impl Shard {
     }
 
     /// Puts an item aside while a link is followed, or is to be; false if none is.
-    pub(super) fn pause_item(&mut self, key: Key, channel: u32, item: &Arc<grip::Item>) -> bool {
+    pub(super) fn pause_item(
+        &mut self,
+        now: u64,
+        key: Key,
+        channel: u32,
+        item: &Arc<Item>,
+    ) -> bool {
         let links = self.links(key).filter(|links| links.updating || links.again);
         let Some(links) = links else { return false };
         let is_hint = item.stream.as_ref().is_some_and(|format| format.action == Action::Hint);
@@ -289,6 +306,7 @@ impl Shard {
         } else {
             self.drops.queue_full += 1;
             log::debug!("httpsession: publish queue at max, dropping");
+            self.fetch_later(now, key, channel);
         }
         true
     }
@@ -324,7 +342,7 @@ impl Shard {
 }
 
 /// Whether an item goes on where the channel's content ends.
-fn follows(session: &Session, channel: u32, item: &grip::Item) -> bool {
+fn follows(session: &Session, channel: u32, item: &Item) -> bool {
     if !session.subs.as_slice().iter().any(|sub| sub.channel == channel) {
         return false;
     }

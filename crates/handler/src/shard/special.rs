@@ -32,7 +32,7 @@ impl Shard {
                 },
             };
             if self.filter_later(Owner::Session(key), channel, item)
-                || self.pause_item(key, channel, item)
+                || self.pause_item(now, key, channel, item)
             {
                 continue;
             }
