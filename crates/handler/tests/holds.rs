@@ -102,3 +102,17 @@ fn a_hint_for_a_hold_that_is_not_confirmed_yet_is_kept() {
     });
     assert!(kinds.flatten().any(|kind| kind == zhttp::Kind::HandoffStart));
 }
+
+#[test]
+fn a_channel_beyond_the_most_that_one_may_have_does_not_count_as_subscribed() {
+    let mut b = Bench::with(|settings| settings.subscriptions_max = 2);
+    let mut got = |session: &str, channels: &str| {
+        b.accept(hold("stream").session(session).channel(channels));
+        b.packets();
+        b.publish(r#"{"channel":"c","meta":{"require_sub":"x"},"http-stream":{"content":"y"}}"#);
+        let ids: Vec<_> = b.packets().into_iter().flat_map(|p| p.ids).collect();
+        ids.iter().any(|(id, _)| id == session)
+    };
+    assert!(got("1", "c; filter=require-sub, x"));
+    assert!(!got("2", "c; filter=require-sub, b, x"));
+}

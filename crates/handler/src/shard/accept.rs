@@ -29,6 +29,8 @@ struct Plan {
     cors: Option<grip::Headers>,
     /// Full names, implicit channels first.
     channels: Vec<String>,
+    /// The same as the backend knows them.
+    names: Vec<String>,
     /// Filters and prev-ids, where there are any.
     extras: Vec<(usize, Channel)>,
     uri: Box<str>,
@@ -181,9 +183,11 @@ impl Shard {
             });
         }
         let route = args.route.filter(|_| args.separate_stats).map(Arc::from);
+        let implicit: Vec<String> = args.channels.iter().map(|name| (*name).to_owned()).collect();
         Ok(Some(Plan {
             mode,
             channels,
+            names: names(&instruct, &implicit, self.settings.subscriptions_max),
             extras,
             uri: args.orig_request.uri.into(),
             origin: (mode == HoldMode::Response).then(|| Arc::new(origin(args, from))),
@@ -193,7 +197,7 @@ impl Shard {
             base: args.request.uri.to_owned(),
             route_id: args.route.unwrap_or_default().into(),
             prefix: args.channel_prefix.unwrap_or_default().into(),
-            implicit: args.channels.iter().map(|channel| (*channel).to_owned()).collect(),
+            implicit,
             trusted: args.trusted,
             log: LogRules::new(args.log_level, args.separate_stats),
             failure,
@@ -412,7 +416,7 @@ fn extra(plan: &Plan, from: &zrpc::Session<'_>) -> Option<Box<Extra>> {
     Some(Box::new(Extra {
         user_data: from.user_data.map(Box::from),
         meta: plan.instruct.meta.clone(),
-        names: names(&plan.instruct, &plan.implicit),
+        names: plan.names.clone(),
         channels: Vec::new(),
         links,
         named: plan.named.clone(),
@@ -421,9 +425,10 @@ fn extra(plan: &Plan, from: &zrpc::Session<'_>) -> Option<Box<Extra>> {
     }))
 }
 
-/// Names of all channels as the backend knows them.
-pub(super) fn names(instruct: &Instruct, implicit: &[String]) -> Vec<String> {
-    instruct.channels.iter().map(|channel| &channel.name).chain(implicit).cloned().collect()
+/// Names of the channels of a session, at most `max` listed ones, as the backend knows them.
+pub(super) fn names(instruct: &Instruct, implicit: &[String], max: usize) -> Vec<String> {
+    let listed = instruct.channels.iter().take(max).map(|channel| &channel.name);
+    listed.chain(implicit).cloned().collect()
 }
 
 /// The backend's body after the filters of the channels that are for responses

@@ -257,6 +257,7 @@ impl Shard {
         let keep_alive = instruct.keep_alive.clone();
         let idle = keep_alive.as_ref().is_some_and(|k| k.mode == KeepAliveMode::Idle);
         let number = keep_alive.map_or(NONE, |keep_alive| self.keep_alives.acquire(keep_alive));
+        let max = self.settings.subscriptions_max;
         let Some(session) = self.sessions.get_mut(key) else { return };
         let old = std::mem::replace(&mut session.keep_alive, number);
         session.deadline = NEVER;
@@ -264,7 +265,7 @@ impl Shard {
         if let Some(extra) = &mut session.extra {
             extra.meta = instruct.meta.clone();
             let implicit = extra.links.as_ref().map_or(&[][..], |links| &links.implicit);
-            extra.names = names(instruct, implicit);
+            extra.names = names(instruct, implicit, max);
             extra.channels = channels;
         }
         self.keep_alives.release(old);
