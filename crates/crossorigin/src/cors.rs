@@ -20,7 +20,7 @@ fn has_prefix(name: &str, prefix: &str) -> bool {
 /// Adds to a response's headers what lets scripts of other sites read it. Headers that are there
 /// stay. `request`: the headers of the client's request.
 pub fn add(request: Headers<'_>, response: &mut HeaderBuf) {
-    let exposed = exposed(response.as_headers());
+    let exposed = exposed(response.as_headers().iter().map(|(name, _)| name));
     let methods = request.get("access-control-request-method");
     let asked = all(request, "access-control-request-headers");
     let origin = request.get("origin");
@@ -51,10 +51,11 @@ fn all(headers: Headers<'_>, wanted: &str) -> Vec<u8> {
     values.join(&b", "[..])
 }
 
-/// The names of the other response headers, each once as first spelled.
-fn exposed(headers: Headers<'_>) -> String {
+/// The value of `Access-Control-Expose-Headers` for a response with headers of these names
+/// (spec/proxy.md §9.1): those that scripts may not read in any case, each once as first spelled.
+pub fn exposed<'a>(all: impl IntoIterator<Item = &'a str>) -> String {
     let mut names: Vec<&str> = Vec::new();
-    for (name, _) in headers.iter() {
+    for name in all {
         let hidden = SAFE.iter().any(|safe| name.eq_ignore_ascii_case(safe))
             || has_prefix(name, "access-control-")
             || has_prefix(name, "grip-");

@@ -337,8 +337,13 @@ fn reply(headers: &GripHeaders<'_>, response: &ResponseHead<'_>) -> Result<Reply
 
 /// Whether a header of an accepted response never reaches the client (spec/grip.md §3.3).
 pub fn is_hop(name: &str) -> bool {
-    const NEVER: [&str; 5] =
-        ["Connection", "Keep-Alive", "Content-Encoding", "Transfer-Encoding", "Content-Length"];
     let is_grip = name.as_bytes().get(..5).is_some_and(|p| p.eq_ignore_ascii_case(b"grip-"));
-    is_grip || NEVER.iter().any(|never| never.eq_ignore_ascii_case(name))
+    is_grip || is_framing(name) || name.eq_ignore_ascii_case("Content-Encoding")
+}
+
+/// Whether a header describes how a message is framed on one connection: whoever sends the
+/// message decides that, not a document or an item.
+pub(crate) fn is_framing(name: &str) -> bool {
+    const FRAMING: [&str; 4] = ["Connection", "Keep-Alive", "Transfer-Encoding", "Content-Length"];
+    FRAMING.iter().any(|framing| framing.eq_ignore_ascii_case(name))
 }

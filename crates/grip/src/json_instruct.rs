@@ -1,7 +1,7 @@
 //! `application/grip-instruct` bodies (spec/grip.md §4), added to what the headers said.
 
 use crate::instruct::{
-    Channel, HoldMode, Instruct, Reply, ResponseHead, check_filters, json_keep_alive,
+    Channel, HoldMode, Instruct, Reply, ResponseHead, check_filters, is_framing, json_keep_alive,
     keep_alive_timeout, status, timeout,
 };
 use crate::value::Value;
@@ -139,9 +139,17 @@ fn apply_response(reply: &mut Reply, given: &Value) -> Result<bool, String> {
     Ok(true)
 }
 
-/// Headers as a list of pairs or as an object; `None` if `value` is neither
-/// (also spec/publish.md §3.2).
+/// Headers as a list of pairs or as an object, without those that describe the framing of a
+/// message, which is ours; `None` if `value` is neither (also spec/publish.md §3.2).
 pub(crate) fn headers(value: &Value) -> Result<Option<Headers>, String> {
+    let mut given = all_headers(value)?;
+    if let Some(headers) = &mut given {
+        headers.retain(|(name, _)| !is_framing(name));
+    }
+    Ok(given)
+}
+
+fn all_headers(value: &Value) -> Result<Option<Headers>, String> {
     match value {
         Value::List(items) => items.iter().map(header_pair).collect::<Result<_, _>>().map(Some),
         Value::Map(entries) => entries

@@ -457,6 +457,23 @@ fn a_default_id_needs_no_channel() {
 }
 
 #[test]
+fn how_messages_are_framed_is_not_for_documents_and_items_to_say() {
+    let headers = r#"[["content-length", "5"], ["Transfer-Encoding", "chunked"], ["A", "b"],
+        ["Connection", "close"], ["Keep-Alive", "x"], ["Content-Encoding", "gzip"]]"#;
+    let left = |headers: &Headers| -> Vec<String> {
+        headers.iter().map(|(name, _)| name.clone()).collect()
+    };
+    let i = json(&format!(r#"{{"response": {{"headers": {headers}, "body": ""}}}}"#)).unwrap();
+    assert_eq!(left(&i.reply.headers), ["A", "Content-Encoding"]);
+    let i = json(r#"{"response": {"headers": {"Content-Length": "5"}, "body": ""}}"#).unwrap();
+    assert!(i.reply.headers.is_empty());
+    let i = item(&format!(
+        r#"{{"channel": "c", "http-response": {{"headers": {headers}, "body": ""}}}}"#
+    ));
+    assert_eq!(left(&i.unwrap().response.unwrap().headers), ["A", "Content-Encoding"]);
+}
+
+#[test]
 fn headers_of_an_answer() {
     let list = |pairs: &[(&str, &str)]| -> Headers {
         pairs.iter().map(|(n, v)| ((*n).to_owned(), v.as_bytes().to_vec())).collect()

@@ -13,7 +13,8 @@ use crate::arrival::new_session;
 use crate::backend::BODY_KEPT_MAX;
 use crate::peers::NOBODY;
 use crate::response::Head;
-use crate::session::{Session, Stage};
+use crate::retry::Passthrough;
+use crate::session::{Inspected, Session, Stage};
 
 /// Bytes of a response's body after which nobody joins any more.
 const LATE_MAX: usize = 100_000;
@@ -74,12 +75,32 @@ impl Session {
     }
 }
 
+/// Under which name a request is shared, if it may be: a client that has seen less than another is
+/// not answered with what that one lacks.
+fn share_name(known: &Inspected) -> Option<Box<[u8]>> {
+    let mut name = known.sharing_key.as_deref()?.to_vec();
+    let mut ids: Vec<_> = known.last_ids.iter().collect();
+    ids.sort_unstable();
+    for (channel, id) in ids {
+        name.extend([b"|", channel.as_bytes(), b"; last-id=", id].concat());
+    }
+    Some(name.into())
+}
+
+/// Whether a request of the handler may be answered together with others: one whose answer is for
+/// what it says, or must be new, may not, whatever goes for the requests of clients.
+fn wants_to_share(session: &Session) -> bool {
+    let packet = session.packet();
+    packet.and_then(|packet| Passthrough::of(&packet)).is_some_and(|wanted| wanted.auto_share)
+}
+
 impl Proxy {
     /// What the handler says about the request is known: the backend is asked, or was already
     /// for another client.
     pub(crate) fn start_or_join(&mut self, key: Key) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        let name = session.inspected.as_ref().and_then(|known| known.sharing_key.clone());
+        let name = session.inspected.as_ref().and_then(|known| share_name(known));
+        let name = name.filter(|_| !session.internal || wants_to_share(session));
         let Some(name) = name.filter(|_| session.body.len() <= BODY_KEPT_MAX) else {
             return self.start_target(key);
         };

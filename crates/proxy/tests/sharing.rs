@@ -308,6 +308,77 @@ fn sessions_that_come_back_share_too() {
     assert_eq!(calls(&w), [["1", "2"]]);
 }
 
+#[test]
+fn who_has_seen_less_is_not_answered_with_what_another_lacks() {
+    let mut w = sharing("* b:1");
+    let request =
+        HttpRequest { method: "GET", uri: "http://a/x", headers: zhttp::Headers::EMPTY, body: b"" };
+    for (id, last_id) in [(b"1", b"5"), (b"2", b"3"), (b"3", b"5")] {
+        let session =
+            zrpc::Session { rid: Rid { sender: CM, id }, out_credits: 100, ..Default::default() };
+        let known = zrpc::inspect::Reply {
+            sharing_key: Some(b"k"),
+            last_ids: vec![("c", last_id)],
+            ..Default::default()
+        };
+        let packet = retry::Packet {
+            requests: vec![session],
+            request,
+            inspect: Some(known),
+            route: None,
+            retry_seq: None,
+        };
+        let mut payload = Vec::new();
+        packet.write(&mut payload);
+        w.engine.retry(0, &payload);
+        w.pull();
+    }
+    let asked: Vec<bool> = ["last-id=5", "last-id=3"]
+        .iter()
+        .zip(&w.starts)
+        .map(|(id, start)| String::from_utf8_lossy(&start.2.bytes).contains(id))
+        .collect();
+    assert_eq!((asked, w.starts.len()), (vec![true, true], 2));
+}
+
+/// A request of the handler.
+fn internal(w: &mut World, id: &[u8], method: &str, auto_share: bool) {
+    let mut passthrough = tnetstring::Writer::new();
+    passthrough.map(|m| {
+        m.str("route");
+        m.str("r");
+        m.str("prefer-internal");
+        m.bool(true);
+        m.str("auto-share");
+        m.bool(auto_share);
+    });
+    let frame = passthrough.into_vec();
+    let mut packet = Vec::new();
+    let ids = [zhttp::Id { id, seq: Some(0) }];
+    let head = zhttp::Head { from: b"handler_1", ids: &ids, ext: zhttp::Ext::OURS };
+    zhttp::write(&mut packet, &head, |f| {
+        f.method(method).uri("http://h/a").credits(8192).body(id);
+        f.flag("router-resp", true).frame("passthrough", Some(&frame));
+    });
+    w.engine.internal_request(w.now, &packet);
+    w.pull();
+}
+
+#[test]
+fn requests_of_the_handler_share_only_if_they_say_so() {
+    let mut w = sharing("*,id=r b:1");
+    for (id, method, share) in [
+        (b"1", "POST", false),
+        (b"2", "POST", false),
+        (b"3", "GET", false),
+        (b"4", "GET", true),
+        (b"5", "GET", true),
+    ] {
+        internal(&mut w, id, method, share);
+    }
+    assert_eq!(w.starts.len(), 4);
+}
+
 proptest! {
     #[test]
     fn any_order_of_events_leaves_no_session(

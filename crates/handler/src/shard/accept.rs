@@ -12,6 +12,7 @@ use zrpc::{Request, accept, inspect, write_error, write_success};
 
 use super::Shard;
 use super::cross::{Cross, jsonp_of, with_cors};
+use super::heads::HeadSet;
 use super::session::{
     Extra, ExtraChannel, Flags, Hold, Links, LogRules, NEVER, Named, Origin, Session, SessionId,
     Subs,
@@ -28,6 +29,8 @@ struct Plan {
     cors: Option<grip::Headers>,
     /// Full names, implicit channels first.
     channels: Vec<String>,
+    /// The same as the backend knows them.
+    names: Vec<String>,
     /// Filters and prev-ids, where there are any.
     extras: Vec<(usize, Channel)>,
     uri: Box<str>,
@@ -137,6 +140,7 @@ impl Shard {
                 for session in &args.requests {
                     self.take_over(now, &plan, session);
                 }
+                self.forget_outdated();
             }
         }
     }
@@ -179,9 +183,11 @@ impl Shard {
             });
         }
         let route = args.route.filter(|_| args.separate_stats).map(Arc::from);
+        let implicit: Vec<String> = args.channels.iter().map(|name| (*name).to_owned()).collect();
         Ok(Some(Plan {
             mode,
             channels,
+            names: names(&instruct, &implicit, self.settings.subscriptions_max),
             extras,
             uri: args.orig_request.uri.into(),
             origin: (mode == HoldMode::Response).then(|| Arc::new(origin(args, from))),
@@ -191,7 +197,7 @@ impl Shard {
             base: args.request.uri.to_owned(),
             route_id: args.route.unwrap_or_default().into(),
             prefix: args.channel_prefix.unwrap_or_default().into(),
-            implicit: args.channels.iter().map(|channel| (*channel).to_owned()).collect(),
+            implicit,
             trusted: args.trusted,
             log: LogRules::new(args.log_level, args.separate_stats),
             failure,
@@ -217,10 +223,13 @@ impl Shard {
         let mut names: Vec<String> = args.channels.iter().map(|c| (*c).to_owned()).collect();
         let mut extras = Vec::new();
         for channel in instruct.channels.iter().take(max) {
+            let name = [prefix, &channel.name].concat();
+            // Of a channel that is listed twice the later one counts.
+            extras.retain(|(at, _): &(usize, Channel)| names[*at] != name);
             if channel.prev_id.is_some() || !channel.filters.is_empty() {
                 extras.push((names.len(), channel.clone()));
             }
-            names.push([prefix, &channel.name].concat());
+            names.push(name);
         }
         Ok((names, extras))
     }
@@ -283,7 +292,10 @@ impl Shard {
         let idle = keep_alive.as_ref().is_some_and(|k| k.mode == KeepAliveMode::Idle);
         let reply = &plan.instruct.reply;
         let dressed = from.auto_cross_origin && from.jsonp_callback.is_none();
-        let headers = plan.cors.as_ref().filter(|_| dressed).unwrap_or(&reply.headers);
+        let headers = match plan.cors.as_ref().filter(|_| dressed) {
+            Some(cors) => HeadSet::with_cors(cors.clone(), &reply.headers),
+            None => reply.headers.clone().into(),
+        };
         let alone = from.user_data.is_some() || from.jsonp_callback.is_some();
         let mut flags = Flags::default();
         for (flag, on) in [
@@ -320,7 +332,7 @@ impl Shard {
                 uri: plan.uri.clone(),
                 code: reply.code,
                 reason: reply.reason.as_str().into(),
-                headers: self.header_sets.acquire(headers.clone()),
+                headers: self.header_sets.acquire(headers),
                 body: Bytes::copy_from_slice(&reply.body),
                 unconfirmed: 0,
                 timeout_s: plan.instruct.timeout_s,
@@ -342,9 +354,7 @@ impl Shard {
         let Some(extra) = &mut session.extra else { return };
         for sub in session.subs.as_slice() {
             let Some(channel) = self.channels.at(sub.channel) else { continue };
-            // Of channels listed twice the later one counts.
-            let given =
-                plan.extras.iter().rev().find(|(at, _)| plan.channels[*at] == *channel.name);
+            let given = plan.extras.iter().find(|(at, _)| plan.channels[*at] == *channel.name);
             if let Some((_, given)) = given {
                 extra.channels.push(ExtraChannel {
                     channel: sub.channel,
@@ -387,6 +397,7 @@ impl Plan {
             fetch: None,
             updating: false,
             again: false,
+            missed: 0,
             tries: 0,
             heard: Vec::new(),
             paused: Vec::new(),
@@ -405,7 +416,7 @@ fn extra(plan: &Plan, from: &zrpc::Session<'_>) -> Option<Box<Extra>> {
     Some(Box::new(Extra {
         user_data: from.user_data.map(Box::from),
         meta: plan.instruct.meta.clone(),
-        names: names(&plan.instruct, &plan.implicit),
+        names: plan.names.clone(),
         channels: Vec::new(),
         links,
         named: plan.named.clone(),
@@ -414,9 +425,10 @@ fn extra(plan: &Plan, from: &zrpc::Session<'_>) -> Option<Box<Extra>> {
     }))
 }
 
-/// Names of all channels as the backend knows them.
-pub(super) fn names(instruct: &Instruct, implicit: &[String]) -> Vec<String> {
-    instruct.channels.iter().map(|channel| &channel.name).chain(implicit).cloned().collect()
+/// Names of the channels of a session, at most `max` listed ones, as the backend knows them.
+pub(super) fn names(instruct: &Instruct, implicit: &[String], max: usize) -> Vec<String> {
+    let listed = instruct.channels.iter().take(max).map(|channel| &channel.name);
+    listed.chain(implicit).cloned().collect()
 }
 
 /// The backend's body after the filters of the channels that are for responses

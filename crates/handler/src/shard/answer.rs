@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use evloop::arena::Key;
-use grip::{Body, Headers, Item, merge_headers};
+use grip::{Body, Headers, Item};
 use stats::Mode;
 use zhttp::Kind;
 
@@ -18,7 +18,7 @@ impl Shard {
     /// All channels of a new session are confirmed: from now on nothing is missed.
     pub(super) fn begin(&mut self, now: u64, key: Key) {
         self.log_subscribed(key);
-        let conflict = self.conflicts(key);
+        let conflict = self.conflicts(key, |_| true);
         if conflict && self.sessions.get(key).is_some_and(|s| s.flags.has(Flags::RESPONSE)) {
             return self.retry_unclaimed(now, key);
         }
@@ -101,7 +101,7 @@ impl Shard {
     fn write_start(&mut self, key: Key, first: bool, part: &[u8]) {
         let Some(session) = self.sessions.get(key) else { return };
         let Some(hold) = session.hold.as_deref() else { return };
-        let headers = self.header_sets.get(hold.headers).cloned().unwrap_or_default();
+        let headers = self.header_sets.get(hold.headers).cloned().unwrap_or_default().headers;
         let (code, reason) = (hold.code, hold.reason.clone());
         let route = session.route;
         self.write_one(key.index, |f| {
@@ -147,7 +147,7 @@ impl Shard {
             },
         };
         let base = self.header_sets.get(hold.headers).cloned().unwrap_or_default();
-        let headers = merge_headers(&base, &format.headers, format.code, body.len());
+        let headers = base.answer(&format.headers, format.code, body.len());
         let route = session.route;
         let blocks = self.item_blocks(item, super::limited::length(item, Mode::Response));
         self.count(route, |sums| {
@@ -167,7 +167,7 @@ impl Shard {
         let Some(hold) = session.hold.as_deref() else { return };
         let base = self.header_sets.get(hold.headers).cloned().unwrap_or_default();
         let (code, reason, body) = (hold.code, hold.reason.clone(), hold.body.clone());
-        let headers = merge_headers(&base, &Headers::new(), code, body.len());
+        let headers = base.answer(&Headers::new(), code, body.len());
         self.respond(now, key, code, &reason, &headers, body);
     }
 
@@ -181,7 +181,7 @@ impl Shard {
         };
         let base = self.header_sets.get(hold.headers).cloned().unwrap_or_default();
         let plain = vec![("Content-Type".to_owned(), b"text/plain".to_vec())];
-        let headers = merge_headers(&base, &plain, 502, body.len());
+        let headers = base.answer(&plain, 502, body.len());
         self.respond(now, key, 502, "Bad Gateway", &headers, body.into());
     }
 

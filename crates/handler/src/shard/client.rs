@@ -95,12 +95,13 @@ impl Shard {
         self.flush(now, key);
     }
 
-    /// Lets body bytes wait; beyond the most that may, they are dropped or the session ends.
-    pub(super) fn enqueue(&mut self, now: u64, key: Key, body: Bytes) {
-        let Some(session) = self.sessions.get_mut(key) else { return };
+    /// Lets body bytes wait; beyond the most that may, they are dropped or the session ends. False:
+    /// they were dropped.
+    pub(super) fn enqueue(&mut self, now: u64, key: Key, body: Bytes) -> bool {
+        let Some(session) = self.sessions.get_mut(key) else { return false };
         let body = session.dressed(body);
         if body.is_empty() || session.enqueue(body) {
-            return;
+            return true;
         }
         self.drops.queue_full += 1;
         log::debug!("httpsession: publish queue at max, dropping");
@@ -108,16 +109,31 @@ impl Shard {
             self.drops.slow_closed += 1;
             self.cancel(now, key);
         }
+        false
     }
 
-    /// The client took everything: the keep-alive timer runs again, or anew in idle mode.
+    /// The client does not take everything: until it has, the timers are off (spec/grip.md §8.6).
+    fn blocked(&mut self, key: Key) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        session.deadline = NEVER;
+        let links = session.extra.as_ref().and_then(|extra| extra.links.as_ref());
+        if links.is_some_and(|links| !links.updating) {
+            self.disarm_next(key);
+        }
+    }
+
+    /// The client took everything: the keep-alive timer runs again, or anew in idle mode, unless
+    /// the part that a next link gave is not whole yet.
     fn unblocked(&mut self, now: u64, key: Key) {
         let Some(session) = self.sessions.get(key) else { return };
-        if session.flags.has(Flags::IDLE_MODE) || session.deadline == NEVER {
+        let off = session.deadline == NEVER;
+        let idle = session.flags.has(Flags::IDLE_MODE);
+        let links = session.extra.as_ref().and_then(|extra| extra.links.as_ref());
+        let fetch = links.and_then(|links| links.fetch);
+        if (off && fetch.is_none()) || (!off && idle) {
             self.restart_keep_alive(now, key.index);
         }
-        let links = self.sessions.get(key).and_then(|s| s.extra.as_ref()?.links.as_ref());
-        if let Some(fetch) = links.and_then(|links| links.fetch) {
+        if let Some(fetch) = fetch {
             self.give_credits(fetch);
         }
         self.restart_next(now, key);
@@ -147,10 +163,13 @@ impl Shard {
         let body = session.take_queued();
         session.credits -= body.len() as u32;
         let empty = session.queue.is_none();
+        if !empty {
+            self.blocked(key);
+        }
         if body.is_empty() && !(finishing && empty) {
             return;
         }
-        let route = session.route;
+        let Some(route) = self.sessions.get(key).map(|session| session.route) else { return };
         self.count(route, |s| s.counters.client_content_bytes_sent += body.len() as u64);
         let more = !(finishing && empty);
         self.write_one(key.index, |f| {

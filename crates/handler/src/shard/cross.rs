@@ -64,13 +64,14 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(key) else { return };
         let jsonp = session.extra.as_mut().and_then(|extra| extra.jsonp.as_mut());
         let (Some(jsonp), Some(hold)) = (jsonp, &mut session.hold) else { return };
-        let headers = self.header_sets.get(hold.headers).map(encoded).unwrap_or_default();
+        let headers =
+            self.header_sets.get(hold.headers).map(|set| encoded(&set.headers)).unwrap_or_default();
         let mut body = Vec::new();
         jsonp.begin(&mut body, hold.code, &hold.reason, headers.as_headers());
         jsonp.piece(&mut body, &hold.body);
         (hold.code, hold.reason, hold.body) = (200, "OK".into(), body.into());
         let outside = decoded(&Jsonp::headers(headers.as_headers(), None));
-        let inside = std::mem::replace(&mut hold.headers, self.header_sets.acquire(outside));
+        let inside = std::mem::replace(&mut hold.headers, self.header_sets.acquire(outside.into()));
         self.header_sets.release(inside);
     }
 }

@@ -342,7 +342,7 @@ impl Shard {
             };
             let Body::Whole(body) = &format.body else { return };
             let base = sets.get(set).cloned().unwrap_or_default();
-            let merged = grip::merge_headers(&base, &format.headers, format.code, body.len());
+            let merged = base.answer(&format.headers, format.code, body.len());
             f.status(format.code, &format.reason);
             f.headers(merged.iter().map(|(name, value)| (name, value))).body(body);
         });
@@ -359,7 +359,7 @@ impl Shard {
         let Some(format) = &item.response else { return };
         let length = super::limited::length(item, Mode::Response);
         let base = self.header_sets.get(headers).cloned().unwrap_or_default();
-        let merged = grip::merge_headers(&base, &format.headers, format.code, length);
+        let merged = base.answer(&format.headers, format.code, length);
         *sizes = Sizes {
             of: Some((at, headers)),
             head: super::answer::head_size(format.code, &format.reason, &merged),

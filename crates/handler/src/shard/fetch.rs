@@ -57,6 +57,8 @@ pub(super) struct Ask {
     pub(super) trusted: bool,
     pub(super) log: LogRules,
     pub(super) auto_share: bool,
+    /// When what it is to bring was missed.
+    pub(super) since: u64,
 }
 
 /// A request under way, or one that waits for its turn.
@@ -64,7 +66,8 @@ pub(super) struct Ask {
 pub(super) struct Fetch {
     pub(super) purpose: Purpose,
     pub(super) ask: Ask,
-    pub(super) sent: bool,
+    /// When it went.
+    pub(super) sent: Option<u64>,
     /// Under which name others may join it.
     pub(super) share: Option<String>,
     peer: Option<Arc<[u8]>>,
@@ -103,7 +106,7 @@ impl Fetch {
         Self {
             purpose,
             ask,
-            sent: false,
+            sent: None,
             share: None,
             peer: None,
             in_seq: 0,
@@ -139,7 +142,7 @@ impl Shard {
     /// Sends a request to whichever proxy takes it.
     pub(super) fn send_request(&mut self, now: u64, key: Key) {
         let Some(fetch) = self.fetches.get_mut(key) else { return };
-        fetch.sent = true;
+        fetch.sent = Some(now);
         (fetch.heard, fetch.told) = (tenths(now), tenths(now));
         let ask = std::mem::take(&mut fetch.ask);
         fetch.ask.method = ask.method;
@@ -174,7 +177,7 @@ impl Shard {
 
     /// Gives a request up, and lets the next one go.
     pub(super) fn drop_fetch(&mut self, now: u64, key: Key) {
-        if self.fetches.get(key).is_some_and(|fetch| fetch.sent) {
+        if self.fetches.get(key).is_some_and(|fetch| fetch.sent.is_some()) {
             self.send_fetch(key, |f| {
                 f.kind(Kind::Cancel);
             });
@@ -212,7 +215,9 @@ impl Shard {
     }
 
     fn fetch_packet(&mut self, now: u64, key: Key, packet: &Packet<'_>, id: Id<'_>) {
-        let Some(fetch) = self.fetches.get_mut(key).filter(|fetch| fetch.sent) else { return };
+        let Some(fetch) = self.fetches.get_mut(key).filter(|fetch| fetch.sent.is_some()) else {
+            return;
+        };
         match packet.kind {
             Kind::Cancel => {
                 return self.fetch_failed(now, key, "network request failed: disconnected");
@@ -394,6 +399,7 @@ impl Shard {
         for session in sessions {
             self.next_done(now, session, &fetch.ask.url, &instruct);
         }
+        self.forget_outdated();
     }
 
     fn fetch_failed(&mut self, now: u64, key: Key, cause: &str) {

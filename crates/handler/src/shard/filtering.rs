@@ -302,6 +302,7 @@ impl Shard {
         }
         if let Owner::Session(key) = owner {
             self.flush(now, key);
+            self.resume_next(now, key);
         }
     }
 

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use evloop::arena::Key;
-use grip::{HoldMode, Instruct, KeepAliveMode};
+use grip::{Action, HoldMode, Instruct, Item, KeepAliveMode};
 use stats::Mode;
 use std::sync::Arc;
 
@@ -25,16 +25,15 @@ impl Shard {
 
     /// A stream runs: its timer starts, or the next part is fetched at once.
     pub(super) fn follow(&mut self, now: u64, key: Key) {
-        let Some(links) = self.links(key) else { return };
-        if links.paging {
-            return self.start_next(now, key);
+        let Some(links) = self.links(key).filter(|links| !links.updating) else { return };
+        if links.paging || links.again {
+            return self.start_when_ready(now, key);
         }
         self.arm_next(now, key);
     }
 
-    /// Looks whether the next link is due; it is put off while the client takes nothing.
+    /// Looks whether the next link is due.
     pub(super) fn look_at_next(&mut self, now: u64, key: Key) {
-        let blocked = self.sessions.get(key).is_some_and(|session| session.queue.is_some());
         let Some(links) = self.links(key) else { return };
         if links.due > tenths(now) {
             return;
@@ -44,12 +43,9 @@ impl Shard {
         if updating {
             return self.start_next(now, key);
         }
-        if blocked {
-            return;
-        }
         match self.heard_all(key) {
             true => self.arm_next(now, key),
-            false => self.start_next(now, key),
+            false => self.start_when_ready(now, key),
         }
     }
 
@@ -72,19 +68,61 @@ impl Shard {
 
     /// The client takes data again.
     pub(super) fn restart_next(&mut self, now: u64, key: Key) {
-        let Some(links) = self.links(key) else { return };
-        if links.due == NEVER && !links.updating {
+        let Some(links) = self.links(key).filter(|links| !links.updating) else { return };
+        if links.again || links.paging {
+            self.start_next(now, key);
+        } else if links.due == NEVER {
             self.arm_next(now, key);
         }
     }
 
-    /// Something may have been missed: the next link is followed, if there is one.
-    pub(super) fn update_stream(&mut self, now: u64, key: Key) {
-        let live = self.sessions.get(key).is_some_and(|session| session.hold.is_none());
-        let Some(links) = self.links(key) else { return };
-        match links.updating || !live {
-            true => links.again = true,
-            false => self.start_next(now, key),
+    /// An item of the channel was dropped while a link is followed: where ids are followed it is
+    /// fetched afterwards, behind those that were kept.
+    fn fetch_later(&mut self, now: u64, key: Key, channel: u32) {
+        let extra = self.sessions.get(key).and_then(|session| session.extra.as_ref());
+        let mut channels = extra.iter().flat_map(|extra| &extra.channels);
+        if channels.any(|own| own.channel == channel && own.prev_id.is_some()) {
+            self.note_missed(now, key);
+            self.start_when_ready(now, key);
+        }
+    }
+
+    /// What held the next link up may be over.
+    pub(super) fn resume_next(&mut self, now: u64, key: Key) {
+        if self.links(key).is_some_and(|links| links.again) {
+            self.start_when_ready(now, key);
+        }
+    }
+
+    /// Notes that something is missing from now on.
+    pub(super) fn note_missed(&mut self, now: u64, key: Key) {
+        if let Some(links) = self.links(key) {
+            links.missed = now;
+        }
+    }
+
+    /// An item of the channel could not be kept for the stream. Where ids are followed, its content
+    /// goes on before that item, which is fetched when the client has taken what waits.
+    pub(super) fn fetch_dropped(&mut self, now: u64, key: Key, channel: u32, item: &Item) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let channels = session.extra.iter_mut().flat_map(|extra| &mut extra.channels);
+        let own = channels.filter(|own| own.channel == channel).find(|own| own.prev_id.is_some());
+        let Some(own) = own else { return };
+        own.prev_id = item.prev_id.as_deref().map(Box::from);
+        self.note_missed(now, key);
+        self.start_when_ready(now, key);
+    }
+
+    /// Follows the next link, if there is one, as soon as the stream runs, its client has taken
+    /// what there is, no filter is asked about an item, and no fetch is under way.
+    pub(super) fn start_when_ready(&mut self, now: u64, key: Key) {
+        let Some(session) = self.sessions.get(key) else { return };
+        let filtering = session.extra.as_ref().is_some_and(|extra| extra.filtering.is_some());
+        let ready = session.hold.is_none() && session.queue.is_none() && !filtering;
+        let Some(links) = self.links(key).filter(|links| links.next.is_some()) else { return };
+        match ready && !links.updating {
+            true => self.start_next(now, key),
+            false => links.again = true,
         }
     }
 
@@ -95,7 +133,7 @@ impl Shard {
         let Some(links) = extra.links.as_deref_mut() else { return };
         let Some(next) = links.next.clone() else { return };
         leave_round(&mut self.rounds, links);
-        links.updating = true;
+        (links.updating, links.again) = (true, false);
         links.heard.clear();
         log::debug!("httpsession: next: {}", next.url);
         let ask = Ask {
@@ -106,7 +144,9 @@ impl Shard {
             prefer_internal: same_origin(&links.uri, &next.url),
             trusted: links.trusted,
             log: links.log,
-            auto_share: true,
+            // Not with a request of another shard that may have gone before.
+            auto_share: links.missed == 0,
+            since: links.missed,
             url: next.url,
         };
         let fetch = self.fetch(now, Purpose::Next(vec![key]), ask);
@@ -145,12 +185,15 @@ impl Shard {
         self.next_over(key);
         let Some(links) = self.links(key) else { return };
         links.tries = 0;
+        if !links.again {
+            links.missed = 0;
+        }
         links.next = instruct.next.clone();
         links.paging = instruct.hold.is_none();
         url.clone_into(&mut links.base);
         match (instruct.hold, links.paging && links.next.is_some()) {
             (Some(HoldMode::Stream), _) => self.hold_anew(now, key, instruct),
-            (_, true) => self.start_next(now, key),
+            (_, true) => self.start_when_ready(now, key),
             _ => {
                 if let Some(session) = self.sessions.get_mut(key) {
                     session.flags.set(Flags::FINISHING, true);
@@ -192,7 +235,16 @@ impl Shard {
         self.restart_keep_alive(now, key.index);
         self.arm_next(now, key);
         self.examine_paused(now, key);
+        self.catch_up(now, key, |channel| !before.iter().any(|(known, _)| *known == channel));
         self.refuse_prev_ids(now, key);
+    }
+
+    /// A stream came onto channels: what was published between its backend's answer and that is
+    /// missed. On those that it stays on, items waited meanwhile.
+    pub(super) fn catch_up(&mut self, now: u64, key: Key, is_new: impl Fn(u32) -> bool) {
+        if self.conflicts(key, is_new) {
+            self.update_later(now, key);
+        }
     }
 
     fn channels_of(&self, key: Key) -> Vec<(u32, Arc<str>)> {
@@ -205,6 +257,7 @@ impl Shard {
         let keep_alive = instruct.keep_alive.clone();
         let idle = keep_alive.as_ref().is_some_and(|k| k.mode == KeepAliveMode::Idle);
         let number = keep_alive.map_or(NONE, |keep_alive| self.keep_alives.acquire(keep_alive));
+        let max = self.settings.subscriptions_max;
         let Some(session) = self.sessions.get_mut(key) else { return };
         let old = std::mem::replace(&mut session.keep_alive, number);
         session.deadline = NEVER;
@@ -212,7 +265,7 @@ impl Shard {
         if let Some(extra) = &mut session.extra {
             extra.meta = instruct.meta.clone();
             let implicit = extra.links.as_ref().map_or(&[][..], |links| &links.implicit);
-            extra.names = names(instruct, implicit);
+            extra.names = names(instruct, implicit, max);
             extra.channels = channels;
         }
         self.keep_alives.release(old);
@@ -224,25 +277,37 @@ impl Shard {
         let Some(links) = self.links(key) else { return };
         let again = std::mem::take(&mut links.again);
         let mut paused = std::mem::take(&mut links.paused);
-        if again {
-            return self.start_next(now, key);
-        }
         let Some(session) = self.sessions.get(key) else { return };
         let follows = paused.iter().position(|(channel, item)| follows(session, *channel, item));
         paused.drain(..follows.unwrap_or(paused.len()));
         for (channel, item) in paused {
             self.deliver_alone(now, key, channel, &[item]);
         }
+        if again {
+            self.start_when_ready(now, key);
+        }
     }
 
-    /// Puts an item aside while a link is followed; false if none is.
-    pub(super) fn pause_item(&mut self, key: Key, channel: u32, item: &Arc<grip::Item>) -> bool {
-        let Some(links) = self.links(key).filter(|links| links.updating) else { return false };
-        if links.paused.len() < QUEUE_MAX {
+    /// Puts an item aside while a link is followed, or is to be; false if none is.
+    pub(super) fn pause_item(
+        &mut self,
+        now: u64,
+        key: Key,
+        channel: u32,
+        item: &Arc<Item>,
+    ) -> bool {
+        let links = self.links(key).filter(|links| links.updating || links.again);
+        let Some(links) = links else { return false };
+        let is_hint = item.stream.as_ref().is_some_and(|format| format.action == Action::Hint);
+        if is_hint && !links.updating {
+            // What is to be fetched comes after it.
+            links.paused.clear();
+        } else if links.paused.len() < QUEUE_MAX {
             links.paused.push((channel, item.clone()));
         } else {
             self.drops.queue_full += 1;
             log::debug!("httpsession: publish queue at max, dropping");
+            self.fetch_later(now, key, channel);
         }
         true
     }
@@ -278,7 +343,7 @@ impl Shard {
 }
 
 /// Whether an item goes on where the channel's content ends.
-fn follows(session: &Session, channel: u32, item: &grip::Item) -> bool {
+fn follows(session: &Session, channel: u32, item: &Item) -> bool {
     if !session.subs.as_slice().iter().any(|sub| sub.channel == channel) {
         return false;
     }

@@ -12,6 +12,7 @@ mod deliver;
 mod fetch;
 mod filtering;
 mod group;
+mod heads;
 mod inspect;
 mod latency;
 mod life;
@@ -36,7 +37,7 @@ use std::sync::Arc;
 use evloop::arena::{Arena, Key};
 use evloop::timer::Wheel;
 use foldhash::fast::RandomState;
-use grip::{Headers, KeepAlive};
+use grip::KeepAlive;
 use hashbrown::HashTable;
 use stats::Route;
 
@@ -141,8 +142,10 @@ pub struct Shard {
     socket_wheel: Wheel<Key>,
     socket_group: socket::Group,
     by_name: HashTable<u32>,
+    /// Channels, with the hub's numbers, whose remembered id a hold just contradicted.
+    outdated: Vec<(u32, u32)>,
     keep_alives: Interner<KeepAlive>,
-    header_sets: Interner<Headers>,
+    header_sets: Interner<heads::HeadSet>,
     route_names: Interner<Route>,
     routes: Vec<RouteState>,
     touched_routes: Vec<u32>,
@@ -196,6 +199,7 @@ impl Shard {
             socket_wheel: Wheel::new(timers::TICK_MS),
             socket_group: socket::Group::default(),
             by_name: HashTable::new(),
+            outdated: Vec::new(),
             keep_alives: Interner::new(),
             header_sets: Interner::new(),
             route_names: Interner::new(),

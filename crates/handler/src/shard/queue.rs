@@ -96,13 +96,15 @@ fn target_of(url: &str) -> String {
 }
 
 impl Shard {
-    /// Makes a request, or joins one that asks the same; it goes when its turn comes.
+    /// Makes a request, or joins one that asks the same and did not go before `ask.since`; it goes
+    /// when its turn comes.
     pub(super) fn fetch(&mut self, now: u64, purpose: Purpose, ask: Ask) -> Key {
         let share = matches!(purpose, Purpose::Next(_)).then(|| share_key(&ask));
         if let (Some(share), Purpose::Next(sessions)) = (&share, &purpose)
             && let Some(key) = self.fetches.shared.get(share).copied()
-            && let Some(Purpose::Next(all)) =
-                self.fetches.get_mut(key).map(|fetch| &mut fetch.purpose)
+            && let Some(fetch) = self.fetches.get_mut(key)
+            && fetch.sent.is_none_or(|sent| sent >= ask.since)
+            && let Purpose::Next(all) = &mut fetch.purpose
         {
             all.extend(sessions);
             return key;
@@ -134,7 +136,8 @@ impl Shard {
     /// An answer has begun: nobody may join the request any more.
     pub(super) fn close_to_others(&mut self, key: Key) {
         let share = self.fetches.get_mut(key).and_then(|fetch| fetch.share.take());
-        if let Some(share) = share {
+        // A later request may have its name.
+        if let Some(share) = share.filter(|share| self.fetches.shared.get(share) == Some(&key)) {
             self.fetches.shared.remove(&share);
             shrink_map(&mut self.fetches.shared);
         }
@@ -147,7 +150,7 @@ impl Shard {
         self.out.extend(fetch.next_owner());
         let name = target_of(&fetch.ask.url);
         let Some(target) = self.fetches.targets.get_mut(&name) else { return Some(fetch) };
-        if !fetch.sent {
+        if fetch.sent.is_none() {
             // Its place in the queue is passed over when its turn comes.
             let gone = matches!(fetch.purpose, Purpose::Gone(_));
             self.fetches.gone_waiting -= usize::from(gone);
@@ -248,6 +251,7 @@ impl Shard {
     /// The session asks its backend when there is time: a response hold by a retry, a stream by
     /// its next link.
     pub(super) fn update_later(&mut self, now: u64, key: Key) {
+        self.note_missed(now, key);
         let Some(session) = self.sessions.get_mut(key) else { return };
         if session.flags.has(Flags::UPDATE) {
             return;
@@ -274,10 +278,10 @@ impl Shard {
             session.flags.set(Flags::UPDATE, false);
             if session.flags.has(Flags::RESPONSE) {
                 retries += 1;
-                self.retry(key);
+                self.retry(now, key);
             } else {
                 streams += 1;
-                self.update_stream(now, key);
+                self.start_when_ready(now, key);
             }
         }
         shrink_queue(&mut self.updates.queue);

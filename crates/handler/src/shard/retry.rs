@@ -11,41 +11,63 @@ use super::session::{Flags, NEVER, Origin, Session};
 use crate::message::{Output, ToHub};
 
 impl Shard {
-    /// Whether the ids that the backend gave are behind what was published since; the
-    /// remembered ones are forgotten then.
-    pub(super) fn conflicts(&mut self, key: Key) -> bool {
+    /// Whether the ids that the backend gave for the channels that `counts` names are behind what
+    /// was published since. The remembered ones are then forgotten by
+    /// [`Shard::forget_outdated`], when everybody who came with this session has been looked at.
+    pub(super) fn conflicts(&mut self, key: Key, counts: impl Fn(u32) -> bool) -> bool {
         let Some(session) = self.sessions.get(key) else { return false };
         let origin = session.hold.as_ref().and_then(|hold| hold.origin.as_ref());
         let able = origin.is_some_and(|origin| !origin.proxy.is_empty());
         let able = able || !session.flags.has(Flags::RESPONSE);
         let Some(extra) = session.extra.as_ref().filter(|_| able) else { return false };
         let mut conflict = false;
-        for own in &extra.channels {
-            let Some(channel) = self.channels.at_mut(own.channel) else { continue };
+        for own in extra.channels.iter().filter(|own| counts(own.channel)) {
+            let Some(channel) = self.channels.at(own.channel) else { continue };
             let (Some(got), Some(expected)) = (&own.prev_id, &channel.last_id) else { continue };
             if **got != **expected {
                 log::debug!("last ID inconsistency (got={got}, expected={expected}), retrying");
                 conflict = true;
-                channel.last_id = None;
-                self.to_hub.push(ToHub::Forget { hub: channel.hub });
+                let outdated = (own.channel, channel.hub);
+                if !self.outdated.contains(&outdated) {
+                    self.outdated.push(outdated);
+                }
             }
         }
         conflict
     }
 
-    /// Sends a session back that was never claimed: its numbers are as they came.
+    /// Forgets the ids that led to conflicts.
+    pub(super) fn forget_outdated(&mut self) {
+        for (index, hub) in std::mem::take(&mut self.outdated) {
+            // The last of its sessions may have taken the channel along.
+            if let Some(channel) = self.channels.at_mut(index).filter(|c| c.hub == hub) {
+                channel.last_id = None;
+            }
+            self.to_hub.push(ToHub::Forget { hub });
+        }
+    }
+
+    /// Sends a session back that was never claimed, at once: its numbers are as they came, and it
+    /// was no hold of which anybody had to hear that it is over.
     pub(super) fn retry_unclaimed(&mut self, now: u64, key: Key) {
+        let extra = self.sessions.get_mut(key).and_then(|session| session.extra.as_mut());
+        if let Some(links) = extra.and_then(|extra| extra.links.as_mut()) {
+            links.gone = None;
+        }
         self.hand_back(now, key);
     }
 
     /// Asks the connection manager to let a response hold go, so that it can be retried.
-    pub(super) fn retry(&mut self, key: Key) {
+    pub(super) fn retry(&mut self, now: u64, key: Key) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        let starting = session.hold.as_ref().is_some_and(|hold| hold.unconfirmed > 0);
+        if session.hold.as_ref().is_some_and(|hold| hold.unconfirmed > 0) {
+            // It is not ours yet.
+            return self.update_later(now, key);
+        }
         // A proxy that did not say who it is takes nothing back.
         let origin = session.hold.as_ref().and_then(|hold| hold.origin.as_ref());
         let able = origin.is_some_and(|origin| !origin.proxy.is_empty());
-        if !able || starting || session.flags.has(Flags::PAUSING) {
+        if !able || session.flags.has(Flags::PAUSING) {
             return;
         }
         session.deadline = NEVER;

@@ -281,8 +281,11 @@ pub(crate) struct Links {
     pub(crate) fetch: Option<Key>,
     /// The link is being followed, or will be tried again.
     pub(crate) updating: bool,
-    /// Follow it once more afterwards.
+    /// It is to be followed as soon as that is possible.
     pub(crate) again: bool,
+    /// When something was said to be missing; an answer asked for earlier does not bring it. 0:
+    /// nothing is.
+    pub(crate) missed: u64,
     pub(crate) tries: u8,
     /// Channels that something was sent of since the timer began.
     pub(crate) heard: Vec<u32>,

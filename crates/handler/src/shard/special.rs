@@ -32,7 +32,7 @@ impl Shard {
                 },
             };
             if self.filter_later(Owner::Session(key), channel, item)
-                || self.pause_item(key, channel, item)
+                || self.pause_item(now, key, channel, item)
             {
                 continue;
             }
@@ -143,7 +143,8 @@ impl Shard {
             }
             Action::Hint => {
                 self.forget_paused(key);
-                self.update_stream(now, key);
+                self.note_missed(now, key);
+                self.start_when_ready(now, key);
             }
             Action::Refresh => {}
             Action::Send => {
@@ -155,8 +156,8 @@ impl Shard {
                 });
                 if content.is_empty() {
                     self.restart_if_idle(now, key);
-                } else {
-                    self.enqueue(now, key, content);
+                } else if !self.enqueue(now, key, content) {
+                    self.fetch_dropped(now, key, channel, item);
                 }
             }
         }
@@ -201,7 +202,7 @@ impl Shard {
         let Some(format) = &item.response else { return };
         match format.action {
             Action::Send => self.answer_with(now, key, item, body),
-            Action::Hint => self.retry(key),
+            Action::Hint => self.retry(now, key),
             Action::Close | Action::Refresh => {}
         }
     }

@@ -155,15 +155,18 @@ impl Shard {
             }
         }
         for session in waiting {
-            self.confirmed(now, session);
+            self.confirmed(now, session, key.index);
         }
+        self.forget_outdated();
         self.drop_if_empty(key.index);
     }
 
     /// One of the session's channels is confirmed.
-    fn confirmed(&mut self, now: u64, key: Key) {
+    fn confirmed(&mut self, now: u64, key: Key, channel: u32) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        let Some(hold) = &mut session.hold else { return };
+        let Some(hold) = &mut session.hold else {
+            return self.catch_up(now, key, |new| new == channel);
+        };
         hold.unconfirmed -= 1;
         if hold.unconfirmed == 0 {
             self.begin(now, key);

@@ -17,6 +17,7 @@ pub struct Call {
     body: String,
     id: String,
     manager: String,
+    also: Vec<String>,
     credits: u32,
     old: bool,
     minute_counted: bool,
@@ -25,6 +26,7 @@ pub struct Call {
     session: bool,
     prefix: Option<String>,
     method: &'static str,
+    cors: bool,
     jsonp: Option<(String, bool)>,
     sent: bool,
 }
@@ -36,6 +38,7 @@ pub fn hold(mode: &str) -> Call {
         body: String::new(),
         id: String::new(),
         manager: "cm".to_owned(),
+        also: Vec::new(),
         credits: 8192,
         old: false,
         minute_counted: false,
@@ -44,9 +47,15 @@ pub fn hold(mode: &str) -> Call {
         session: false,
         prefix: None,
         method: "GET",
+        cors: false,
         jsonp: None,
         sent: false,
     }
+}
+
+/// A call without a hold, and without a channel.
+pub fn no_hold() -> Call {
+    Call { headers: Vec::new(), channel: String::new(), ..hold("") }
 }
 
 impl Call {
@@ -58,6 +67,12 @@ impl Call {
     /// The connection manager whose client it is, in the place of `cm`.
     pub fn manager(mut self, name: &str) -> Self {
         self.manager = name.to_owned();
+        self
+    }
+
+    /// Another client asked the same, and is handed over together with the first.
+    pub fn also(mut self, id: &str) -> Self {
+        self.also.push(id.to_owned());
         self
     }
 
@@ -97,6 +112,12 @@ impl Call {
         self
     }
 
+    /// The route is open to scripts of other sites.
+    pub fn cors(mut self) -> Self {
+        self.cors = true;
+        self
+    }
+
     /// The client waits for a call of `callback`.
     pub fn jsonp(mut self, callback: &str, extended: bool) -> Self {
         self.jsonp = Some((callback.to_owned(), extended));
@@ -125,11 +146,13 @@ impl Call {
         self
     }
 
-    fn encode(&self) -> Vec<u8> {
+    /// The call as the proxy sends it.
+    pub fn encode(&self) -> Vec<u8> {
         let mut headers = Writer::new();
         headers.list(|w| {
             let channel = ("Grip-Channel".to_owned(), self.channel.clone());
-            for (name, value) in self.headers.iter().chain([&channel]) {
+            let channel = Some(&channel).filter(|(_, value)| !value.is_empty());
+            for (name, value) in self.headers.iter().chain(channel) {
                 w.list(|w| [name, value].iter().for_each(|text| w.str(text)));
             }
         });
@@ -151,16 +174,20 @@ impl Call {
             batch: !self.old,
             unreported_time_ms: self.minute_counted.then_some(0),
             response_code: self.sent.then_some(200),
-            auto_cross_origin: self.jsonp.is_some(),
+            auto_cross_origin: self.cors || self.jsonp.is_some(),
             jsonp_callback: self.jsonp.as_ref().map(|(name, _)| name.as_bytes()),
             jsonp_extended_response: self.jsonp.as_ref().is_some_and(|(_, extended)| *extended),
             ..zrpc::Session::default()
         };
+        let others = self
+            .also
+            .iter()
+            .map(|id| zrpc::Session { rid: Rid { sender: b"cm", id: id.as_bytes() }, ..session });
         let mut maxima = Writer::new();
         maxima.list(|w| self.maxima.iter().for_each(|max| conn_max(*max).write_map(w)));
         let maxima = maxima.into_vec();
         let args = accept::Args {
-            requests: vec![session],
+            requests: [session].into_iter().chain(others).collect(),
             request,
             orig_request: request,
             response: HttpResponse { code: 200, reason: "OK", headers, body: self.body.as_bytes() },

@@ -10,7 +10,7 @@ use zrpc::control::{self, Item, Kind as ItemKind, MAX_ITEMS, Packet};
 
 use super::outgoing::Frame;
 pub(crate) use super::session::Control;
-use super::session::{End, KeepAlive, Say};
+use super::session::{End, KEEP_ALIVE_JITTER_MS, KeepAlive, Say};
 use super::{Back, Cid, Kind};
 use crate::{Output, Proxy};
 
@@ -260,7 +260,8 @@ impl Proxy {
             }
             ItemKind::Close => {
                 self.close_client(key, item.code, item.reason);
-                self.tell_back_of_close(key, item.code, item.reason);
+                // The code is for the client (spec/grip.md §10.3).
+                self.tell_back_of_close(key, None, b"");
             }
             ItemKind::Detach => self.detach(key),
             ItemKind::Refresh => self.refresh(key),
@@ -289,14 +290,15 @@ impl Proxy {
     fn set_keep_alive(&mut self, key: Key, item: &Item<'_>) {
         let now = self.now;
         let timeout_ms = u64::from(item.timeout_s.unwrap_or(0)) * 1_000;
-        let jitter = self.random.below(1_000);
+        let jitter_ms = self.random.below(KEEP_ALIVE_JITTER_MS);
         let Some(session) = self.sessions.get_mut(key) else { return };
         let Some(ws) = &mut session.ws else { return };
-        let interval_ms = timeout_ms.saturating_sub(jitter).max(1);
-        ws.keep_alive = (timeout_ms > 0).then_some(KeepAlive {
-            interval_ms,
-            due_ms: now + interval_ms,
-            idle: !item.interval_mode,
+        ws.keep_alive = (timeout_ms > 0).then(|| {
+            let idle = !item.interval_mode;
+            let mut keep_alive = KeepAlive { timeout_ms, interval_ms: 0, due_ms: 0, idle };
+            keep_alive.draw(jitter_ms);
+            keep_alive.due_ms = now + keep_alive.interval_ms;
+            keep_alive
         });
         self.schedule_ws(key);
     }

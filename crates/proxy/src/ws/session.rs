@@ -79,10 +79,24 @@ pub(crate) enum Say {
 /// The keep-alive timer that the handler has set.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct KeepAlive {
+    /// As the handler has set it.
+    pub timeout_ms: u64,
+    /// As drawn for this time.
     pub interval_ms: u64,
     pub due_ms: u64,
     /// Every frame to the client starts it anew.
     pub idle: bool,
+}
+
+/// Milliseconds by which a keep-alive comes early at most, and one (spec/proxy.md §11.2).
+pub(crate) const KEEP_ALIVE_JITTER_MS: u64 = 1_000;
+
+impl KeepAlive {
+    /// Draws the next interval. One draw for good would let some of those with a short timeout
+    /// fire without a pause.
+    pub fn draw(&mut self, jitter_ms: u64) {
+        self.interval_ms = self.timeout_ms.saturating_sub(jitter_ms).max(1);
+    }
 }
 
 /// The WebSocket.

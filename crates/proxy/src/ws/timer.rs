@@ -3,7 +3,7 @@
 
 use evloop::arena::Key;
 
-use super::session::{End, Ws};
+use super::session::{End, KEEP_ALIVE_JITTER_MS, Ws};
 use crate::Proxy;
 use crate::session::Stage;
 
@@ -65,14 +65,22 @@ impl Proxy {
             self.drops.unanswered += 1;
             return self.ws_abandon(key, true);
         }
-        let keep_alive = ws.keep_alive.as_mut().filter(|keep_alive| keep_alive.due_ms <= now);
-        if let Some(keep_alive) = keep_alive {
-            keep_alive.due_ms = now + keep_alive.interval_ms;
-            self.say_need_keep_alive(key);
+        if ws.keep_alive.is_some_and(|keep_alive| keep_alive.due_ms <= now) {
+            self.keep_alive_due(key);
         }
         self.sockjs_heartbeat(key);
         self.ask(key);
         self.schedule_ws(key);
+    }
+
+    fn keep_alive_due(&mut self, key: Key) {
+        let jitter_ms = self.random.below(KEEP_ALIVE_JITTER_MS);
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        if let Some(keep_alive) = session.ws.as_mut().and_then(|ws| ws.keep_alive.as_mut()) {
+            keep_alive.draw(jitter_ms);
+            keep_alive.due_ms = self.now + keep_alive.interval_ms;
+        }
+        self.say_need_keep_alive(key);
     }
 
     /// A close was not answered in time.
