@@ -317,10 +317,17 @@ fn log_specs(config: &Config) {
     log::debug!("proxy control client: {}", config.specs.proxy_command);
 }
 
-/// The SUB input: the first address bound, or all of them connected.
+/// The SUB input: the first address bound, or all of them connected. Subscriptions are what it
+/// sends, and none of them may be lost.
 fn sub_input(context: &zmq::Context, config: &Config) -> Result<Option<Socket>, Error> {
     let Some(first) = config.push_in_sub_specs.first() else { return Ok(None) };
-    let options = Options { hwm: 101_000, linger_ms: 0, ..Options::default() };
+    let options = Options {
+        hwm: 0,
+        receive_hwm: Some(101_000),
+        linger_ms: 0,
+        keep_alive: true,
+        ..Options::default()
+    };
     let socket = Socket::new(context, zmq::SUB, &options)?;
     if !config.push_in_sub_connect {
         socket.bind(first, config.ipc_file_mode)?;
