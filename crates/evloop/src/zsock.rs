@@ -164,7 +164,7 @@ impl Socket {
     pub fn bind(&self, spec: &str, mode: Option<u32>) -> Result<(), Error> {
         self.inner
             .bind(spec)
-            .map_err(|cause| Error::address("unable to bind to", "bind", spec, &cause))?;
+            .map_err(|cause| Error::address("unable to bind to", "bind", spec, &said(cause)))?;
         let (Some(mode), Some(path)) = (mode, spec.strip_prefix("ipc://")) else { return Ok(()) };
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(|cause| {
             Error::address("unable to set permissions on", "set mode", spec, &cause)
@@ -178,7 +178,7 @@ impl Socket {
     pub fn connect(&self, spec: &str) -> Result<(), Error> {
         self.inner
             .connect(spec)
-            .map_err(|cause| Error::address("unable to connect to", "connect", spec, &cause))
+            .map_err(|cause| Error::address("unable to connect to", "connect", spec, &said(cause)))
     }
 
     /// SUB: from now on receive what begins with `topic`.
@@ -298,6 +298,16 @@ impl Socket {
     /// The socket itself, for [`crate::monitor`].
     pub(crate) fn inner(&self) -> &zmq::Socket {
         &self.inner
+    }
+}
+
+/// What is wrong with an address. ZeroMQ calls one that it cannot read an invalid argument.
+fn said(cause: zmq::Error) -> String {
+    match cause {
+        zmq::Error::EINVAL => {
+            "this is no ZeroMQ address (for example tcp://127.0.0.1:5560)".to_owned()
+        }
+        cause => cause.to_string(),
     }
 }
 

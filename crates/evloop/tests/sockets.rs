@@ -162,9 +162,25 @@ fn tcp_asks_a_peer_that_is_silent() {
 #[test]
 fn an_address_that_cannot_be_bound_is_named() {
     let context = zmq::Context::new();
-    let pull = Socket::new(&context, zmq::PULL, &Options::default()).unwrap();
-    let error = pull.bind("ipc:///nonexistent-folder/x", None).unwrap_err().to_string();
-    assert!(error.starts_with("unable to bind to ipc:///nonexistent-folder/x: "), "{error}");
+    let bind = |spec: &str| {
+        let pull = Socket::new(&context, zmq::PULL, &Options::default()).unwrap();
+        pull.bind(spec, None)
+    };
+    let place = Place::new("bind");
+    let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let held = format!("tcp://{}", holder.local_addr().unwrap());
+    let long = place.spec(&"x".repeat(120));
+    for (spec, cause) in [
+        ("ipc:///nonexistent-folder/x", "No such file or directory"),
+        (&*held, "Address already in use"),
+        (&*long, "File name too long"),
+        ("tcp://127.0.0.1", "this is no ZeroMQ address (for example tcp://127.0.0.1:5560)"),
+        ("tcp://127.0.0.1:x", "this is no ZeroMQ address (for example tcp://127.0.0.1:5560)"),
+        ("what://x", "Protocol not supported"),
+    ] {
+        let error = bind(spec).unwrap_err().to_string();
+        assert_eq!(error, format!("unable to bind to {spec}: {cause}"));
+    }
 }
 
 fn router(context: &zmq::Context, identity: &[u8]) -> Socket {
