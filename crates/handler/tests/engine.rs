@@ -447,67 +447,6 @@ fn stats_tell_of_connections_subscriptions_messages_and_reports() {
     assert_eq!((report.connections, report.received, report.sent, report.minutes), (1, 1, 1, 1));
 }
 
-/// What the next report says of deliveries: all, those to response holds, and blocks.
-fn sent(b: &mut Bench) -> (u64, u64, u64) {
-    b.run_to(b.now / 1_000 * 1_000 + 1_100);
-    let packets = b.stats();
-    let report = packets.iter().rfind(|packet| bench::kind_of(packet) == "report").unwrap();
-    let stats::Body::Report(report) = stats::Packet::parse(report).unwrap().body else {
-        panic!("no report")
-    };
-    (report.sent, report.http_response_sent, report.blocks_sent)
-}
-
-#[test]
-fn an_item_counts_as_sent_whatever_filters_make_of_it() {
-    let mut b = Bench::with(|settings| {
-        (settings.message_block_size, settings.stats_report_interval_ms) = (10, 1_000);
-    });
-    b.handler.stats_subscription(b.now, b"\x01report ");
-    for mode in ["stream", "response"] {
-        let call = hold(mode).channel("c; filter=skip-self").header("Grip-Set-Meta", "user=joe");
-        b.accept(call.session(mode));
-        b.accept(hold(mode).channel("c").session(&format!("{mode}-plain")));
-    }
-    b.here("1");
-    b.grip("1", r#"{"type":"subscribe","channel":"c","filters":["skip-self"]}"#);
-    b.grip("1", r#"{"type":"set-meta","name":"user","value":"joe"}"#);
-    sent(&mut b);
-    let (stream, ws) =
-        (r#""http-stream":{"content":"123456789012345"}"#, r#""ws-message":{"content":"1"}"#);
-    let from_joe =
-        |format: &str| format!(r#"{{"channel":"c","meta":{{"sender":"joe"}},{format}}}"#);
-    b.publish(&from_joe(stream));
-    assert_eq!(sent(&mut b), (2, 0, 4));
-    b.publish(&from_joe(ws));
-    assert_eq!(sent(&mut b), (1, 0, 1));
-    b.publish(r#"{"channel":"c","http-stream":{"content":"1","content-filters":["var-subst"]}}"#);
-    assert_eq!(sent(&mut b), (2, 0, 2));
-    b.publish(r#"{"channel":"c","ws-message":{"action":"hint"}}"#);
-    assert_eq!(sent(&mut b), (1, 0, 0));
-    b.publish(r#"{"channel":"c","http-response":{"action":"close"}}"#);
-    assert_eq!(sent(&mut b), (2, 2, 0));
-    b.publish(&from_joe(r#""http-response":{"body":"1234567890"}"#));
-    assert_eq!(sent(&mut b), (2, 2, 2));
-    // One of the response holds is over.
-    b.publish(r#"{"channel":"c","http-response":{"body":"1234567890"}}"#);
-    assert_eq!(sent(&mut b), (1, 1, 1));
-    assert!(b.items().is_empty(), "a filtered message or a hint came to a WebSocket");
-}
-
-#[test]
-fn items_that_wait_for_a_slow_stream_count_as_sent_once() {
-    let mut b = Bench::with(|settings| settings.stats_report_interval_ms = 1_000);
-    b.handler.stats_subscription(b.now, b"\x01report ");
-    b.accept(hold("stream").session("1").credits(3));
-    for content in ["abc", "def", "ghi"] {
-        b.publish_stream("c", content);
-    }
-    assert_eq!(sent(&mut b), (3, 0, 0));
-    b.credit("1", 1, 100);
-    assert_eq!(sent(&mut b), (0, 0, 0));
-}
-
 #[test]
 fn a_report_of_zeros_ends_the_reports() {
     let mut b = Bench::new();
