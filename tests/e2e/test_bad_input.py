@@ -200,11 +200,14 @@ def test_occupied_client_port(attempt, workers):
         fails(attempt, str(attempt.ports[0]))
 
 
-@pytest.mark.parametrize('which', [1, 2, 3, 4], ids=['http control', 'pull', 'sub', 'command'])
-def test_occupied_port_of_the_handler(attempt, which):
-    attempt.conf()
+@pytest.mark.parametrize('workers', [1, 2])
+@pytest.mark.parametrize('which,key', [
+    (1, 'push_in_http_port'), (2, 'push_in_spec'), (3, 'push_in_sub_specs'), (4, 'command_spec')])
+def test_occupied_port_of_the_handler(attempt, which, key, workers):
+    attempt.conf(handler='workers=%d' % workers)
     with occupy(attempt.ports[which]):
-        fails(attempt, str(attempt.ports[which]))
+        fails(attempt, ' bind ', ':%d: Address already in use' % attempt.ports[which], 'pushpin.conf:',
+              ': %s in [handler])' % key)
 
 
 def test_ipc_path_that_cannot_be_bound(attempt):
@@ -212,7 +215,17 @@ def test_ipc_path_that_cannot_be_bound(attempt):
     attempt.conf()
     os.mkdir(attempt.path('run/bad-stats'))
     open(attempt.path('run/bad-stats/x'), 'w').close()
-    fails(attempt, 'bad-stats')
+    fails(attempt, 'unable to bind to ', 'bad-stats: ', ': stats_spec in [handler])')
+
+
+@pytest.mark.parametrize('spec,cause', [
+    ('ipc:///nonexistent-folder/x', 'No such file or directory'),
+    ('tcp://127.0.0.1', 'this is no ZeroMQ address'),
+])
+@pytest.mark.parametrize('key', ['state_spec', 'command_spec', 'push_in_spec', 'push_in_sub_specs', 'stats_spec'])
+def test_address_that_the_handler_cannot_bind(attempt, key, spec, cause):
+    attempt.conf(handler='%s=%s' % (key, spec))
+    fails(attempt, 'unable to bind to %s: %s' % (spec, cause), 'pushpin.conf:', ': %s in [handler])' % key)
 
 
 def test_ipc_path_that_is_too_long(attempt):

@@ -91,5 +91,5 @@ def test_a_unix_socket(started, tmp_path):
 def test_a_port_that_is_taken(started):
     holder = H.Origin()
     started.append(holder)
-    with pytest.raises(RuntimeError, match=r'failed to bind %s: .*\(prometheus_port\)' % holder.addr):
+    with pytest.raises(RuntimeError, match=r'failed to bind %s: .*:\d+: prometheus_port in \[proxy\]\)' % holder.addr):
         kit.Server(conf={'proxy': {'prometheus_port': holder.addr}}).stop()

@@ -274,6 +274,17 @@ impl Settings {
         self.nonempty(section, key).map(|path| self.dir.join(path))
     }
 
+    /// Where a key is set, for the text of an error: `FILE:LINE: KEY in [SECTION]`; without file and
+    /// line if it is absent.
+    pub fn place(&self, section: &str, key: &str) -> String {
+        let place = format!("{key} in [{section}]");
+        match self.entry(section, key) {
+            None => place,
+            Some((_, Entry { line: 0, .. })) => format!("{ENVIRONMENT}: {place}"),
+            Some((file, entry)) => format!("{}:{}: {place}", file.name, entry.line),
+        }
+    }
+
     /// Notes a problem with the value of a key.
     pub fn note(&self, section: &str, key: &str, text: &str) {
         let Some((file, entry)) = self.entry(section, key) else { return };

@@ -374,3 +374,12 @@ fn what_needs_a_restart() {
     assert_eq!(old.needs_restart(&new), ["http_port in [runner]", "logdir in [runner]"]);
     assert_eq!(old.needs_restart(&old), [""; 0]);
 }
+
+#[test]
+fn a_key_is_named_with_its_place() {
+    let mut settings = settings("[s]\n\nk=1\n");
+    assert_eq!(settings.place("s", "k"), "f.conf:3: k in [s]");
+    assert_eq!(settings.place("s", "other"), "other in [s]");
+    settings.set("s", "other", "2");
+    assert_eq!(settings.place("s", "other"), "environment: other in [s]");
+}

@@ -80,7 +80,7 @@ pub struct Ready {
 pub struct Options<'a> {
     /// ROUTER identity.
     pub identity: Option<&'a [u8]>,
-    /// High-water mark of sending and receiving, messages per peer.
+    /// High-water mark of sending and receiving, messages per peer; 0: no mark.
     pub hwm: i32,
     /// Another mark for receiving.
     pub receive_hwm: Option<i32>,
@@ -92,6 +92,8 @@ pub struct Options<'a> {
     pub immediate: bool,
     /// ZMTP heartbeats, so that a stopped peer is noticed (design, rule 9).
     pub heartbeat: bool,
+    /// TCP keep-alives, so that a vanished peer is noticed (spec/publish.md §4).
+    pub keep_alive: bool,
     /// SUB: receive what begins with this.
     pub subscribe: Option<&'a [u8]>,
 }
@@ -106,6 +108,7 @@ impl Default for Options<'_> {
             mandatory: false,
             immediate: false,
             heartbeat: false,
+            keep_alive: false,
             subscribe: None,
         }
     }
@@ -113,6 +116,10 @@ impl Default for Options<'_> {
 
 /// Milliseconds between heartbeats, and without one until a peer counts as gone.
 const HEARTBEAT_MS: (i32, i32) = (1_000, 3_000);
+
+/// Seconds of silence before TCP asks the peer, seconds between questions, and how many may stay
+/// without an answer.
+const KEEP_ALIVE: (i32, i32, i32) = (30, 5, 6);
 
 /// A non-blocking ZeroMQ socket.
 pub struct Socket {
@@ -157,7 +164,7 @@ impl Socket {
     pub fn bind(&self, spec: &str, mode: Option<u32>) -> Result<(), Error> {
         self.inner
             .bind(spec)
-            .map_err(|cause| Error::address("unable to bind to", "bind", spec, &cause))?;
+            .map_err(|cause| Error::address("unable to bind to", "bind", spec, &said(cause)))?;
         let (Some(mode), Some(path)) = (mode, spec.strip_prefix("ipc://")) else { return Ok(()) };
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(|cause| {
             Error::address("unable to set permissions on", "set mode", spec, &cause)
@@ -171,7 +178,7 @@ impl Socket {
     pub fn connect(&self, spec: &str) -> Result<(), Error> {
         self.inner
             .connect(spec)
-            .map_err(|cause| Error::address("unable to connect to", "connect", spec, &cause))
+            .map_err(|cause| Error::address("unable to connect to", "connect", spec, &said(cause)))
     }
 
     /// SUB: from now on receive what begins with `topic`.
@@ -294,6 +301,16 @@ impl Socket {
     }
 }
 
+/// What is wrong with an address. ZeroMQ calls one that it cannot read an invalid argument.
+fn said(cause: zmq::Error) -> String {
+    match cause {
+        zmq::Error::EINVAL => {
+            "this is no ZeroMQ address (for example tcp://127.0.0.1:5560)".to_owned()
+        }
+        cause => cause.to_string(),
+    }
+}
+
 /// Registers sockets by [`Socket::register_edges`] with tokens from `first` on.
 ///
 /// # Errors
@@ -329,6 +346,13 @@ impl Options<'_> {
         if self.heartbeat {
             socket.set_heartbeat_ivl(HEARTBEAT_MS.0)?;
             socket.set_heartbeat_timeout(HEARTBEAT_MS.1)?;
+        }
+        if self.keep_alive {
+            let (idle_s, interval_s, count) = KEEP_ALIVE;
+            socket.set_tcp_keepalive(1)?;
+            socket.set_tcp_keepalive_idle(idle_s)?;
+            socket.set_tcp_keepalive_intvl(interval_s)?;
+            socket.set_tcp_keepalive_cnt(count)?;
         }
         match self.subscribe {
             Some(topic) => socket.set_subscribe(topic),

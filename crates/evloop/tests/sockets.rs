@@ -127,12 +127,60 @@ fn a_socket_without_an_edge_is_not_asked() {
     assert!(one.is_readable() && one.recv(&mut frames));
 }
 
+/// The timers of the established TCP connections to a port, as the kernel shows them: kind, and
+/// hundredths of a second.
+fn timers_to(port: u16) -> Vec<(u8, u64)> {
+    let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
+    let fields = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+    fields
+        .filter(|fields| fields[2].ends_with(&format!(":{port:04X}")) && fields[3] == "01")
+        .map(|fields| {
+            let (kind, when) = fields[5].split_once(':').unwrap();
+            (u8::from_str_radix(kind, 16).unwrap(), u64::from_str_radix(when, 16).unwrap())
+        })
+        .collect()
+}
+
+#[test]
+fn tcp_asks_a_peer_that_is_silent() {
+    const KEEP_ALIVE_TIMER: u8 = 2;
+    let context = zmq::Context::new();
+    let publisher = Socket::new(&context, zmq::XPUB, &Options::default()).unwrap();
+    publisher.bind("tcp://127.0.0.1:*", None).unwrap();
+    let spec = publisher.last_endpoint().unwrap();
+    let port = spec.rsplit(':').next().unwrap().parse().unwrap();
+    let options = Options { keep_alive: true, subscribe: Some(b""), ..Options::default() };
+    let sub = Socket::new(&context, zmq::SUB, &options).unwrap();
+    sub.connect(&spec).unwrap();
+    let mut poll = Poll::new().unwrap();
+    let asks = |timers: &[(u8, u64)]| {
+        timers.iter().any(|(kind, when)| *kind == KEEP_ALIVE_TIMER && *when <= 3_000)
+    };
+    until(&mut poll, || asks(&timers_to(port)));
+}
+
 #[test]
 fn an_address_that_cannot_be_bound_is_named() {
     let context = zmq::Context::new();
-    let pull = Socket::new(&context, zmq::PULL, &Options::default()).unwrap();
-    let error = pull.bind("ipc:///nonexistent-folder/x", None).unwrap_err().to_string();
-    assert!(error.starts_with("unable to bind to ipc:///nonexistent-folder/x: "), "{error}");
+    let bind = |spec: &str| {
+        let pull = Socket::new(&context, zmq::PULL, &Options::default()).unwrap();
+        pull.bind(spec, None)
+    };
+    let place = Place::new("bind");
+    let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let held = format!("tcp://{}", holder.local_addr().unwrap());
+    let long = place.spec(&"x".repeat(120));
+    for (spec, cause) in [
+        ("ipc:///nonexistent-folder/x", "No such file or directory"),
+        (&*held, "Address already in use"),
+        (&*long, "File name too long"),
+        ("tcp://127.0.0.1", "this is no ZeroMQ address (for example tcp://127.0.0.1:5560)"),
+        ("tcp://127.0.0.1:x", "this is no ZeroMQ address (for example tcp://127.0.0.1:5560)"),
+        ("what://x", "Protocol not supported"),
+    ] {
+        let error = bind(spec).unwrap_err().to_string();
+        assert_eq!(error, format!("unable to bind to {spec}: {cause}"));
+    }
 }
 
 fn router(context: &zmq::Context, identity: &[u8]) -> Socket {

@@ -683,3 +683,10 @@ fn filters_that_ask_a_backend() {
     assert!(agree(&own, None).is_ok() && agree(&own, Some(&["var-subst".to_owned()])).is_ok());
     assert!(agree(&own, Some(&[])).is_err());
 }
+
+#[test]
+fn a_json_document_may_begin_with_the_mark_of_utf_8() {
+    let document = Value::from_json(b"\xef\xbb\xbf{\"a\":1}").unwrap();
+    assert_eq!(document.get("a"), Some(&Value::Int(1)));
+    assert_eq!(Value::from_json(b"{\"a\":1}\xef\xbb\xbf"), None);
+}

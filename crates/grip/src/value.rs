@@ -29,9 +29,10 @@ pub enum Value {
 }
 
 impl Value {
-    /// Reads a JSON document; `None` if it is malformed.
+    /// Reads a JSON document; `None` if it is malformed. It may begin with the mark that some
+    /// programs write before UTF-8.
     pub fn from_json(text: &[u8]) -> Option<Self> {
-        serde_json::from_slice(text).ok()
+        serde_json::from_slice(text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text)).ok()
     }
 
     /// Reads the tnetstring at the start of `message`; `None` if it is malformed.

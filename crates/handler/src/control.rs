@@ -122,7 +122,8 @@ struct Head<'a> {
     method: &'a str,
     target: &'a str,
     version: &'static str,
-    accept: Option<&'a str>,
+    /// The values of all its lines.
+    accept: Vec<&'a str>,
     length: Option<&'a str>,
     transfer_encoding: bool,
     expects_continue: bool,
@@ -148,14 +149,14 @@ fn head_end(input: &[u8]) -> Option<usize> {
 fn parse_head(text: &str) -> Option<Head<'_>> {
     let mut lines = text.lines();
     let mut words = lines.next()?.splitn(3, ' ');
-    let (method, target) = (words.next()?, words.next()?);
+    let (method, target) = (words.next().filter(|word| !word.is_empty())?, words.next()?);
     let version = if words.next()? == "HTTP/1.0" { "HTTP/1.0" } else { "HTTP/1.1" };
     let mut head = Head { method, target, version, ..Head::default() };
     for (name, value) in lines.filter_map(|line| line.split_once(':')) {
         let value = value.strip_prefix(' ').unwrap_or(value);
         match name.to_ascii_lowercase().as_str() {
-            "accept" => head.accept = Some(value),
-            "content-length" => head.length = Some(value),
+            "accept" => head.accept.push(value),
+            "content-length" => drop(head.length.get_or_insert(value)),
             "transfer-encoding" => head.transfer_encoding = true,
             "connection" => {
                 let mut options = value.split(',').map(str::trim);
@@ -183,6 +184,8 @@ pub fn read_request(input: &[u8], rules: &Rules) -> Step {
         return refuse("HTTP/1.1", 400, "Bad Request", "Failed to parse request header.");
     };
     let bad = |text| refuse(head.version, 400, "Bad Request", text);
+    // Of a request that announces no body nobody looks at what follows it.
+    let announced = head.length.is_some();
     let length = match head.length {
         None if head.transfer_encoding || !may_lack_body(head.method) => {
             let text = "Request requires Content-Length.";
@@ -198,7 +201,7 @@ pub fn read_request(input: &[u8], rules: &Rules) -> Step {
         return bad("Request body too large.");
     }
     let body = &input[end..];
-    if body.len() > length && !head.keeps {
+    if body.len() > length && announced && !head.keeps {
         return bad("Request body exceeded Content-Length.");
     }
     if body.len() < length {
@@ -221,11 +224,14 @@ fn may_lack_body(method: &str) -> bool {
     matches!(method, "HEAD" | "GET" | "DELETE" | "OPTIONS")
 }
 
-/// The format that the last matching type of Accept selects; `None` if nothing matches.
-fn wants_json(accept: Option<&str>) -> Option<bool> {
-    let Some(accept) = accept else { return Some(false) };
-    let types = accept.split(',').map(|t| t.split(';').next().unwrap_or_default().trim());
+/// The format that the last matching type of all Accept lines selects; `None` if nothing matches.
+fn wants_json(accept: &[&str]) -> Option<bool> {
+    if accept.is_empty() {
+        return Some(false);
+    }
+    let types = accept.iter().flat_map(|line| line.split(','));
     types
+        .map(|t| t.split(';').next().unwrap_or_default().trim())
         .filter_map(|name| match name {
             "text/plain" | "text/*" | "*/*" | "*" => Some(false),
             "application/json" | "application/*" => Some(true),
@@ -276,7 +282,7 @@ fn answer(head: &Head<'_>, rules: &Rules, body: &[u8], size: usize) -> Step {
         let text = "This port asks for 'Authorization: Bearer TOKEN'.\n";
         return Step::Answer(answering.say(401, "Unauthorized", headers, TEXT, text));
     }
-    let Some(json) = wants_json(head.accept) else {
+    let Some(json) = wants_json(&head.accept) else {
         let text = "Not Acceptable. Supported formats are text/plain and application/json.\n";
         return Step::Answer(answering.say(406, "Not Acceptable", "", TEXT, text));
     };
@@ -425,6 +431,16 @@ mod tests {
                 "Request body exceeded Content-Length.\n",
             ),
             ("POST\r\n\r\n", "Failed to parse request header.\n"),
+            (" GET / HTTP/1.1\r\n\r\n", "Failed to parse request header.\n"),
+            ("GET / HTTP/1.1\r\n\r\nmore", "Pushpin API\n"),
+            (
+                "POST /publish HTTP/1.1\r\nContent-Length: 2\r\nContent-Length: 9\r\n\r\n[]",
+                "Invalid format.\n",
+            ),
+            (
+                "POST /recover HTTP/1.1\r\nAccept: application/json\r\nAccept: image/png\r\nContent-Length: 0\r\n\r\n",
+                "{\"message\":\"Updated\"}\n",
+            ),
             ("POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n", "read true"),
             ("POST / HTTP/1.1\r\n", "read false"),
         ] {

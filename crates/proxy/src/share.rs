@@ -236,7 +236,7 @@ impl Proxy {
     /// Nobody waits any more: what the request counted goes to the report.
     fn end_asking(&mut self, asks: Key) {
         if let Some(session) = self.remove(asks) {
-            self.report_counters(&session);
+            self.report_backend(&session);
         }
     }
 

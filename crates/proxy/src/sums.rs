@@ -167,6 +167,9 @@ impl Proxy {
 
     /// A session ended, or went to the handler.
     pub(crate) fn count_end(&mut self, session: &mut Session, handed_over: bool) {
+        if session.internal {
+            return self.report_backend(session);
+        }
         if !std::mem::take(&mut session.counted) {
             return;
         }
@@ -267,12 +270,13 @@ impl Proxy {
         }
     }
 
-    /// Adds what a session without a client counted to the report.
-    pub(crate) fn report_counters(&mut self, session: &Session) {
-        let route = Self::stats_route(session);
-        self.sums.reports.count(self.now, &route, |report| {
-            report.counters.add(&session.counters);
-        });
+    /// Adds what a session that is no client's exchanged with the backend to the report.
+    pub(crate) fn report_backend(&mut self, session: &Session) {
+        let counters = session.counters.of_server();
+        if counters != Counters::default() {
+            let route = Self::stats_route(session);
+            self.sums.reports.count(self.now, &route, |report| report.counters.add(&counters));
+        }
     }
 
     /// `<sender>:<id>`, or the public id of a WebSocket.

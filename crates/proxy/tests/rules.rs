@@ -293,3 +293,22 @@ fn only_requests_are_refused_for_websocket_events_in_them() {
         assert_eq!(w.starts.len(), usize::from(!refused), "{uri}");
     }
 }
+
+#[test]
+fn the_handlers_requests_count_towards_the_backend_alone() {
+    let mut w = world_with("a,id=r b:1", settings());
+    internal(&mut w, "x", "http://a/next", "r", true, false);
+    w.respond(200, &[("A", "bc")], b"hello");
+    let sums = w.counters();
+    assert_eq!(sums.server_content_bytes_received, 5);
+    assert_eq!(sums.server_header_bytes_received, 3 + "OK".len() as u64 + 3);
+    assert!(sums.server_header_bytes_sent > "GET/next".len() as u64);
+    assert_eq!(sums, sums.of_server());
+    assert!(!w.stats.iter().any(|text| text.starts_with("counts ")), "{:?}", w.stats);
+    // One that no backend was asked for leaves no trace.
+    let mut w = world_with("a,id=r b:1", settings());
+    internal(&mut w, "x", "http://a/next", "other", true, false);
+    assert_eq!((w.starts.len(), w.sent().len()), (0, 1));
+    w.pass(10_000);
+    assert!(!w.stats.iter().any(|text| text.starts_with("report ")), "{:?}", w.stats);
+}

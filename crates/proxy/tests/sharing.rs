@@ -419,3 +419,24 @@ proptest! {
         prop_assert_eq!(w.engine.sessions(), 0);
     }
 }
+
+#[test]
+fn what_is_shared_counts_once_towards_the_backend() {
+    let counted = |ids: &[&str]| {
+        let mut w = sharing("* b:1");
+        get(&mut w, ids);
+        w.respond(200, &[("A", "b")], b"hello");
+        w.counters()
+    };
+    let (one, three) = (counted(&["1"]), counted(&["1", "2", "3"]));
+    assert!(one.client_header_bytes_received > 0 && one.server_header_bytes_sent > 0);
+    assert_eq!(three.of_server(), one.of_server());
+    assert_eq!(three.client_header_bytes_received, 3 * one.client_header_bytes_received);
+    assert_eq!(three.client_header_bytes_sent, 3 * one.client_header_bytes_sent);
+    assert_eq!(three.client_content_bytes_sent, 15);
+    // A request that is not shared counts the same.
+    let mut w = world("* b:1");
+    get(&mut w, &["1"]);
+    w.respond(200, &[("A", "b")], b"hello");
+    assert_eq!(w.counters(), one);
+}

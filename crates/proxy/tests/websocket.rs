@@ -534,6 +534,76 @@ fn stats_of_websockets() {
 }
 
 #[test]
+fn a_conversation_by_requests_counts_as_one_websocket() {
+    let mut w = world("* b:1,over_http");
+    open(&mut w, "0-0-0", "ws://h/a?q");
+    w.respond(200, &[EVENTS, ("X-Own", "v")], b"OPEN\r\nTEXT 5\r\nhello\r\n");
+    text(&mut w, 1, "abc");
+    w.respond(200, &[EVENTS], b"");
+    let sums = w.counters();
+    // The first request counts as the handshake would.
+    let headers = w.starts[0].2.bytes.clone();
+    let headers = String::from_utf8(headers).unwrap();
+    let own = ["Host: h", "Sec-WebSocket-Key: k", "X-C: 1"];
+    assert!(own.iter().all(|line| headers.contains(line)), "{headers}");
+    let least = "GET/a?qhosthhosthSec-WebSocket-KeykX-C1".len() as u64;
+    assert!((least..2 * headers.len() as u64).contains(&sums.server_header_bytes_sent), "{sums:?}");
+    assert!(sums.server_header_bytes_sent < w.starts[0].2.bytes.len() as u64, "{sums:?}");
+    let opened = 3 + "Switching ProtocolsX-Ownv".len() as u64;
+    assert_eq!(sums.server_header_bytes_received, opened);
+    assert_eq!(sums.client_header_bytes_sent, opened);
+    assert_eq!((sums.server_content_bytes_received, sums.server_content_bytes_sent), (5, 3));
+    assert_eq!((sums.server_messages_received, sums.server_messages_sent), (1, 1));
+}
+
+#[test]
+fn a_refused_websocket_counts_its_head() {
+    let mut w = world("* b:1,over_http");
+    open(&mut w, "0-0-0", "ws://h/");
+    w.respond(404, &[("A", "bc")], b"no");
+    assert_eq!(w.counters().client_header_bytes_sent, 3 + "OKAbc".len() as u64);
+}
+
+#[test]
+fn activity_of_a_websocket_is_by_whole_minutes_from_its_opening() {
+    let mut w = world("* b:1,over_http");
+    w.engine.stats_listeners(false, true);
+    open(&mut w, "0-0-0", "ws://h/");
+    w.respond(200, &[EVENTS], b"OPEN\r\n");
+    let count = |w: &World| -> u64 {
+        let each = w.stats.iter().filter_map(|packet| stats::Packet::parse(packet.as_bytes()).ok());
+        let counts = each.map(|packet| match packet.body {
+            stats::Body::Activity { count } => count,
+            _ => 0,
+        });
+        counts.sum()
+    };
+    let mut seq = 1;
+    let mut say = |w: &mut World, seconds: u64| {
+        for second in 1..=seconds {
+            w.pass(1_000);
+            if second % 20 == 0 {
+                w.client("0-0-0", seq, |f| {
+                    f.kind(Kind::KeepAlive);
+                });
+                seq += 1;
+            }
+        }
+        text(w, seq, "x");
+        seq += 1;
+        w.respond(200, &[EVENTS], b"");
+        w.pass(100);
+    };
+    say(&mut w, 1);
+    assert_eq!(count(&w), 1);
+    // After 100 s, which is in the second minute; then the third begins 20 s later.
+    say(&mut w, 100);
+    assert_eq!(count(&w), 2);
+    say(&mut w, 20);
+    assert_eq!(count(&w), 3);
+}
+
+#[test]
 fn every_minute_of_a_websocket_counts() {
     let mut w = world("* b:1,over_http");
     open(&mut w, "0-0-0", "ws://h/");

@@ -14,7 +14,7 @@ pub struct Item {
     pub id: Option<String>,
     /// The identity of the item before it.
     pub prev_id: Option<String>,
-    /// Name and value; of a name that is there twice the last counts.
+    /// Names and values.
     pub meta: Vec<(String, String)>,
     /// Past the sequencing.
     pub no_seq: bool,

@@ -49,9 +49,13 @@ impl Request {
     pub fn item(&self) -> Result<Item, Error> {
         let code = self.parse_code()?;
         let headers = pairs(&self.headers, ':', "header must be in the form \"name: value\"")?;
-        let mut meta = pairs(&self.meta, '=', "meta must be in the form \"name=value\"")?;
+        let mut meta = Vec::new();
         if !self.sender.is_empty() {
             meta.push(("sender".to_owned(), self.sender.clone()));
+        }
+        for (name, value) in pairs(&self.meta, '=', "meta must be in the form \"name=value\"")? {
+            meta.retain(|(known, _)| *known != name);
+            meta.push((name, value));
         }
         let id = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
         Ok(Item {
@@ -204,8 +208,12 @@ mod tests {
         let item = Request { meta, sender: "me".into(), id: "1".into(), ..request("x") };
         let item = item.item().unwrap();
         let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
-        assert_eq!(item.meta, [pair("a b ", "c=d"), pair("sender", "me")]);
+        assert_eq!(item.meta, [pair("sender", "me"), pair("a b ", "c=d")]);
         assert_eq!((item.id.as_deref(), item.prev_id.as_deref()), (Some("1"), None));
+        // Of a name that is there twice the last counts, and the option is the first.
+        let meta = ["a=1", "sender=other", "a=2"].map(str::to_owned).into();
+        let item = Request { meta, sender: "me".into(), ..request("x") }.item().unwrap();
+        assert_eq!(item.meta, [pair("sender", "other"), pair("a", "2")]);
     }
 
     #[test]

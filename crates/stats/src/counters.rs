@@ -51,6 +51,14 @@ impl Counters {
         ]
     }
 
+    /// What passed between this server and backends.
+    #[must_use]
+    pub fn of_server(mut self) -> Self {
+        let fields = Self::NAMES.iter().zip(self.fields());
+        fields.filter(|(name, _)| name.starts_with("client-")).for_each(|(_, sum)| *sum = 0);
+        self
+    }
+
     /// Adds `other` field by field.
     pub fn add(&mut self, other: &Self) {
         let mut other = *other;

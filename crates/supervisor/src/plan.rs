@@ -87,11 +87,12 @@ pub(crate) struct ChildPlan {
     pub clients: Option<usize>,
 }
 
-/// A TCP address that a child will bind, and the key that says so.
+/// A TCP address that a child will bind, and the key that says so, with its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Claim {
     pub addr: SocketAddr,
     pub key: &'static str,
+    pub place: String,
 }
 
 /// A whole server.
@@ -213,12 +214,12 @@ impl Planner<'_> {
     }
 
     /// The address of a section's metrics; its port has to be free.
-    fn claim_metrics(&mut self, section: &str) -> Result<Option<Address>, String> {
+    fn claim_metrics(&mut self, section: &'static str) -> Result<Option<Address>, String> {
         let address = values::metrics(self.settings, section)?.map(|spec| spec.address);
         if let Some(Address::Tcp(addr)) = address
             && addr.port() != 0
         {
-            self.plan.claims.push(Claim { addr, key: "prometheus_port" });
+            self.claim(addr, section, "prometheus_port");
         }
         Ok(address)
     }
@@ -352,9 +353,18 @@ impl Planner<'_> {
     fn claim_listeners(&mut self, listeners: &[Listener]) {
         let given = self.wanted.port.is_some();
         for (addr, key) in listeners.iter().filter_map(Listener::tcp) {
-            let key = if given { "--port" } else { key };
-            self.plan.claims.push(Claim { addr, key });
+            match given {
+                true => {
+                    self.plan.claims.push(Claim { addr, key: "--port", place: "--port".into() })
+                }
+                false => self.claim(addr, "runner", key),
+            }
         }
+    }
+
+    fn claim(&mut self, addr: SocketAddr, section: &str, key: &'static str) {
+        let place = self.settings.place(section, key);
+        self.plan.claims.push(Claim { addr, key, place });
     }
 
     /// The TCP addresses of the handler's inputs.
@@ -364,17 +374,19 @@ impl Planner<'_> {
             self.claim_spec(spec.as_deref(), key);
         }
         if !self.settings.bool("handler", "push_in_sub_connect", false) {
+            let first = |key| Some((self.settings.list("handler", key).into_iter().next()?, key));
             let lists = ["push_in_sub_specs", "push_in_sub_spec"];
-            let specs = lists.iter().flat_map(|key| self.settings.list("handler", key));
-            let first = specs.into_iter().next();
-            self.claim_spec(first.as_deref(), "push_in_sub_specs");
+            if let Some((spec, key)) = lists.into_iter().find_map(first) {
+                self.claim_spec(Some(&spec), key);
+            }
         }
         self.claim_control();
     }
 
     fn claim_spec(&mut self, spec: Option<&str>, key: &'static str) {
-        let addr = spec.and_then(tcp_of_spec);
-        self.plan.claims.extend(addr.map(|addr| Claim { addr, key }));
+        if let Some(addr) = spec.and_then(tcp_of_spec) {
+            self.claim(addr, "handler", key);
+        }
     }
 
     fn claim_control(&mut self) {
@@ -385,8 +397,9 @@ impl Planner<'_> {
         let ip =
             if ip.is_empty() { Some(IpAddr::V4(Ipv4Addr::UNSPECIFIED)) } else { ip.parse().ok() };
         let port = u16::try_from(port).ok().filter(|port| *port > 0);
-        let addr = ip.zip(port).map(SocketAddr::from);
-        self.plan.claims.extend(addr.map(|addr| Claim { addr, key }));
+        if let Some(addr) = ip.zip(port).map(SocketAddr::from) {
+            self.claim(addr, "handler", key);
+        }
     }
 }
 

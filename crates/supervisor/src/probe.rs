@@ -18,16 +18,16 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// Binds every address once, all at the same time, and lets them go.
 ///
 /// # Errors
-/// `failed to bind ADDRESS: CAUSE (KEY)` for the first that is not free.
+/// `failed to bind ADDRESS: CAUSE (FILE:LINE: KEY in [SECTION])` for the first that is not free.
 pub(crate) fn check(claims: &[Claim]) -> Result<(), String> {
     let deadline = Instant::now() + WAIT_MAX;
     let mut held = Vec::with_capacity(claims.len());
-    for Claim { addr, key } in claims {
+    for Claim { addr, place, .. } in claims {
         held.push(loop {
             match bind(*addr) {
                 Ok(socket) => break socket,
                 Err(error) if in_use(&error) && Instant::now() < deadline => thread::sleep(PAUSE),
-                Err(error) => return Err(format!("failed to bind {addr}: {error} ({key})")),
+                Err(error) => return Err(format!("failed to bind {addr}: {error} ({place})")),
             }
         });
     }
@@ -58,10 +58,11 @@ mod tests {
     fn an_occupied_port_is_named() {
         let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = holder.local_addr().unwrap();
-        let claim = Claim { addr, key: "http_port" };
+        let place = "c:2: http_port in [runner]".to_owned();
+        let claim = Claim { addr, key: "http_port", place };
         let error = check(std::slice::from_ref(&claim)).unwrap_err();
         assert!(error.starts_with(&format!("failed to bind {addr}: ")), "{error}");
-        assert!(error.ends_with(" (http_port)"), "{error}");
+        assert!(error.ends_with(" (c:2: http_port in [runner])"), "{error}");
         drop(holder);
         check(std::slice::from_ref(&claim)).unwrap();
         assert!(check(&[claim.clone(), claim]).is_err());

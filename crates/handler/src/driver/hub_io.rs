@@ -63,32 +63,32 @@ pub(super) struct HubIo {
 
 impl HubIo {
     /// Makes and binds the sockets, in the order of spec/publish.md §12.
-    pub(super) fn new(context: &zmq::Context, config: &Config) -> Result<Self, Error> {
-        let mode = config.ipc_file_mode;
-        let bound = |kind, options: &Options<'_>, spec: &Option<String>| match spec {
-            None => Ok(None),
-            Some(spec) => {
-                let socket = Socket::new(context, kind, options)?;
-                socket.bind(spec, mode)?;
-                Ok(Some(socket))
-            }
+    ///
+    /// # Errors
+    /// What is wrong with an address, and where it is set.
+    pub(super) fn new(context: &zmq::Context, config: &Config) -> Result<Self, String> {
+        let bound = |kind, options: &Options<'_>, key, spec: &Option<String>| {
+            let Some(spec) = spec else { return Ok(None) };
+            let socket = Socket::new(context, kind, options).map_err(text)?;
+            let bind = socket.bind(spec, config.ipc_file_mode);
+            bind.map_err(|error| config.not_bound(key, &error)).map(|()| Some(socket))
         };
         let rpc = Options { hwm: 100, linger_ms: 0, ..Options::default() };
-        let state = bound(zmq::DEALER, &rpc, &config.state_spec)?;
-        let command = bound(zmq::ROUTER, &rpc, &config.command_spec)?;
+        let state = bound(zmq::DEALER, &rpc, "state_spec", &config.state_spec)?;
+        let command = bound(zmq::ROUTER, &rpc, "command_spec", &config.command_spec)?;
         let wide = Options { hwm: 101_000, linger_ms: 0, ..Options::default() };
-        let pull = bound(zmq::PULL, &wide, &config.push_in_spec)?;
+        let pull = bound(zmq::PULL, &wide, "push_in_spec", &config.push_in_spec)?;
         let sub = sub_input(context, config)?;
         let many = Options { hwm: 200_000, linger_ms: 0, ..Options::default() };
-        let stats = bound(zmq::XPUB, &many, &config.stats_spec)?;
-        let proxy_stats = Socket::new(context, zmq::SUB, &many)?;
+        let stats = bound(zmq::XPUB, &many, "stats_spec", &config.stats_spec)?;
+        let proxy_stats = Socket::new(context, zmq::SUB, &many).map_err(text)?;
         for spec in &config.specs.proxy_stats {
-            proxy_stats.connect(spec)?;
+            proxy_stats.connect(spec).map_err(text)?;
         }
         PROXY_TOPICS.iter().for_each(|topic| proxy_stats.subscribe(topic));
         let calls = Options { hwm: 100, linger_ms: 0, immediate: true, ..Options::default() };
-        let proxy_command = Socket::new(context, zmq::DEALER, &calls)?;
-        proxy_command.connect(&config.specs.proxy_command)?;
+        let proxy_command = Socket::new(context, zmq::DEALER, &calls).map_err(text)?;
+        proxy_command.connect(&config.specs.proxy_command).map_err(text)?;
         log_specs(config);
         Ok(Self {
             pull,
@@ -317,19 +317,28 @@ fn log_specs(config: &Config) {
     log::debug!("proxy control client: {}", config.specs.proxy_command);
 }
 
-/// The SUB input: the first address bound, or all of them connected.
-fn sub_input(context: &zmq::Context, config: &Config) -> Result<Option<Socket>, Error> {
+/// The SUB input: the first address bound, or all of them connected. Subscriptions are what it
+/// sends, and none of them may be lost.
+fn sub_input(context: &zmq::Context, config: &Config) -> Result<Option<Socket>, String> {
     let Some(first) = config.push_in_sub_specs.first() else { return Ok(None) };
-    let options = Options { hwm: 101_000, linger_ms: 0, ..Options::default() };
-    let socket = Socket::new(context, zmq::SUB, &options)?;
-    if !config.push_in_sub_connect {
-        socket.bind(first, config.ipc_file_mode)?;
-        return Ok(Some(socket));
-    }
-    for spec in &config.push_in_sub_specs {
-        socket.connect(spec)?;
-    }
+    let options = Options {
+        hwm: 0,
+        receive_hwm: Some(101_000),
+        linger_ms: 0,
+        keep_alive: true,
+        ..Options::default()
+    };
+    let socket = Socket::new(context, zmq::SUB, &options).map_err(text)?;
+    let used = match config.push_in_sub_connect {
+        true => config.push_in_sub_specs.iter().try_for_each(|spec| socket.connect(spec)),
+        false => socket.bind(first, config.ipc_file_mode),
+    };
+    used.map_err(|error| config.not_bound("push_in_sub_specs", &error))?;
     Ok(Some(socket))
+}
+
+fn text(error: Error) -> String {
+    error.to_string()
 }
 
 /// Writes a published message as it came; one that cannot be read has a warning of its own.

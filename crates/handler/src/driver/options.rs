@@ -1,6 +1,7 @@
 //! The command line and the configuration of the handler (spec/programs.md §3,
 //! spec/config.md §6): words first, then resolved settings.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -68,7 +69,20 @@ pub(super) struct Config {
     pub(super) prometheus_prefix: String,
     /// The supervisor shows this process's metrics.
     pub(super) asked_for_metrics: bool,
+    /// Where the addresses that are bound are set, by key.
+    places: Vec<(&'static str, String)>,
 }
+
+/// The keys of what is bound.
+const BOUND: [&str; 7] = [
+    "state_spec",
+    "command_spec",
+    "push_in_spec",
+    "push_in_sub_specs",
+    "stats_spec",
+    "push_in_http_port",
+    "prometheus_port",
+];
 
 impl Config {
     /// Reads the configuration file.
@@ -81,6 +95,12 @@ impl Config {
         let config = Self::resolve(&file)?;
         file.problems().iter().for_each(|problem| log::warn!("{problem}"));
         Ok(config)
+    }
+
+    /// The text about an address that cannot be bound, with the place where it is set.
+    pub(super) fn not_bound(&self, key: &str, error: &dyn fmt::Display) -> String {
+        let place = self.places.iter().find(|(known, _)| *known == key);
+        place.map_or_else(|| error.to_string(), |(_, place)| format!("{error} ({place})"))
     }
 
     /// What HTTP publishers have to keep to.
@@ -105,6 +125,11 @@ impl Config {
             ("publish-sub", subs.first().cloned().filter(|_| !push_in_sub_connect)),
         ];
         settings.uris = uris.into_iter().filter_map(|(k, uri)| Some((k, uri?))).collect();
+        let place = |key| match key {
+            "push_in_sub_specs" if !file.has("handler", key) => "push_in_sub_spec",
+            key => key,
+        };
+        let places = BOUND.map(|key| (key, file.place("handler", place(key)))).into();
         let size = |key, default| usize::try_from(file.int("handler", key, default)).unwrap_or(0);
         Ok(Self {
             settings,
@@ -123,6 +148,7 @@ impl Config {
             prometheus_prefix: file.nonempty("handler", "prometheus_prefix").unwrap_or_default(),
             asked_for_metrics: file.nonempty("runner", "prometheus_port").is_some(),
             http_token: file.nonempty("handler", "auth_token"),
+            places,
         })
     }
 }

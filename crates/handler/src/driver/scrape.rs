@@ -21,7 +21,8 @@ impl Scrape {
         let scrape = Self { text: Arc::default(), next: 0 };
         if let Some(port) = &config.prometheus_port {
             let (plain, prefix) = (scrape.page(), config.prometheus_prefix.clone());
-            admin::serve_port(port, move || metrics::with_prefix(&prefix, &plain()))?;
+            admin::serve_port(port, move || metrics::with_prefix(&prefix, &plain()))
+                .map_err(|error| config.not_bound("prometheus_port", &error))?;
         }
         let wanted = config.prometheus_port.is_some() || config.asked_for_metrics;
         Ok(wanted.then_some(scrape))

@@ -38,7 +38,7 @@ pub(super) fn run(
     let mut single = Single {
         handler: Handler::new(clock.now_ms(), config.settings.clone()),
         shard_io: ShardIo::new(context, &config.specs, &id).map_err(|error| error.to_string())?,
-        hub_io: HubIo::new(context, config).map_err(|error| error.to_string())?,
+        hub_io: HubIo::new(context, config)?,
         http: http_server(config)?,
         scrape: Scrape::bind(config)?,
         hub_inputs: Vec::new(),
@@ -60,7 +60,8 @@ pub(super) fn run(
 
 /// The control server, if the configuration asks for one.
 pub(super) fn http_server(config: &Config) -> Result<Option<HttpServer>, String> {
-    config.http.map(|address| HttpServer::bind(address, config.rules())).transpose()
+    let server = config.http.map(|address| HttpServer::bind(address, config.rules())).transpose();
+    server.map_err(|error| config.not_bound("push_in_http_port", &error))
 }
 
 impl Single {

@@ -54,7 +54,7 @@ pub(super) fn run(
 ) -> Result<(), String> {
     let clock = Clock::new();
     let settings = Arc::new(config.settings.clone());
-    let hub_io = HubIo::new(context, config).map_err(|error| error.to_string())?;
+    let hub_io = HubIo::new(context, config)?;
     let mut http = http_server(config)?;
     hub_io.register(poll.registry()).map_err(loop_error)?;
     if let Some(http) = &mut http {

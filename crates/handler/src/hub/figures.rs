@@ -89,7 +89,9 @@ impl Hub {
         let mut queued = text.family(Kind::Gauge, "handler_queued", "What waits");
         queued.value(&[("what", "items")], self.sum(|f| f.under_way));
         queued.value(&[("what", "limited_deliveries")], self.sum(|f| f.limited));
-        queued.value(&[("what", "sequenced_items")], self.waiting.len());
+        queued.value(&[("what", "sequenced_items")], self.sequencer.items);
+        let help = "Items that went though the one before them had not come in time";
+        text.counter("handler_sequence_gaps", help, self.sequencer.gaps);
         let help = "From publishing until an item was handed over to the sessions of a kind";
         text.histogram("handler_publish_seconds", help, &self.latency);
     }

@@ -44,6 +44,7 @@ pub struct Hub {
     hasher: RandomState,
     seen: seen::Seen,
     waiting: VecDeque<publish::Arrival>,
+    sequencer: publish::Sequencer,
     next_check: Option<u64>,
     updates: VecDeque<(u64, evloop::arena::Key)>,
     lingering: VecDeque<(u64, evloop::arena::Key)>,
@@ -78,6 +79,7 @@ impl Hub {
             hasher: RandomState::default(),
             seen: seen::Seen::new(settings.id_cache_ttl_ms),
             waiting: VecDeque::new(),
+            sequencer: publish::Sequencer::default(),
             next_check: None,
             updates: VecDeque::new(),
             lingering: VecDeque::new(),
@@ -196,6 +198,12 @@ impl Hub {
         .min()
     }
 
+    /// Milliseconds between looks at what is not urgent: a subscription is announced again after three
+    /// quarters of its life at the latest.
+    fn step_ms(&self) -> u64 {
+        SECOND_MS.min(self.settings.stats_subscription_ttl_s * 750)
+    }
+
     /// Does what is due.
     pub fn timeout(&mut self, now: u64) {
         self.release_overdue(now);
@@ -205,7 +213,7 @@ impl Hub {
         let packets = self.sums.timeout(now);
         self.out.extend(packets.into_iter().map(Output::Stats));
         if now >= self.next_second {
-            self.next_second = now + SECOND_MS;
+            self.next_second = now + self.step_ms();
             self.seen.expire(now);
             self.end_lingering(now);
             self.announce_subscriptions();

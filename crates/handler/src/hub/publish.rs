@@ -18,6 +18,21 @@ const WAITING_MAX: usize = 100;
 #[derive(Debug, Default)]
 pub(super) struct Waiting(HashMap<String, Arc<Item>>);
 
+impl Waiting {
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// The sequencing in figures.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Sequencer {
+    /// Items that wait for the one before them.
+    pub(super) items: u64,
+    /// Items since the start that waited too long, and went though there was a gap before them.
+    pub(super) gaps: u64,
+}
+
 /// When an item began to wait.
 #[derive(Debug)]
 pub(super) struct Arrival {
@@ -78,6 +93,7 @@ impl Hub {
             self.drops.unsequenced += 1;
         } else {
             waiting.insert(prev.clone(), item.clone());
+            self.sequencer.items += 1;
             self.waiting.push_back(Arrival { at: now, record: key, item: item.clone() });
             self.next_check.get_or_insert(now + SECOND_MS);
         }
@@ -93,6 +109,7 @@ impl Hub {
             record.last_id = item.id.as_deref().map(Arc::from);
             let waiting = record.waiting.as_mut().zip(item.id.as_ref());
             next = waiting.and_then(|(waiting, id)| waiting.0.remove(id));
+            self.sequencer.items -= u64::from(next.is_some());
             if record.waiting.as_ref().is_some_and(|waiting| waiting.0.is_empty()) {
                 record.waiting = None;
             }
@@ -120,6 +137,8 @@ impl Hub {
                 waiting.remove(prev)
             });
             if let Some(item) = still {
+                self.sequencer.items -= 1;
+                self.sequencer.gaps += 1;
                 let id = item.id.as_deref().unwrap_or_default();
                 log::debug!("timing out item channel=[{}] id=[{id}]", item.channel);
                 self.release_chain(now, key, item);

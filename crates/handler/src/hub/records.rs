@@ -170,6 +170,8 @@ impl Hub {
             records.at(*index).map_or(0, |record| hasher.hash_one(&*record.name))
         });
         let removed = self.records.key_at(hub).and_then(|key| self.records.remove(key));
+        let waiting = removed.as_ref().and_then(|record| record.waiting.as_ref());
+        self.sequencer.items -= waiting.map_or(0, |waiting| waiting.len() as u64);
         self.out.extend(removed.map(|record| Output::Unsubscribe(record.name)));
     }
 

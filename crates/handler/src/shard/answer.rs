@@ -3,7 +3,6 @@
 use bytes::Bytes;
 use evloop::arena::Key;
 use grip::{Body, Headers, Item};
-use stats::Mode;
 use zhttp::Kind;
 
 use super::Shard;
@@ -148,13 +147,6 @@ impl Shard {
         };
         let base = self.header_sets.get(hold.headers).cloned().unwrap_or_default();
         let headers = base.answer(&format.headers, format.code, body.len());
-        let route = session.route;
-        let blocks = self.item_blocks(item, super::limited::length(item, Mode::Response));
-        self.count(route, |sums| {
-            sums.sent += 1;
-            sums.http_response_sent += 1;
-            sums.blocks_sent += blocks;
-        });
         self.respond(now, key, format.code, &format.reason, &headers, body);
     }
 

@@ -53,11 +53,10 @@ impl Shard {
         channel.next_seq = channel.next_seq.wrapping_add(1);
         let for_streams =
             item.stream.as_ref().is_some_and(|format| format.action != Action::Refresh);
-        let for_sockets = item.ws.as_ref().is_some_and(|format| format.action != Action::Hint);
         for (mode, wanted) in [
             (Mode::Stream, for_streams),
             (Mode::Response, item.response.is_some()),
-            (Mode::Ws, for_sockets),
+            (Mode::Ws, item.ws.is_some()),
         ] {
             if !wanted || channel.live(mode) == 0 {
                 continue;
@@ -247,26 +246,22 @@ impl Shard {
             if first == items.len() {
                 continue;
             }
+            let route = session.route;
             if !session.is_clean() {
                 left.slow.push((subscriber.session, first));
+                self.count_sent(route, Mode::Stream, items, first);
                 continue;
             }
             let (range, close) = bodies.fitting(first, session.credits as usize);
             let length = bodies.length(&range);
             session.credits -= length as u32;
             let idle = session.flags.has(Flags::IDLE_MODE);
-            let route = session.route;
             if length > 0 || close {
                 self.gather(subscriber.session, (range.start as u32, range.end as u32));
                 written += length / 64 + 1;
             }
-            let count = (range.end - range.start) as u64;
-            let blocks = self.blocks(items, &range);
-            self.count(route, |sums| {
-                sums.sent += count;
-                sums.blocks_sent += blocks;
-                sums.counters.client_content_bytes_sent += length as u64;
-            });
+            self.count_sent(route, Mode::Stream, items, first);
+            self.count(route, |sums| sums.counters.client_content_bytes_sent += length as u64);
             if close {
                 left.ended.push(subscriber.session);
             } else if range.end < items.len() {
@@ -283,17 +278,28 @@ impl Shard {
         (left, written)
     }
 
-    /// Blocks of these items, where blocks are counted.
-    fn blocks(&self, items: &VecDeque<Pending>, range: &Range<usize>) -> u64 {
-        let block = self.settings.message_block_size;
-        if block == 0 {
-            return 0;
-        }
-        let sizes = items.range(range.clone()).filter_map(|pending| {
-            let body = pending.item.stream.as_ref()?.content.len() as u64;
-            Some(pending.item.size.unwrap_or(body).div_ceil(block))
+    /// The items from `first` on came to a session: each counts as sent, whatever filters, credits
+    /// and those before it make of it (spec/stats.md §5).
+    pub(super) fn count_sent(
+        &mut self,
+        route: u32,
+        mode: Mode,
+        items: &VecDeque<Pending>,
+        first: usize,
+    ) {
+        let count = (items.len() - first) as u64;
+        let blocks = match self.settings.message_block_size {
+            0 => 0,
+            _ => {
+                let items = items.range(first..).map(|pending| &pending.item);
+                items.map(|item| self.item_blocks(item, super::limited::length(item, mode))).sum()
+            }
+        };
+        self.count(route, |sums| {
+            sums.sent += count;
+            sums.http_response_sent += if mode == Mode::Response { count } else { 0 };
+            sums.blocks_sent += blocks;
         });
-        sizes.sum()
     }
 
     /// Response holds: the first item that answers a session ends it.
@@ -311,22 +317,22 @@ impl Shard {
             if first == items.len() {
                 continue;
             }
+            let route = session.route;
             let plain = items.get(first).and_then(|pending| whole_answer(&pending.item));
             let simple = session.queue.is_none()
                 && !session.flags.has(Flags::SPECIAL)
                 && !session.flags.has(Flags::PAUSING)
                 && !session.flags.has(Flags::HEAD_SENT);
             let headers = session.hold.as_ref().filter(|h| h.unconfirmed == 0).map(|h| h.headers);
+            let credits = session.credits as usize;
+            self.count_sent(route, Mode::Response, items, first);
             match (plain, headers) {
-                (Some(body), Some(headers)) if simple && session.credits as usize >= body.len() => {
-                    let (route, length) = (session.route, body.len() as u64);
+                (Some(body), Some(headers)) if simple && credits >= body.len() => {
+                    let length = body.len() as u64;
                     written += body.len() / 64 + 1;
                     self.gather(subscriber.session, (first as u32, headers));
                     self.measure(&mut sizes, items, first, headers);
                     self.count(route, |sums| {
-                        sums.sent += 1;
-                        sums.http_response_sent += 1;
-                        sums.blocks_sent += sizes.blocks;
                         sums.counters.client_header_bytes_sent += sizes.head;
                         sums.counters.client_content_bytes_sent += length;
                     });
@@ -363,7 +369,6 @@ impl Shard {
         *sizes = Sizes {
             of: Some((at, headers)),
             head: super::answer::head_size(format.code, &format.reason, &merged),
-            blocks: self.item_blocks(item, length),
         };
     }
 }
@@ -374,7 +379,6 @@ struct Sizes {
     /// The item's place and the set of headers.
     of: Option<(usize, u32)>,
     head: u64,
-    blocks: u64,
 }
 
 /// The body of an item that answers a response hold as it is.

@@ -135,7 +135,6 @@ impl Shard {
     fn stream_item(&mut self, now: u64, key: Key, channel: u32, item: &Item, content: Bytes) {
         let Some(format) = &item.stream else { return };
         let Some(session) = self.sessions.get_mut(key) else { return };
-        let route = session.route;
         match format.action {
             Action::Close => {
                 session.flags.set(Flags::FINISHING, true);
@@ -149,11 +148,6 @@ impl Shard {
             Action::Refresh => {}
             Action::Send => {
                 self.note_heard(key, channel);
-                let blocks = self.item_blocks(item, format.content.len());
-                self.count(route, |sums| {
-                    sums.sent += 1;
-                    sums.blocks_sent += blocks;
-                });
                 if content.is_empty() {
                     self.restart_if_idle(now, key);
                 } else if !self.enqueue(now, key, content) {

@@ -301,7 +301,7 @@ impl Shard {
             }
         }
         if self.listening && self.settings.stats_connection_send {
-            let steps = self.settings.stats_connection_ttl_s * 3 / 4 * 1000 / TICK_MS;
+            let steps = self.settings.stats_connection_ttl_s * 750 / TICK_MS;
             for index in places(tick, steps, capacity) {
                 self.refresh_conn(index);
             }

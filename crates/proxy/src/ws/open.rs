@@ -11,9 +11,9 @@ use super::{Back, test_target};
 use crate::backend::ORIGIN_ERROR;
 use crate::backend::fields_size;
 use crate::response::is_removed;
-use crate::session::Stage;
+use crate::session::{Session, Stage};
 use crate::zmq_target::OUTSIDE;
-use crate::{Proxy, log_line};
+use crate::{Proxy, forward, log_line};
 
 /// Credits for the client's messages at the start, bytes (spec/zhttp.md §6).
 pub(crate) const CLIENT_CREDITS: u32 = 200_000;
@@ -150,7 +150,28 @@ impl Proxy {
         if let Some(session) = self.sessions.get_mut(key) {
             session.out.code = code;
             session.out.sent_bytes = body.len() as u64;
+            let size = (3 + reason.len()) as u64 + fields_size(headers);
+            session.counters.client_header_bytes_sent += size;
         }
         self.finish(key);
+    }
+}
+
+impl Session {
+    /// A backend is asked to open the WebSocket (spec/stats.md §5). Where it is asked by requests only
+    /// the first one has a head that counts, as with Pushpin 1.36: what follows are messages.
+    pub(super) fn count_opening(&mut self) {
+        let target = self.entry.as_ref().and_then(|entry| entry.route.targets.get(self.target));
+        let (Some(place), Some(target)) = (&self.place, target) else { return };
+        let line = "GET".len() + place.target.len();
+        let host = "host".len() + forward::host(place, target).len();
+        let size = (line + host) as u64 + fields_size(self.headers.as_headers());
+        self.counters.server_header_bytes_sent += size;
+    }
+
+    /// The backend has opened it, with these headers.
+    pub(super) fn count_opened(&mut self, reason: &str, headers: Headers<'_>) {
+        let size = (3 + reason.len()) as u64 + fields_size(headers);
+        self.counters.server_header_bytes_received += size;
     }
 }

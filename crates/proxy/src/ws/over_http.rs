@@ -29,10 +29,14 @@ const NOT_SENT: [&str; 5] =
 /// Headers of the first response that are between backend and proxy.
 const NOT_PASSED: [&str; 3] = ["content-length", "content-type", "keep-alive-interval"];
 
+/// What the client's handshake is answered with.
+const REASON: &str = "Switching Protocols";
+
 impl Proxy {
     /// Begins a conversation with the present target.
     pub(crate) fn open_over_http(&mut self, key: Key, one_event: bool) {
         let Some(session) = self.sessions.get_mut(key) else { return };
+        session.count_opening();
         let Some(ws) = &mut session.ws else { return };
         ws.back = Back::OverHttp(Box::new(OverHttp {
             link: Link::new(one_event),
@@ -83,7 +87,6 @@ impl Proxy {
             log::warn!("a request with WebSocket events cannot be made, ending the connection");
             return self.ws_fail_or_refuse(key);
         };
-        session.counters.server_header_bytes_sent += head.len() as u64;
         let request = Request::new("POST", head, framing, &body, true);
         session.backend = true;
         self.outputs.push_back(Output::Start { key, endpoint, request });
@@ -163,7 +166,10 @@ impl Proxy {
                     || NOT_PASSED.iter().any(|hidden| name.eq_ignore_ascii_case(hidden))
             };
             let kept = without(headers.as_headers(), hidden);
-            self.ws_accepted(key, "Switching Protocols", kept.as_headers());
+            if let Some(session) = self.sessions.get_mut(key) {
+                session.count_opened(REASON, kept.as_headers());
+            }
+            self.ws_accepted(key, REASON, kept.as_headers());
         }
         self.return_accepted(key, reply.accepted);
         let parting = self.sessions.get(key).is_some_and(|s| s.stage == Stage::Parting);

@@ -177,13 +177,14 @@ impl Proxy {
         self.ask(key);
     }
 
-    /// One activity for each minute in which data passed.
+    /// One activity for each minute in which data passed; minutes are counted from the opening.
     pub(crate) fn count_activity(&mut self, key: Key) {
         let now = self.now;
         let Some(session) = self.sessions.get_mut(key) else { return };
         let Some(ws) = session.ws.as_mut().filter(|ws| ws.open) else { return };
-        if now.saturating_sub(ws.active_ms) >= ACTIVITY_MS {
-            ws.active_ms = now;
+        let minutes = now.saturating_sub(ws.active_ms) / ACTIVITY_MS;
+        if minutes > 0 {
+            ws.active_ms += minutes * ACTIVITY_MS;
             let route = Self::stats_route(session);
             self.sums.add_activity(now, &route);
         }

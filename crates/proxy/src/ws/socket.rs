@@ -5,7 +5,6 @@ use origin::{Event, Opening, WebSocketEvent};
 
 use super::session::End;
 use super::{Back, Kind};
-use crate::backend::fields_size;
 use crate::session::Stage;
 use crate::{Output, Proxy, forward, response};
 
@@ -37,8 +36,7 @@ impl Proxy {
             return self.answer_plain(key, 400, "Request cannot be sent on.");
         };
         ws.back = Back::Socket;
-        let line = "GET".len() + place.target.len() + "host".len() + host.len();
-        session.counters.server_header_bytes_sent += line as u64 + fields_size(headers);
+        session.count_opening();
         session.backend = true;
         self.outputs.push_back(Output::OpenWebSocket { key, endpoint, opening, window: WINDOW });
     }
@@ -83,8 +81,7 @@ impl Proxy {
         let (kind, data, more) = match event {
             WebSocketEvent::Open { reason, headers, .. } => {
                 let headers = response::keep_all(headers);
-                let size = (3 + reason.len()) as u64 + fields_size(headers.as_headers());
-                session.counters.server_header_bytes_received += size;
+                session.count_opened(reason, headers.as_headers());
                 return self.ws_accepted(key, reason, headers.as_headers());
             }
             WebSocketEvent::Refused { code, reason, headers, body } => {

@@ -195,6 +195,20 @@ impl World {
     }
 
     /// The packets so far: seq, type or status, body, whether more follows.
+    /// The bytes and messages of all reports up to now, in the order of time.
+    pub fn counters(&mut self) -> stats::Counters {
+        self.pass(10_000);
+        let mut sums = stats::Counters::default();
+        for text in &self.stats {
+            if let Ok(stats::Packet { body: stats::Body::Report(report), .. }) =
+                stats::Packet::parse(text.as_bytes())
+            {
+                sums.add(&report.counters);
+            }
+        }
+        sums
+    }
+
     pub fn sent(&self) -> Vec<String> {
         self.packets.iter().map(|packet| show(packet)).collect()
     }

@@ -2,13 +2,13 @@
 //! to 128 connection ids (design, rule 10).
 
 use std::collections::VecDeque;
-use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use evloop::arena::Key;
 use grip::filter::Context;
 use grip::{Action, Item, WsFormat};
+use stats::Mode;
 use zrpc::control::{Item as Control, Kind, MAX_CIDS};
 
 use super::kind;
@@ -50,19 +50,15 @@ impl Shard {
             if first == items.len() {
                 continue;
             }
-            if !socket.is_clean() || items.range(first..).any(|p| asks_for_filters(&p.item)) {
+            let (route, proxy, clean) = (socket.route, socket.proxy, socket.is_clean());
+            self.count_sent(route, Mode::Ws, items, first);
+            if !clean || items.range(first..).any(|p| asks_for_filters(&p.item)) {
                 left.slow.push((subscriber.session, first));
                 continue;
             }
             let close = items.range(first..).position(|p| is(&p.item, Action::Close));
             let end = close.map_or(items.len(), |close| first + close + 1);
-            group.push((socket.proxy, first, end), subscriber.session);
-            let route = socket.route;
-            let blocks = self.ws_blocks(items, &(first..end));
-            self.count(route, |sums| {
-                sums.sent += (end - first) as u64;
-                sums.blocks_sent += blocks;
-            });
+            group.push((proxy, first, end), subscriber.session);
             if close.is_some() {
                 left.ended.push(subscriber.session);
             }
@@ -81,7 +77,11 @@ impl Shard {
                 let known = chunk.iter().filter_map(|index| self.sockets.at(*index));
                 let cids: Vec<&[u8]> = known.map(|socket| &*socket.cid).collect();
                 for pending in items.range(first..end) {
-                    let Some(format) = &pending.item.ws else { continue };
+                    let format = pending.item.ws.as_ref();
+                    // A hint is nothing to a WebSocket.
+                    let Some(format) = format.filter(|f| f.action != Action::Hint) else {
+                        continue;
+                    };
                     written += format.content.len() / 16 + 1;
                     if format.action == Action::Send && cids.len() > 1 {
                         let send = Control { cids: cids.clone(), ..send(format, &format.content) };
@@ -96,15 +96,6 @@ impl Shard {
             }
         }
         written
-    }
-
-    /// Blocks of these items, where blocks are counted.
-    fn ws_blocks(&self, items: &VecDeque<Pending>, range: &Range<usize>) -> u64 {
-        if self.settings.message_block_size == 0 {
-            return 0;
-        }
-        let formats = items.range(range.clone()).filter_map(|p| Some((p, p.item.ws.as_ref()?)));
-        formats.map(|(p, format)| self.item_blocks(&p.item, format.content.len())).sum()
     }
 
     /// Delivers items of one channel, in order, to one WebSocket.
@@ -195,12 +186,6 @@ impl Shard {
         if socket.closed {
             return;
         }
-        let route = socket.route;
-        let blocks = self.item_blocks(item, format.content.len());
-        self.count(route, |sums| {
-            sums.sent += 1;
-            sums.blocks_sent += blocks;
-        });
         self.tell(key, what(format, content));
         if format.action == Action::Close {
             self.close_socket(key);
