@@ -4,6 +4,7 @@ backends, and what becomes of it."""
 import json
 import os
 import pathlib
+import re
 import socket
 import subprocess
 import sys
@@ -68,10 +69,17 @@ def test_what_becomes_of_a_connection_is_said_at_debug_level():
                 assert r.whole()[1] == b'hello'
             conn.close()
             where = '127.0.0.1:%d' % port
-            for said in ('resolving: [127.0.0.1]', 'connecting to one of [127.0.0.1]',
-                         'connected to %s for %s' % (where, where), 'leaving connection to %s intact' % where,
-                         'reusing connection to ' + where):
-                H.eventually(lambda: said in pathlib.Path(r.log).read_text(), 5)
+            both = '%s for %s' % (where, where)
+            for said in ('resolving: [127.0.0.1]', 'connecting to one of [127.0.0.1]', 'connected to ' + both,
+                         'leaving connection intact: ' + both, 'reusing connection to ' + both):
+                line = r'\] client-conn 0-0-[0-9a-f]+: ' + re.escape(said) + '\n'
+                H.eventually(lambda: re.search(line, pathlib.Path(r.log).read_text()), 5)
+            # One that comes to nothing.
+            listener.close()
+            r.ask('http://127.0.0.1:%d/' % port)
+            assert r.error() == 'remote-connection-failed'
+            line = r'client-conn 0-\d+-[0-9a-f]+: connecting to %s: Connection refused' % both
+            H.eventually(lambda: re.search(line, pathlib.Path(r.log).read_text()), 5)
         finally:
             r.stop()
 

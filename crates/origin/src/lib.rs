@@ -25,6 +25,7 @@ mod names;
 mod opening;
 mod policy;
 mod pool;
+mod said;
 mod socket;
 mod talk;
 mod target;
