@@ -168,6 +168,7 @@ impl Worker {
             let body = self.turn.raw(packet.body);
             self.turn.add(slot, conn, body, 0);
         }
+        self.counters.completed += 1;
         self.set_peer(slot, PeerId::NONE);
         Ok(())
     }

@@ -179,6 +179,7 @@ impl Worker {
         };
         self.write_close(slot, code, reason);
         if self.conns.at(slot).is_some_and(|conn| conn.has(CLOSE_GOT)) {
+            self.counters.completed += 1;
             self.end_ws(slot);
         }
     }
@@ -191,7 +192,7 @@ impl Worker {
         self.turn.add(slot, conn, span, 0);
     }
 
-    /// Both closes are done: the session is over, and the connection once all has left.
+    /// The session is over, and the connection once all has left.
     pub(crate) fn end_ws(&mut self, slot: u32) {
         let Some(conn) = self.conns.at_mut(slot) else { return };
         conn.state = State::Ending;

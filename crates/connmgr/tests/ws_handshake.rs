@@ -91,6 +91,7 @@ fn a_refusal_is_passed_on() {
     assert!(b.sent().is_empty() && b.net.socks[&conn].shut, "lingers, for bytes were sent");
     b.leave(conn);
     assert!(b.worker.is_empty());
+    assert_eq!(b.worker.counters().completed, 1);
 }
 
 #[test]
