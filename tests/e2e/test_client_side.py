@@ -4,6 +4,7 @@ backends, and what becomes of it."""
 import json
 import os
 import pathlib
+import re
 import socket
 import subprocess
 import sys
@@ -68,10 +69,17 @@ def test_what_becomes_of_a_connection_is_said_at_debug_level():
                 assert r.whole()[1] == b'hello'
             conn.close()
             where = '127.0.0.1:%d' % port
-            for said in ('resolving: [127.0.0.1]', 'connecting to one of [127.0.0.1]',
-                         'connected to %s for %s' % (where, where), 'leaving connection to %s intact' % where,
-                         'reusing connection to ' + where):
-                H.eventually(lambda: said in pathlib.Path(r.log).read_text(), 5)
+            both = '%s for %s' % (where, where)
+            for said in ('resolving: [127.0.0.1]', 'connecting to one of [127.0.0.1]', 'connected to ' + both,
+                         'leaving connection intact: ' + both, 'reusing connection to ' + both):
+                line = r'\] client-conn 0-0-[0-9a-f]+: ' + re.escape(said) + '\n'
+                H.eventually(lambda: re.search(line, pathlib.Path(r.log).read_text()), 5)
+            # One that comes to nothing.
+            listener.close()
+            r.ask('http://127.0.0.1:%d/' % port)
+            assert r.error() == 'remote-connection-failed'
+            line = r'client-conn 0-\d+-[0-9a-f]+: connecting to %s: Connection refused' % both
+            H.eventually(lambda: re.search(line, pathlib.Path(r.log).read_text()), 5)
         finally:
             r.stop()
 
@@ -132,6 +140,77 @@ def test_redirects_to_internal_addresses_are_denied():
     assert done.returncode == 0
     assert json.loads(done.stdout) == {'errors': ['policy-violation'] * 4, 'asked_inside': 0, 'outside': 'hello',
                                        'policies_ignored': 'hello'}
+
+
+HEADERS_65 = b''.join(b'A-%d: b\r\n' % n for n in range(65))
+
+# What the backend says before it closes, and what that is for whoever asked.
+ODD_ANSWERS = [
+    ('http', b''),
+    ('http', b'HTTP/1.1 200'),
+    ('http', b'nonsense\r\n\r\n'),
+    ('http', b'HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n'),
+    ('http', b'HTTP/1.1 200 OK\r\n' + HEADERS_65 + b'\r\n'),
+    ('http', b'HTTP/1.1 200 OK\r\nA: ' + b'x' * 100_000),
+    ('ws', b'HTTP/1.1 101 OK\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: x\r\n\r\n'),
+]
+
+
+def req_error(r, **packet):
+    r.req.send(b'T' + H.tnet_dumps(dict({'id': b'q', 'method': 'GET', 'headers': []}, **packet)))
+    p = H.tnet_loads(r.req.recv()[1:])
+    assert (H.text(p['type']), p['id']) == ('error', b'q')
+    return H.text(p['condition'])
+
+
+@pytest.mark.parametrize('scheme,answer', ODD_ANSWERS, ids=range(len(ODD_ANSWERS)))
+def test_answers_that_are_none(asks, scheme, answer):
+    b = Backend(answer)
+    asks.ask(b.url(scheme), method='GET' if scheme == 'http' else '')
+    assert asks.error() == 'undefined-condition'
+    if scheme == 'http':
+        assert req_error(asks, uri=b.url()) == 'undefined-condition'
+
+
+def test_an_answer_that_breaks_off_is_cancelled(asks):
+    b = Backend(b'HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc')
+    asks.ask(b.url())
+    types = []
+    while not types or 'more' in p:
+        p = asks.take()
+        types.append(H.text(p.get('type', b'data')))
+    assert types[0] == 'data' and types[-1] == 'cancel'
+    # In req mode nothing has been said yet.
+    assert req_error(asks, uri=b.url()) == 'undefined-condition'
+
+
+def test_requests_that_cannot_be_made(asks):
+    many = [['A', 'b']] * 64
+    for packet in ({'uri': 'http://'}, {'uri': '/p'}, {'uri': 'ftp://h/'}, {'uri': 'http://h/', 'method': ''},
+                   {'uri': 'http://h/', 'headers': many}):
+        asks.ask(**packet)
+        assert asks.error() == 'bad-request', packet
+        assert req_error(asks, **packet) == 'bad-request', packet
+    assert req_error(asks, uri='ws://h/') == 'bad-request'
+    assert req_error(asks, uri='http://h/', type='cancel') == 'bad-request'
+    assert req_error(asks, uri='http://h/', body=b'x' * 100_001) == 'undefined-condition'
+
+
+def test_names_that_are_none(asks):
+    for host in ('x' * 64 + '.test', 'a..b'):
+        asks.ask('http://%s/' % host)
+        assert asks.error() == 'undefined-condition', host
+
+
+def test_time_is_over():
+    r = Requester('--stream-timeout=1', '--req-timeout=1')
+    try:
+        b = Backend(OK, waits=True)
+        r.ask(b.url())
+        assert r.error() == 'connection-timeout'
+        assert req_error(r, uri=b.url()) == 'connection-timeout'
+    finally:
+        r.stop()
 
 
 def test_redirect(asks):

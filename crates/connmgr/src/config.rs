@@ -10,6 +10,8 @@ pub struct Config {
     pub instance: Vec<u8>,
     /// Which worker of the process this is: first part of its session ids.
     pub worker: u16,
+    /// How many workers the process has.
+    pub workers: u16,
     /// Counter of the first session id; random, so that no packet of an earlier life fits.
     pub first_counter: u32,
     /// Most of a request head, and the credits of a response.
@@ -49,6 +51,7 @@ impl Default for Config {
         Self {
             instance: b"connmgr".to_vec(),
             worker: 0,
+            workers: 1,
             first_counter: 0,
             buffer_size: 8192,
             body_buffer_size: 100_000,

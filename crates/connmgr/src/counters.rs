@@ -11,7 +11,8 @@ pub struct Counters {
     pub bytes_in: u64,
     /// Bytes written to clients, their framing included.
     pub bytes_out: u64,
-    /// Responses that the peer gave to their end.
+    /// Responses that the peer gave to their end, refusals of WebSockets, and WebSockets that both
+    /// sides closed.
     pub completed: u64,
     /// Requests that were answered 400.
     pub bad_requests: u64,

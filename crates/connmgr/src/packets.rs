@@ -8,7 +8,7 @@ use crate::answer::Answer;
 use crate::conn::{BODY, Conn, LOST, REQ, STARTED, State, UNREAD, UNTAKEN, WS};
 use crate::peers::PeerId;
 use crate::response::SharedBody;
-use crate::session::Session;
+use crate::session::{Session, worker_of};
 use crate::worker::Worker;
 
 /// Turn bytes after which the connections are written to before more packets are applied.
@@ -17,7 +17,7 @@ pub(crate) const TURN_BYTES_MAX: usize = 4 << 20;
 /// Where the session of an id is.
 enum Found {
     Slot(u32),
-    /// With another worker of this process, which has been given the packet too.
+    /// Another worker's affair, or nobody's, which was counted where packets are handed out.
     Elsewhere,
     Unknown,
 }
@@ -48,6 +48,10 @@ impl Worker {
             self.counters.malformed += 1;
             return log::warn!("unable to determine packet address");
         }
+        if packet.ids.is_empty() {
+            self.counters.malformed += 1;
+            return log::warn!("unable to determine packet id(s): there is no id");
+        }
         let Some(peer) = self.peers.intern(packet.from, packet.ext) else {
             self.counters.too_many_peers += 1;
             return log::warn!("too many peers are known, packet dropped");
@@ -69,10 +73,11 @@ impl Worker {
 
     /// The connection that has this session now.
     fn find(&self, id: &[u8]) -> Found {
-        let Some(session) = Session::parse(id) else { return Found::Unknown };
-        if session.worker != self.config.worker {
+        if self.config.workers > 1 && worker_of(id) != Some(self.config.worker) {
             return Found::Elsewhere;
         }
+        let own = |session: &Session| session.worker == self.config.worker;
+        let Some(session) = Session::parse(id).filter(own) else { return Found::Unknown };
         let has = |conn: &Conn| conn.is_session(session.counter) && !conn.has(REQ);
         match self.conns.at(session.slot) {
             Some(conn) if has(conn) => Found::Slot(session.slot),

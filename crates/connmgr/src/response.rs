@@ -17,16 +17,16 @@ use crate::ws_out::SharedFrames;
 #[derive(Debug, Default)]
 pub(crate) struct SharedBody {
     raw: Option<Span>,
-    chunk: Option<Span>,
+    chunks: Option<Span>,
     pub(crate) frames: SharedFrames,
 }
 
 impl SharedBody {
-    fn chunk(&mut self, turn: &mut Turn, body: &[u8]) -> Span {
-        *self.chunk.get_or_insert_with(|| {
-            let (chunk, inner) = turn.chunk(body);
-            self.raw.get_or_insert(inner);
-            chunk
+    fn chunks(&mut self, turn: &mut Turn, body: &[u8]) -> Span {
+        *self.chunks.get_or_insert_with(|| {
+            let (chunks, inner) = turn.chunks(body);
+            self.raw = self.raw.or(inner);
+            chunks
         })
     }
 
@@ -108,7 +108,7 @@ impl Worker {
         if conn.has(BODYLESS) {
             conn.due += credit;
         } else if conn.has(CHUNKED) {
-            let span = shared.chunk(&mut self.turn, body);
+            let span = shared.chunks(&mut self.turn, body);
             self.turn.add(slot, conn, span, credit);
         } else {
             let mut span = shared.raw(&mut self.turn, body);

@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use hashbrown::HashMap;
 
-use http1::{CHUNK_END, ChunkHead, LAST_CHUNK};
+use http1::{CHUNK_END, CHUNK_MAX, LAST_CHUNK};
 
 use crate::conn::{Conn, NO_NODE, TOUCHED};
 
@@ -89,13 +89,12 @@ impl Turn {
         Span { start, end: self.bytes.len() as u32 }
     }
 
-    /// Appends `body` as one chunk; gives the chunk and the body in it.
-    pub(crate) fn chunk(&mut self, body: &[u8]) -> (Span, Span) {
-        let start = self.bytes.len() as u32;
-        self.bytes.extend_from_slice(ChunkHead::new(body.len() as u32).as_bytes());
-        let inner = self.raw(body);
-        self.bytes.extend_from_slice(CHUNK_END);
-        (Span { start, end: self.bytes.len() as u32 }, inner)
+    /// Appends `body` as chunks; gives them and, if one was enough, the body in it.
+    pub(crate) fn chunks(&mut self, body: &[u8]) -> (Span, Option<Span>) {
+        let all = self.build(|out| http1::push_chunks(out, body));
+        let end = all.end - CHUNK_END.len() as u32;
+        let inner = Span { start: end - body.len() as u32, end };
+        (all, (body.len() <= CHUNK_MAX).then_some(inner))
     }
 
     /// Lets the connection have `span`; `credit` of it is response body.
@@ -184,11 +183,11 @@ mod tests {
         let mut turn = Turn::new();
         let (mut a, mut b) = (Conn::new(None), Conn::new(None));
         let head = turn.raw(b"head ");
-        let (chunk, inner) = turn.chunk(b"xyz");
+        let (chunk, inner) = turn.chunks(b"xyz");
         turn.add(1, &mut a, head, 0);
         turn.add(1, &mut a, chunk, 3);
         turn.add(1, &mut a, Turn::LAST_CHUNK, 0);
-        turn.add(2, &mut b, inner, 3);
+        turn.add(2, &mut b, inner.unwrap(), 3);
         let pieces: Vec<(Vec<u8>, u32)> =
             turn.take(&mut a).map(|n| (turn.get(n.span).to_vec(), n.credit)).collect();
         assert_eq!(pieces, [(b"head 3\r\nxyz\r\n".to_vec(), 3), (b"0\r\n\r\n".to_vec(), 0)]);

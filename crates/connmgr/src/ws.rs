@@ -106,9 +106,13 @@ impl Worker {
                 self.counters.peer_cancels += 1;
                 self.answer(slot, &Answer::FAILED);
             }
-            _ => {
+            kind => {
                 self.counters.unexpected += 1;
-                self.cancel(slot);
+                // An answer that is none leaves the peer with a session. Who sends what does not
+                // belong here has ended it (`spec/zhttp.md §5`).
+                if kind == Kind::Data {
+                    self.cancel(slot);
+                }
                 self.answer(slot, &Answer::FAILED);
             }
         }
@@ -164,6 +168,7 @@ impl Worker {
             let body = self.turn.raw(packet.body);
             self.turn.add(slot, conn, body, 0);
         }
+        self.counters.completed += 1;
         self.set_peer(slot, PeerId::NONE);
         Ok(())
     }

@@ -201,6 +201,7 @@ impl Worker {
         let Some(conn) = self.conns.at_mut(slot) else { return };
         conn.set(CLOSE_GOT, true);
         if conn.has(CLOSE_SENT) {
+            self.counters.completed += 1;
             self.end_ws(slot);
         } else {
             self.time_close(slot);

@@ -167,10 +167,10 @@ impl Worker {
         self.turn.add(slot, conn, span, packet.body.len() as u32);
     }
 
-    /// The peer's close. A code that must not be on the wire is replaced: the client would take
-    /// it for a mistake of ours.
+    /// The peer's close; its reason counts only with a code (`spec/zhttp.md §3.3`). A code that must
+    /// not be on the wire is replaced: the client would take it for a mistake of ours.
     fn close_out(&mut self, slot: u32, packet: &Packet<'_>) {
-        let reason = std::str::from_utf8(packet.body).unwrap_or_default();
+        let reason = packet.code.and(std::str::from_utf8(packet.body).ok()).unwrap_or_default();
         let code = match packet.code {
             None => Some(NORMAL),
             Some(NO_CODE) => None,
@@ -179,6 +179,7 @@ impl Worker {
         };
         self.write_close(slot, code, reason);
         if self.conns.at(slot).is_some_and(|conn| conn.has(CLOSE_GOT)) {
+            self.counters.completed += 1;
             self.end_ws(slot);
         }
     }
@@ -191,7 +192,7 @@ impl Worker {
         self.turn.add(slot, conn, span, 0);
     }
 
-    /// Both closes are done: the session is over, and the connection once all has left.
+    /// The session is over, and the connection once all has left.
     pub(crate) fn end_ws(&mut self, slot: u32) {
         let Some(conn) = self.conns.at_mut(slot) else { return };
         conn.state = State::Ending;

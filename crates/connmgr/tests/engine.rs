@@ -2,6 +2,7 @@
 
 mod kit;
 
+use connmgr::Config;
 use kit::{Bench, packet};
 use zhttp::{Ext, Kind};
 
@@ -286,11 +287,20 @@ fn wrong_sequences_end_only_their_session() {
 fn malformed_packets_are_counted_and_touch_nothing() {
     let mut b = Bench::new();
     let (conn, id) = b.held("hd");
-    for bytes in [&b""[..], b"J{}", b"T5:abc", b"T0:}", b"T3:1:a,}"] {
+    let wrong = [
+        &b""[..],
+        b"J{}",
+        b"T5:abc",
+        b"T0:}",
+        b"T3:1:a,}",
+        b"T12:4:from,2:hd,}",
+        b"T20:4:from,2:hd,2:id,0:]}",
+    ];
+    for (bytes, count) in wrong.into_iter().zip(1..) {
         b.worker.packet(b.now, &mut b.net, bytes);
+        assert_eq!(b.worker.counters().malformed, count, "{}", bytes.escape_ascii());
     }
     b.end();
-    assert!(b.worker.counters().malformed >= 4);
     let many: Vec<String> = (0..129).map(|n| format!("0-{n}-1")).collect();
     let ids: Vec<(&str, u32)> = many.iter().map(|id| (id.as_str(), 0)).collect();
     let mut text = Vec::new();
@@ -300,6 +310,21 @@ fn malformed_packets_are_counted_and_touch_nothing() {
         f.body(b"ok").flag("more", true);
     });
     assert_eq!(b.got(conn), "2\r\nok\r\n");
+}
+
+#[test]
+fn sessions_that_nobody_has_are_counted() {
+    let unknown = |workers, ids: &[&str]| {
+        let mut b = Bench::with(Config { worker: 1, workers, ..Config::default() });
+        let ids: Vec<(&str, u32)> = ids.iter().map(|id| (*id, 0)).collect();
+        b.peer("hd", &ids, |f| {
+            f.kind(Kind::KeepAlive);
+        });
+        b.worker.counters().unknown
+    };
+    assert_eq!(unknown(1, &["1-0-7", "0-0-7", "2-0-7", "junk", "1-junk", ""]), 6);
+    // With several workers the others are counted where packets are handed out.
+    assert_eq!(unknown(2, &["1-0-7", "0-0-7", "2-0-7", "junk", "1-junk", ""]), 2);
 }
 
 /// A packet with more ids than the writer allows.

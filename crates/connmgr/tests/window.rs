@@ -206,3 +206,27 @@ fn ciphertext_that_waits_counts_as_unsent() {
     assert!(!b.is_open(conn));
     assert_eq!(b.worker.counters().pinned_limit, 1);
 }
+
+#[test]
+fn a_chunk_has_at_most_65535_bytes_however_large_the_window() {
+    let mut b = Bench::with(Config { buffer_size: 100_000, ..Config::default() });
+    let (conn, id) = b.held("px");
+    let (other, other_id) = b.held("px");
+    let old = b.connect();
+    let old_id = b.request(old, "GET / HTTP/1.0\r\nHost: h\r\n\r\n");
+    b.peer("px", &[(&old_id, 0)], |f| {
+        f.status(200, "OK").flag("more", true);
+    });
+    b.got(old);
+    let body = vec![b'x'; 70_000];
+    b.peer("px", &[(&id, 1), (&old_id, 1), (&other_id, 1)], |f| {
+        f.body(&body).flag("more", true);
+    });
+    let (first, second) = ("x".repeat(65_535), "x".repeat(4_465));
+    let expected = format!("ffff\r\n{first}\r\n1171\r\n{second}\r\n");
+    assert!(b.got(conn) == expected && b.got(other) == expected);
+    assert!(b.got_bytes(old) == body);
+    let credits: Vec<(usize, u32)> =
+        b.sent().iter().map(|sent| (sent.ids.len(), sent.credits)).collect();
+    assert_eq!(credits, [(3, 70_000)], "chunk heads cost nothing");
+}

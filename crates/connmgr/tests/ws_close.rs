@@ -34,6 +34,7 @@ fn the_client_closes_first() {
     });
     assert_eq!(b.got_bytes(conn), b"\x81\x04last\x88\x04\x03\xe9ok");
     assert!(!b.is_open(conn) && b.sent().is_empty() && b.worker.is_empty());
+    assert_eq!(b.worker.counters().completed, 1);
 }
 
 #[test]
@@ -53,7 +54,7 @@ fn the_peer_closes_first() {
     assert_eq!((&sent[0].body[..], sent[1].kind.as_str()), (&b"still read"[..], "close"));
     assert_eq!((sent[1].code, sent.len()), (None, 2));
     assert!(b.got_bytes(conn).is_empty() && b.worker.is_empty());
-    assert_eq!(b.worker.counters().after_close, 1);
+    assert_eq!((b.worker.counters().after_close, b.worker.counters().completed), (1, 1));
 }
 
 #[test]

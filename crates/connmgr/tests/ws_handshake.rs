@@ -91,6 +91,7 @@ fn a_refusal_is_passed_on() {
     assert!(b.sent().is_empty() && b.net.socks[&conn].shut, "lingers, for bytes were sent");
     b.leave(conn);
     assert!(b.worker.is_empty());
+    assert_eq!(b.worker.counters().completed, 1);
 }
 
 #[test]
@@ -119,12 +120,15 @@ fn refusals_that_cannot_be_passed_on() {
 #[test]
 fn peers_that_give_up_or_answer_something_else() {
     type Fill = fn(&mut zhttp::Fields<'_>);
-    let cases: [(bool, Fill); 6] = [
+    let cases: [(bool, Fill); 9] = [
         (false, |f| _ = f.kind(Kind::Cancel)),
         (false, |f| _ = f.kind(Kind::Error).condition("bad-request")),
         (true, |f| _ = f.status(200, "OK").body(b"x")),
         (true, |f| _ = f.body(b"x")),
-        (true, |f| _ = f.kind(Kind::Close)),
+        (false, |f| _ = f.kind(Kind::Close)),
+        (false, |f| _ = f.kind(Kind::Ping)),
+        (false, |f| _ = f.kind(Kind::HandoffProceed)),
+        (false, |f| _ = f.str("type", "odd")),
         (true, |f| {
             let many = (0..62).map(|n| (format!("X-{n}"), "x"));
             f.status(101, "S").headers(many);

@@ -74,6 +74,13 @@ impl Handler {
         self.exchange(now);
     }
 
+    /// A message for a shard whose parts are not those of a packet; says why.
+    pub fn bad_envelope(&mut self, shard: usize, reason: &str) {
+        if let Some(shard) = self.shards.get_mut(shard) {
+            shard.bad_envelope(reason);
+        }
+    }
+
     /// A message of a connection manager for a shard.
     pub fn client_message(&mut self, now: u64, shard: usize, message: &[u8]) {
         if let Some(shard) = self.shards.get_mut(shard) {

@@ -274,6 +274,29 @@ fn a_wrong_sequence_number_ends_the_session_with_a_cancel() {
 }
 
 #[test]
+fn packets_that_are_dropped_are_counted_by_cause() {
+    let mut b = Bench::new();
+    b.accept(hold("stream").session("1"));
+    for bytes in [&b""[..], b"J{}", b"T0:}", b"T12:4:from,2:cm,}", b"T9:2:id,1:1,}"] {
+        b.handler.client_message(b.now, 0, bytes);
+    }
+    b.handler.bad_envelope(0, "unable to determine packet address");
+    assert_eq!(b.handler.shards()[0].drops().bad_packets, 6);
+    b.hear("2", 1);
+    // A connection manager that has no session here, and an answer that nobody waits for.
+    b.handler.client_message(b.now, 0, b"T24:4:from,5:other,2:id,1:1,}");
+    b.handler.internal_message(b.now, 0, b"T21:4:from,2:px,2:id,1:x,}");
+    let drops = b.handler.shards()[0].drops();
+    assert_eq!((drops.unknown, drops.unexpected, b.handler.sessions()), (3, 0, 1));
+    b.packets();
+    b.packet("1", 1, |f| {
+        f.str("type", "odd");
+    });
+    assert_eq!(b.packets().last().map(|p| p.kind), Some(Kind::Cancel));
+    assert_eq!((b.handler.shards()[0].drops().unexpected, b.handler.sessions()), (1, 0));
+}
+
+#[test]
 fn a_vanished_connection_manager_takes_its_sessions_along() {
     let mut b = Bench::new();
     for n in 0..5 {

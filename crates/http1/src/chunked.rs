@@ -16,6 +16,9 @@ const EXCESS_MAX: u32 = 16 * 1024;
 
 /// What ends the data of a chunk.
 pub const CHUNK_END: &[u8] = b"\r\n";
+/// Most data of one chunk that is written: recipients may have a bound (`spec/connmgr.md §4.3`).
+pub const CHUNK_MAX: usize = 65_535;
+
 /// What ends a chunked body without trailers.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
@@ -210,5 +213,15 @@ impl ChunkHead {
     /// The bytes for the wire.
     pub fn as_bytes(&self) -> &[u8] {
         &self.text[usize::from(self.start)..]
+    }
+}
+
+/// Appends `data` as chunks of at most [`CHUNK_MAX`] bytes; nothing if there is none, for an empty
+/// chunk would end the body.
+pub fn push_chunks(out: &mut Vec<u8>, data: &[u8]) {
+    for piece in data.chunks(CHUNK_MAX) {
+        out.extend_from_slice(ChunkHead::new(piece.len() as u32).as_bytes());
+        out.extend_from_slice(piece);
+        out.extend_from_slice(CHUNK_END);
     }
 }

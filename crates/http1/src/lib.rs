@@ -12,7 +12,7 @@ mod head;
 pub mod write;
 
 pub use body::{BodyKind, Decoded, Decoder};
-pub use chunked::{CHUNK_END, ChunkDecoder, ChunkHead, LAST_CHUNK};
+pub use chunked::{CHUNK_END, CHUNK_MAX, ChunkDecoder, ChunkHead, LAST_CHUNK, push_chunks};
 pub use error::Reason;
 pub use fields::{decimal, list_has, tokens, trim};
 pub use head::{

@@ -1,6 +1,6 @@
 //! Bodies: the chunked coding both ways, lengths, limits, and that splits do not matter.
 
-use http1::{BodyKind, CHUNK_END, ChunkHead, Decoder, LAST_CHUNK, Reason};
+use http1::{BodyKind, CHUNK_END, CHUNK_MAX, ChunkHead, Decoder, LAST_CHUNK, Reason, push_chunks};
 use proptest::prelude::*;
 
 /// Body, bytes consumed, complete.
@@ -121,6 +121,27 @@ fn writes_chunk_headers() {
         [(1u32, "1\r\n"), (255, "ff\r\n"), (65535, "ffff\r\n"), (u32::MAX, "ffffffff\r\n")]
     {
         assert_eq!(ChunkHead::new(size).as_bytes(), text.as_bytes());
+    }
+}
+
+#[test]
+fn a_chunk_has_at_most_65535_bytes() {
+    for (size, heads) in [
+        (0, &[][..]),
+        (1, &["1\r\n"][..]),
+        (CHUNK_MAX, &["ffff\r\n"]),
+        (CHUNK_MAX + 1, &["ffff\r\n", "1\r\n"]),
+        (2 * CHUNK_MAX + 255, &["ffff\r\n", "ffff\r\n", "ff\r\n"]),
+    ] {
+        let data = vec![b'x'; size];
+        let expected: String = heads
+            .iter()
+            .zip(data.chunks(CHUNK_MAX))
+            .map(|(head, piece)| format!("{head}{}\r\n", "x".repeat(piece.len())))
+            .collect();
+        let mut wire = Vec::new();
+        push_chunks(&mut wire, &data);
+        assert!(wire == expected.as_bytes(), "{size}");
     }
 }
 

@@ -21,6 +21,7 @@ use websocket::Deflater;
 use crate::conn::Conn;
 use crate::names::{Addresses, Lookup, Names};
 use crate::pool::Pool;
+use crate::said::{Place, Whose};
 use crate::talk::Talk;
 use crate::tls::Tls;
 use crate::{Endpoint, Error, Event, Exchange, Request};
@@ -43,6 +44,8 @@ pub struct Limits {
     pub connect_ms: u64,
     /// How long a backend may be silent, and a request wait for a name or a connection.
     pub response_ms: u64,
+    /// The worker of which the keys are sessions, so that log lines name them; none: they do not.
+    pub log_worker: Option<u16>,
 }
 
 impl Default for Limits {
@@ -54,6 +57,7 @@ impl Default for Limits {
             idle_ms: 55_000,
             connect_ms: 30_000,
             response_ms: 1_800_000,
+            log_worker: None,
         }
     }
 }
@@ -277,6 +281,11 @@ impl Client {
         }
     }
 
+    /// The request's name in log lines.
+    fn whose(&self, key: Key) -> Whose {
+        Whose(self.limits.log_worker, Some(key))
+    }
+
     fn job(&mut self, key: Key) -> Option<&mut Job> {
         self.jobs.get_mut(key.index as usize)?.as_deref_mut().filter(|job| job.key == key)
     }
@@ -314,7 +323,9 @@ impl Client {
                 job.conn = Some(index);
             }
             self.reused += 1;
-            log::debug!("reusing connection to {endpoint}");
+            if let Some(conn) = self.conns.get(index) {
+                log::debug!("{}reusing connection to {}", self.whose(key), Place(conn));
+            }
             return self.pump(now_ms, index, sink);
         }
         if !self.pool.reserve(&endpoint, self.limits.open_per_endpoint_max) {
@@ -323,7 +334,7 @@ impl Client {
         if let Some(job) = self.job(key) {
             job.reserved = true;
         }
-        log::debug!("resolving: [{}]", endpoint.host);
+        log::debug!("{}resolving: [{}]", self.whose(key), endpoint.host);
         match self.names.lookup(now_ms, &endpoint.host) {
             Lookup::Known(addresses) => self.connect_to(now_ms, key, addresses, sink),
             Lookup::Asked => self.naming.entry(endpoint.host.clone()).or_default().push(key),

@@ -1,7 +1,7 @@
 //! One request and its response, as a pure state machine (RFC 9112; `spec/connmgr.md §10.2, §10.3`).
 //! The client's driver moves it; tests move it without sockets.
 
-use http1::{BodyKind, ChunkHead, Decoder, HeaderSlots, LAST_CHUNK};
+use http1::{BodyKind, Decoder, HeaderSlots, LAST_CHUNK};
 
 use crate::{Error, Event, Request};
 
@@ -91,12 +91,10 @@ impl Exchange {
         if self.request_complete || self.received_any {
             return;
         }
-        if self.chunked && !data.is_empty() {
-            self.out.extend_from_slice(ChunkHead::new(data.len() as u32).as_bytes());
-        }
-        self.out.extend_from_slice(data);
-        if self.chunked && !data.is_empty() {
-            self.out.extend_from_slice(http1::CHUNK_END);
+        if self.chunked {
+            http1::push_chunks(&mut self.out, data);
+        } else {
+            self.out.extend_from_slice(data);
         }
         if self.chunked && last {
             self.out.extend_from_slice(LAST_CHUNK);

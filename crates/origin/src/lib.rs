@@ -25,6 +25,7 @@ mod names;
 mod opening;
 mod policy;
 mod pool;
+mod said;
 mod socket;
 mod talk;
 mod target;
@@ -36,7 +37,7 @@ use std::sync::Arc;
 pub use client::{Client, Counts, Limits};
 pub use evloop::arena::Key;
 pub use exchange::Exchange;
-use http1::{BodyKind, ChunkHead};
+use http1::BodyKind;
 pub use opening::Opening;
 pub use policy::is_internal;
 pub use target::{REDIRECTS_MAX, Target, becomes_get};
@@ -109,12 +110,10 @@ impl Request {
     ) -> Self {
         let chunked = framing == BodyKind::Chunked;
         let mut bytes = head;
-        if chunked && !body.is_empty() {
-            bytes.extend_from_slice(ChunkHead::new(body.len() as u32).as_bytes());
-        }
-        bytes.extend_from_slice(body);
-        if chunked && !body.is_empty() {
-            bytes.extend_from_slice(http1::CHUNK_END);
+        if chunked {
+            http1::push_chunks(&mut bytes, body);
+        } else {
+            bytes.extend_from_slice(body);
         }
         if chunked && complete {
             bytes.extend_from_slice(http1::LAST_CHUNK);

@@ -195,3 +195,16 @@ fn values_as_text() {
     let expected = r#"{ "ids": [ "it's\n\x01\xff\"\\", -3 ], "none": [ null, true, { }, [ ] ] }"#;
     assert_eq!(text, expected);
 }
+
+#[test]
+fn text_of_deep_nesting_is_bounded() {
+    let mut frame = b"0:]".to_vec();
+    for _ in 0..50_000 {
+        frame = [frame.len().to_string().as_bytes(), b":", &frame, b"]"].concat();
+        if frame.len() > 200_000 {
+            break;
+        }
+    }
+    let text = parse_all(&frame).unwrap().to_string();
+    assert_eq!(text, format!("{}...{}", "[ ".repeat(32), " ]".repeat(32)));
+}

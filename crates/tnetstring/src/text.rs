@@ -4,29 +4,41 @@ use std::fmt;
 
 use crate::read::Value;
 
+/// Containers within each other that are shown: whoever sends them must not choose how much stack
+/// a line of the log takes.
+const DEPTH_MAX: usize = 32;
+
 impl fmt::Display for Value<'_> {
-    /// As in `{ "ids": [ "a", "b\n" ], "more": true }`. What cannot be read ends its container.
+    /// As in `{ "ids": [ "a", "b\n" ], "more": true }`. What cannot be read ends its container, and
+    /// `...` stands for containers in too many others.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Bytes(bytes) => write_bytes(f, bytes),
-            Self::Int(n) => n.fmt(f),
-            Self::Float(n) => n.fmt(f),
-            Self::Bool(b) => b.fmt(f),
-            Self::Null => f.write_str("null"),
-            Self::List(list) => {
-                f.write_str("[")?;
-                for (at, item) in list.iter().flatten().enumerate() {
-                    write!(f, "{} {item}", comma(at))?;
-                }
-                f.write_str(" ]")
+        write_value(f, self, 0)
+    }
+}
+
+fn write_value(f: &mut fmt::Formatter<'_>, value: &Value<'_>, depth: usize) -> fmt::Result {
+    match value {
+        Value::Bytes(bytes) => write_bytes(f, bytes),
+        Value::Int(n) => write!(f, "{n}"),
+        Value::Float(n) => write!(f, "{n}"),
+        Value::Bool(b) => write!(f, "{b}"),
+        Value::Null => f.write_str("null"),
+        Value::List(_) | Value::Map(_) if depth >= DEPTH_MAX => f.write_str("..."),
+        Value::List(list) => {
+            f.write_str("[")?;
+            for (at, item) in list.iter().flatten().enumerate() {
+                write!(f, "{} ", comma(at))?;
+                write_value(f, &item, depth + 1)?;
             }
-            Self::Map(map) => {
-                f.write_str("{")?;
-                for (at, (key, value)) in map.iter().flatten().enumerate() {
-                    write!(f, "{} \"{key}\": {value}", comma(at))?;
-                }
-                f.write_str(" }")
+            f.write_str(" ]")
+        }
+        Value::Map(map) => {
+            f.write_str("{")?;
+            for (at, (key, value)) in map.iter().flatten().enumerate() {
+                write!(f, "{} \"{key}\": ", comma(at))?;
+                write_value(f, &value, depth + 1)?;
             }
+            f.write_str(" }")
         }
     }
 }

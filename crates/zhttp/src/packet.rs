@@ -448,14 +448,14 @@ pub fn split(message: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         let start = rest;
         let starts_packet = start.first() == Some(&b'T');
-        if !(first || starts_packet) {
+        let is_first = std::mem::take(&mut first);
+        if !(is_first || starts_packet) {
             return None;
         }
         let after = starts_packet.then(|| tnetstring::parse(&start[1..]).ok()).flatten();
         let length = after.map_or(start.len(), |(_, after)| start.len() - after.len());
         rest = &start[length..];
         // A message without any packet is given as it is, so that it is seen and counted.
-        first = false;
-        (length > 0).then(|| &start[..length])
+        Some(&start[..length])
     })
 }

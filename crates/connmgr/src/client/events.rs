@@ -93,6 +93,7 @@ impl Outgoing {
             return;
         }
         let Some(session) = self.sessions.get_mut(key) else { return };
+        self.counters.completed += 1;
         let websocket = session.websocket;
         if let Mode::Req { response, .. } = &mut session.mode {
             let response = std::mem::take(response);
@@ -133,6 +134,7 @@ impl Outgoing {
                     self.follow(key);
                     return;
                 }
+                self.counters.completed += 1;
                 self.send(key, |f| {
                     f.kind(Kind::Error).condition("rejected").status(code, reason);
                     f.headers(pairs(headers)).body(body);

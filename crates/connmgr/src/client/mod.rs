@@ -106,8 +106,13 @@ pub enum Order {
 pub struct ClientCounters {
     /// Requests that were begun.
     pub requests: u64,
+    /// Requests whose response was passed on to its end, WebSockets that both sides closed, and
+    /// refusals of WebSockets.
+    pub completed: u64,
     /// Sessions that ended with an error for the requester.
     pub failed: u64,
+    /// Sessions that the requester ended with `cancel` or `error`.
+    pub cancelled: u64,
     /// Packets that could not be read.
     pub malformed: u64,
     /// First packets that could not begin a session.
@@ -120,6 +125,8 @@ pub struct ClientCounters {
     pub bad_seq: u64,
     /// Sessions whose requester sent more than it was granted.
     pub overruns: u64,
+    /// Sessions ended by a packet that does not fit their state.
+    pub unexpected: u64,
     /// Sessions whose requester fell silent.
     pub expired: u64,
     /// Sessions whose requester left.

@@ -7,12 +7,26 @@ use super::names::NameRef;
 use super::session::Mode;
 use super::{Order, Outgoing};
 
+/// Why a packet cannot be for any session.
+fn nobodys(packet: &Packet<'_>) -> Option<&'static str> {
+    match packet {
+        _ if packet.from.is_empty() => Some("unable to determine packet address"),
+        _ if packet.ids.is_empty() => Some("unable to determine packet id(s): there is no id"),
+        _ => None,
+    }
+}
+
 impl Outgoing {
     /// A ZeroMQ message from the ROUTER socket: a packet, or several.
     pub fn packet(&mut self, now: u64, message: &[u8]) {
         self.now = now;
         for bytes in zhttp::split(message) {
             let Some(packet) = self.parse(bytes) else { continue };
+            if let Some(why) = nobodys(&packet) {
+                self.counters.malformed += 1;
+                log::warn!("client-worker {}: {why}", self.config.worker.0);
+                continue;
+            }
             for id in packet.ids.iter() {
                 match self.find(id, packet.from) {
                     Some(key) => self.deliver(key, id, &packet),
@@ -119,7 +133,10 @@ impl Outgoing {
         match packet.kind {
             Kind::Data => self.data(key, packet),
             Kind::Credit | Kind::KeepAlive => {}
-            Kind::Cancel | Kind::Error => self.drop_session(key),
+            Kind::Cancel | Kind::Error => {
+                self.counters.cancelled += 1;
+                self.drop_session(key);
+            }
             Kind::HandoffStart => {
                 self.send(key, |f| {
                     f.kind(Kind::HandoffProceed);
@@ -130,8 +147,13 @@ impl Outgoing {
                     self.names.set_adrift(&name.1, key);
                 }
             }
-            Kind::Ping | Kind::Pong if websocket && packet.body.len() <= websocket::CONTROL_MAX => {
-                if self.charge(key, packet.body.len()) {
+            Kind::Ping | Kind::Pong if websocket => {
+                if packet.body.len() > websocket::CONTROL_MAX {
+                    // Not in the wrong state, so it is told (`spec/zhttp.md §9.3`).
+                    self.counters.unexpected += 1;
+                    self.order(key, Order::Cancel);
+                    self.fail(key, "undefined-condition");
+                } else if self.charge(key, packet.body.len()) {
                     let data = packet.body.to_vec();
                     let ping = packet.kind == Kind::Ping;
                     self.order(key, if ping { Order::Ping(data) } else { Order::Pong(data) });
@@ -144,8 +166,15 @@ impl Outgoing {
                 let reason = reason.unwrap_or_default().to_owned();
                 self.order(key, Order::Close(code, reason));
             }
-            _ => self.drop_session(key),
+            _ => self.unexpected(key),
         }
+    }
+
+    /// The requester sent what does not belong here: it has ended the session, and is not told
+    /// (`spec/zhttp.md §5`).
+    fn unexpected(&mut self, key: Key) {
+        self.counters.unexpected += 1;
+        self.drop_session(key);
     }
 
     /// Body of the request, or part of a message.
@@ -164,7 +193,7 @@ impl Outgoing {
         if !session.more {
             // Behind the end of the body there is none.
             return if size > 0 || !session.answered {
-                self.drop_session(key)
+                self.unexpected(key)
             };
         }
         session.more = packet.more;
@@ -194,7 +223,7 @@ impl Outgoing {
              credits={credits})"
         );
         self.order(key, Order::Cancel);
-        self.fail(key, "bad-request");
+        self.fail(key, "undefined-condition");
         false
     }
 

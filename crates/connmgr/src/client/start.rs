@@ -69,8 +69,11 @@ impl Outgoing {
         let mode = Mode::Req { envelope, id, response: Gathered::default(), end_at };
         let key = self.insert(mode, &packet);
         self.req_count += 1;
-        if packet.more || packet.body.len() > self.config.body_buffer_size {
+        if packet.kind != Kind::Data || packet.more {
             return self.fail(key, "bad-request");
+        }
+        if packet.body.len() > self.config.body_buffer_size {
+            return self.fail(key, "undefined-condition");
         }
         self.begin(key, &packet);
     }
@@ -185,8 +188,10 @@ fn opening(ask: &Ask, compression: bool, rejection_max: usize) -> Result<Opening
 
 fn encode(ask: &Ask, body: &[u8]) -> Result<Request, BadRequest> {
     let headers = ask.headers.as_headers();
-    // Host counts as one of them.
-    if headers.iter().count() >= http1::MAX_HEADERS {
+    // Host, which is made from the URI, counts as one of them; what is left out does not.
+    let passed_on =
+        |name: &str| !name.eq_ignore_ascii_case("host") && !write::is_framing(name.as_bytes());
+    if headers.iter().filter(|(name, _)| passed_on(name)).count() >= http1::MAX_HEADERS {
         return Err(BadRequest);
     }
     let framing = framing(ask, body)?;

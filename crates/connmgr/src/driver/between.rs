@@ -112,9 +112,17 @@ pub(crate) struct Middle {
     ours: Arc<AtomicBool>,
     inspector: Arc<Inspector>,
     asked: u64,
+    lost: Lost,
+    more: bool,
+}
+
+/// What no worker gets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Lost {
     /// Packets of which no session could be read.
     malformed: u64,
-    more: bool,
+    /// Sessions that were named and are no worker's.
+    unknown: u64,
 }
 
 impl Middle {
@@ -134,7 +142,7 @@ impl Middle {
             ours,
             inspector,
             asked: 0,
-            malformed: 0,
+            lost: Lost::default(),
             more: false,
         }
     }
@@ -204,16 +212,17 @@ impl Middle {
         let running = self.send(now);
         self.inspector.note_queues(&mut self.asked, || {
             let queues = self.zmq.queues();
-            Queues { malformed: queues.malformed + self.malformed, ..queues }
+            let Lost { malformed, unknown } = self.lost;
+            Queues { malformed: queues.malformed + malformed, unknown, ..queues }
         });
         // Workers drop what nobody waits for any more when the answer comes.
         self.zmq.send_waiting(now, |_| true);
         self.seats.iter_mut().for_each(Outlet::pass);
         if !self.is_full() {
-            let Self { seats, malformed, .. } = self;
-            self.zmq.receive(BUDGET, |message| *malformed += hand_out(seats, message));
+            let Self { seats, lost, .. } = self;
+            self.zmq.receive(BUDGET, |message| hand_out(seats, message, lost));
             if let Some(req) = &mut self.zmq.req {
-                req.receive(BUDGET, |message| *malformed += hand_out_response(seats, message));
+                req.receive(BUDGET, |message| hand_out_response(seats, message, lost));
             }
         }
         let left = self.zmq.left(now);
@@ -261,56 +270,56 @@ impl Middle {
     }
 }
 
-/// Gives a message to each worker that has a session of it. Gives the number of its packets that
-/// could not be read.
-fn hand_out(seats: &mut [Outlet<News>], message: &[u8]) -> u64 {
+/// Gives a message to each worker that has a session of it.
+fn hand_out(seats: &mut [Outlet<News>], message: &[u8], lost: &mut Lost) {
     let mut named = vec![false; seats.len()];
-    let malformed = zhttp::split(message).map(|packet| mark(packet, &mut named)).sum();
+    for packet in zhttp::split(message) {
+        mark(packet, &mut named, lost);
+    }
     let shared = Bytes::copy_from_slice(message);
     for (seat, _) in seats.iter_mut().zip(named).filter(|(_, named)| *named) {
         seat.send(News::Message(shared.clone()));
     }
-    malformed
 }
 
-/// Gives a response of req mode to the worker that has the request; one that cannot be read counts
-/// as in [`hand_out`].
-fn hand_out_response(seats: &mut [Outlet<News>], message: &[u8]) -> u64 {
+/// Gives a response of req mode to the worker that has the request.
+fn hand_out_response(seats: &mut [Outlet<News>], message: &[u8], lost: &mut Lost) {
     let mut named = vec![false; seats.len()];
-    let malformed = mark(message, &mut named);
+    mark(message, &mut named, lost);
     for (seat, _) in seats.iter_mut().zip(named).filter(|(_, named)| *named) {
         seat.send(News::Response(Bytes::copy_from_slice(message)));
     }
-    malformed
 }
 
-/// Why [`mark`] cannot read a packet (`spec/zhttp.md §12`).
-fn why_unmarked(packet: &[u8]) -> String {
+/// Why [`each_id`] cannot read a packet (`spec/zhttp.md §12`).
+pub(super) fn why_unread(packet: &[u8]) -> String {
     match zhttp::Packet::parse(packet) {
         Ok(_) => "there is no id".into(),
         Err(reason) => reason.to_string(),
     }
 }
 
-/// Marks the workers whose sessions a packet names. Says so if it cannot be read, and gives 1.
-fn mark(packet: &[u8], named: &mut [bool]) -> u64 {
+/// Marks the workers whose sessions a packet names, and counts what is nobody's.
+fn mark(packet: &[u8], named: &mut [bool], lost: &mut Lost) {
     let read = each_id(packet, |id| {
-        if let Some(seat) = worker_of(id).and_then(|worker| named.get_mut(usize::from(worker))) {
-            *seat = true;
+        match worker_of(id).and_then(|worker| named.get_mut(usize::from(worker))) {
+            Some(seat) => *seat = true,
+            None => lost.unknown += 1,
         }
     });
     if read.is_none() {
-        log::warn!("unable to determine packet id(s): {}", why_unmarked(packet));
+        lost.malformed += 1;
+        log::warn!("unable to determine packet id(s): {}", why_unread(packet));
     }
-    read.is_none().into()
 }
 
-/// The session ids of a packet, of which nothing else is looked at. `None`: it cannot be read.
+/// The session ids of a packet, of which nothing else is looked at. `None`: it cannot be read, or
+/// has none.
 pub(super) fn each_id(packet: &[u8], mut note: impl FnMut(&[u8])) -> Option<()> {
     let (root, _) = tnetstring::parse(packet.strip_prefix(b"T")?).ok()?;
     match root.as_map()?.get("id").ok()?? {
         Value::Bytes(id) => note(id),
-        Value::List(list) => {
+        Value::List(list) if !list.is_empty() => {
             for entry in list.iter() {
                 let entry = entry.ok()?;
                 note(entry.as_map()?.get("id").ok()??.as_bytes()?);
@@ -334,12 +343,15 @@ mod tests {
             let mut packet = Vec::new();
             let head = Head { from: b"px", ids: &ids, ext: Ext::default() };
             zhttp::write(&mut packet, &head, |_| {});
-            let mut named = vec![false; 3];
-            (mark(&packet, &mut named) == 0).then_some(named)
+            let (mut named, mut lost) = (vec![false; 3], Lost::default());
+            mark(&packet, &mut named, &mut lost);
+            assert_eq!(lost.malformed, 0);
+            (named, lost.unknown)
         };
-        assert_eq!(workers(&["1-5-a"]), Some(vec![false, true, false]));
-        assert_eq!(workers(&["0-5-a", "2-1-b"]), Some(vec![true, false, true]));
-        assert_eq!(workers(&["7-5-a"]), Some(vec![false; 3]));
+        assert_eq!(workers(&["1-5-a"]), (vec![false, true, false], 0));
+        assert_eq!(workers(&["0-5-a", "2-1-b"]), (vec![true, false, true], 0));
+        assert_eq!(workers(&["7-5-a"]), (vec![false; 3], 1));
+        assert_eq!(workers(&["0-5-a", "3-1-b", "junk", ""]), (vec![true, false, false], 3));
         let reasons = [
             (&b"junk"[..], "unrecognized data format"),
             (b"T", "unexpected eof"),
@@ -347,10 +359,14 @@ mod tests {
             (b"Tx:}", "invalid data"),
             (b"T12:2:id,4:true!}", "id must be of type map or string"),
             (b"T0:}", "there is no id"),
+            (b"T8:2:id,0:]}", "there is no id"),
+            (b"", "unrecognized data format"),
         ];
         for (packet, reason) in reasons {
-            assert_eq!(mark(packet, &mut [false]), 1);
-            assert_eq!(why_unmarked(packet), reason);
+            let mut lost = Lost::default();
+            mark(packet, &mut [false], &mut lost);
+            assert_eq!(lost, Lost { malformed: 1, unknown: 0 });
+            assert_eq!(why_unread(packet), reason);
         }
     }
 }

@@ -80,7 +80,7 @@ impl ClientSide {
         waker: Arc<Waker>,
         exchange: impl Exchange + Send + 'static,
     ) -> io::Result<()> {
-        let (config, limits) = (config(options, number), limits(options));
+        let (config, limits) = (config(options, number), limits(options, number));
         let reports = self.reports.clone();
         let work = WorkLoop::new(poll, waker, config, limits, exchange, reports)?;
         self.spawn(format!("client-worker {number}"), move || work.run())
@@ -137,13 +137,14 @@ fn config(options: &Options, worker: u16) -> ClientConfig {
 }
 
 /// The limits of one worker's connections; idle ones are as many for the process as the spec says.
-fn limits(options: &Options) -> Limits {
+fn limits(options: &Options, worker: u16) -> Limits {
     let idle_max = (options.req_maxconn + options.stream_maxconn) / 10;
     let idle_max = (idle_max / usize::from(options.workers)).max(1);
     Limits {
         idle_max,
         idle_per_endpoint_max: idle_max,
         response_ms: options.stream_timeout_ms.into(),
+        log_worker: Some(worker),
         ..Limits::default()
     }
 }

@@ -270,6 +270,7 @@ impl Start<'_> {
         Config {
             instance: options.id.as_bytes().to_vec(),
             worker,
+            workers: options.workers,
             first_counter: random(),
             buffer_size: options.buffer_size,
             body_buffer_size: options.body_buffer_size,

@@ -7,6 +7,7 @@ use metrics::{Histogram, Kind, Text};
 use super::clientside::reports::{ClientOverview, ClientReport};
 use super::inspect::{Overview, Report};
 use super::tlscount::Handshakes;
+use super::zmqside::Queues;
 use crate::{Counters, LISTENERS_MAX, Phase};
 
 /// One counter: its label value, and where it is.
@@ -26,14 +27,15 @@ const OUTCOMES: [Entry; 6] = [
 ];
 
 /// What ended because a time was over.
-const TIMEOUTS: [Entry; 3] = [
+const TIMEOUTS: [Entry; 4] = [
     ("session", |c| c.session_timeouts),
     ("stream", |c| c.stream_timeouts),
     ("req", |c| c.req_timeouts),
+    ("close", |c| c.close_timeouts),
 ];
 
 /// Packets, sessions and connections that were dropped, by cause.
-const DROPS: [Entry; 9] = [
+const DROPS: [Entry; 14] = [
     ("malformed_packet", |c| c.malformed),
     ("unknown_session", |c| c.unknown),
     ("too_many_peers", |c| c.too_many_peers),
@@ -43,17 +45,30 @@ const DROPS: [Entry; 9] = [
     ("unexpected_packet", |c| c.unexpected),
     ("peer_gone", |c| c.peer_gone),
     ("client_does_not_read", |c| c.pinned_limit),
+    ("too_many_messages", |c| c.messages_limit),
+    ("behind_close", |c| c.after_close),
+    ("websocket_violation", |c| c.ws_violations),
+    ("plain_on_tls", |c| c.plain_on_tls),
+    ("tls_on_plain", |c| c.tls_on_plain),
 ];
 
 /// Where a figure of the client side is.
 type GetOut = fn(&ClientReport) -> u64;
 
+/// How outgoing requests ended.
+const CLIENT_OUTCOMES: [(&str, GetOut); 3] = [
+    ("completed", |r| r.counters.completed),
+    ("failed", |r| r.counters.failed),
+    ("requester_cancelled", |r| r.counters.cancelled),
+];
+
 /// What the client side dropped or ended, by cause.
-const CLIENT_DROPS: [(&str, GetOut); 7] = [
+const CLIENT_DROPS: [(&str, GetOut); 8] = [
     ("bad_first_packet", |r| r.counters.bad_first),
     ("unknown_session", |r| r.counters.unknown),
     ("bad_seq", |r| r.counters.bad_seq),
     ("too_many_bytes", |r| r.counters.overruns),
+    ("unexpected_packet", |r| r.counters.unexpected),
     ("peer_silent", |r| r.counters.expired),
     ("peer_gone", |r| r.counters.peer_gone),
     ("malformed_packet", |r| r.counters.malformed),
@@ -98,7 +113,7 @@ pub(crate) fn page(fixed: &Fixed, overview: &Overview) -> String {
         &TIMEOUTS,
         &sum,
     );
-    drops(&mut text, &sum, overview.queues.malformed);
+    drops(&mut text, &sum, &overview.queues);
     connections(&mut text, &reports, &fixed.listeners);
     if let Some(handshakes) = &fixed.handshakes {
         tls(&mut text, handshakes);
@@ -151,12 +166,16 @@ fn by_label(
     }
 }
 
-/// `malformed`: those that were dropped before a worker saw them.
-fn drops(text: &mut Text, sum: &dyn Fn(Get) -> u64, malformed: u64) {
+/// `queues` has those that were dropped before a worker saw them.
+fn drops(text: &mut Text, sum: &dyn Fn(Get) -> u64, queues: &Queues) {
     let help = "Packets dropped, sessions and connections ended, by cause";
     let mut family = text.family(Kind::Counter, "connmgr_drops_total", help);
     for (cause, get) in DROPS {
-        let before = if cause == "malformed_packet" { malformed } else { 0 };
+        let before = match cause {
+            "malformed_packet" => queues.malformed,
+            "unknown_session" => queues.unknown,
+            _ => 0,
+        };
         family.value(&[("cause", cause)], sum(get) + before);
     }
 }
@@ -174,6 +193,11 @@ fn client_side(text: &mut Text, side: &ClientOverview) {
     ];
     for (name, help, get) in all {
         text.counter(name, help, sum(get));
+    }
+    let help = "Outgoing requests by how they ended";
+    let mut family = text.family(Kind::Counter, "connmgr_client_responses_total", help);
+    for (outcome, get) in CLIENT_OUTCOMES {
+        family.value(&[("outcome", outcome)], sum(get));
     }
     let help = "Outgoing requests and WebSockets that go on";
     let mut family = text.family(Kind::Gauge, "connmgr_client_sessions", help);
@@ -255,4 +279,146 @@ fn all_turns(reports: &[&Report]) -> Option<Histogram> {
     let mut all = turns.next()?.clone();
     turns.for_each(|other| all.add(other));
     Some(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::ClientCounters;
+    use crate::driver::inspect::Answer;
+
+    /// Figures that differ from each other and from zero. All fields are named, so that a new one
+    /// is not forgotten here nor on the page.
+    fn counters() -> Counters {
+        Counters {
+            requests: 9001,
+            accepts: 9002,
+            bytes_in: 9003,
+            bytes_out: 9004,
+            completed: 9005,
+            bad_requests: 9006,
+            failed: 9007,
+            peer_cancels: 9008,
+            clients_left: 9009,
+            req_timeouts: 9010,
+            req_ignored: 9011,
+            plain_on_tls: 9012,
+            tls_on_plain: 9013,
+            packets_in: 9014,
+            packets_out: 9015,
+            deliveries: 9016,
+            malformed: 9017,
+            unknown: 9018,
+            bad_seq: 9019,
+            overruns: 9020,
+            unexpected: 9021,
+            ws_violations: 9022,
+            messages_limit: 9023,
+            after_close: 9024,
+            close_timeouts: 9025,
+            too_many_peers: 9026,
+            pinned_limit: 9027,
+            session_timeouts: 9028,
+            stream_timeouts: 9029,
+            unanswered: 9030,
+            peer_gone: 9031,
+            writes: 9032,
+        }
+    }
+
+    fn client_counters() -> ClientCounters {
+        ClientCounters {
+            requests: 8001,
+            completed: 8002,
+            failed: 8003,
+            cancelled: 8004,
+            malformed: 8005,
+            bad_first: 8006,
+            unknown: 8007,
+            early: 8008,
+            bad_seq: 8009,
+            overruns: 8010,
+            unexpected: 8011,
+            expired: 8012,
+            peer_gone: 8013,
+        }
+    }
+
+    fn whole() -> String {
+        let mut survey = crate::Survey::default();
+        survey.phases[Phase::Waiting as usize] = [7001, 7002];
+        (survey.listeners[1], survey.bytes_in) = (7003, 7004);
+        let mut turns = Histogram::new(&[100]);
+        turns.observe(50);
+        let report = Report {
+            counters: counters(),
+            survey,
+            peers: Vec::new(),
+            turns,
+            pinned: 7005,
+            lent: 7006,
+            outputs: 7007,
+        };
+        let queues = Queues {
+            first: 7008,
+            dropped: 7010,
+            req: 1,
+            parked: 7011,
+            malformed: 20_000,
+            unknown: 30_000,
+        };
+        let client = ClientReport { stream: 7012, req: 7013, counters: client_counters() };
+        let overview = Overview {
+            workers: vec![Answer { report: Some(report), fresh: false }],
+            queues,
+            spare_blocks: 7014,
+            client_side: Some(ClientOverview {
+                workers: vec![client],
+                malformed: 40_000,
+                unsent: 7015,
+            }),
+        };
+        let listeners = vec!["a".into(), "b".into()];
+        page(&Fixed { prefix: String::new(), listeners, handshakes: None }, &overview)
+    }
+
+    #[test]
+    fn every_figure_is_on_the_page() {
+        let text = whole();
+        let has = |value: u64| text.lines().any(|line| line.ends_with(&format!(" {value}")));
+        // Some are sums with what was dropped before a worker saw it.
+        let alone = |n: &u64| ![9017, 9018, 8005, 7008].contains(n);
+        let figures = (9001..=9032).chain(8001..=8013).chain(7001..=7015).filter(alone);
+        for figure in figures.chain([29_017, 39_018, 48_005]) {
+            assert!(has(figure), "{figure}\n{text}");
+        }
+        for line in [
+            "connmgr_connections{mode=\"stream\",state=\"waiting\"} 7001",
+            "connmgr_listener_connections{listener=\"b\"} 7003",
+            "connmgr_drops_total{cause=\"unknown_session\"} 39018",
+            "connmgr_timeouts_total{limit=\"close\"} 9025",
+            "connmgr_client_responses_total{outcome=\"requester_cancelled\"} 8004",
+            "connmgr_client_drops_total{cause=\"unsent\"} 7015",
+            "connmgr_silent_workers 1",
+            "connmgr_turn_seconds_count 1",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line}\n{text}");
+        }
+    }
+
+    /// The page in docs/connmgr.md is written by hand.
+    #[test]
+    fn every_name_is_documented() {
+        let docs = include_str!("../../../../docs/connmgr.md");
+        for name in whole().lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+            let name = name.split(' ').next().unwrap_or_default();
+            assert!(docs.contains(&format!("`{name}")), "{name}");
+        }
+        let words = DROPS.iter().map(|(cause, _)| cause).chain(TIMEOUTS.iter().map(|(l, _)| l));
+        let words = words.chain(OUTCOMES.iter().map(|(outcome, _)| outcome));
+        let words = words.chain(CLIENT_DROPS.iter().map(|(cause, _)| cause));
+        for word in words.chain(CLIENT_OUTCOMES.iter().map(|(outcome, _)| outcome)) {
+            assert!(docs.contains(&format!("`{word}`")), "{word}");
+        }
+    }
 }

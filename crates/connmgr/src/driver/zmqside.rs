@@ -58,6 +58,8 @@ pub(crate) struct Queues {
     pub(crate) parked: usize,
     /// Messages that were dropped before a worker saw them: they do not tell whose they are.
     pub(crate) malformed: u64,
+    /// Sessions that packets named and no worker has.
+    pub(crate) unknown: u64,
 }
 
 /// The sockets.
@@ -228,6 +230,7 @@ impl ZmqSide {
             req: self.req.as_ref().map_or(0, ReqSide::waiting),
             parked: self.router.parked_peers(),
             malformed: self.malformed + self.req.as_ref().map_or(0, ReqSide::malformed),
+            unknown: 0,
         }
     }
 

@@ -82,7 +82,7 @@ fn more_body_than_granted_ends_the_session() {
     rig.packet("a", 2, |f| {
         f.body(b"x").flag("more", true);
     });
-    assert_eq!(rig.out(), ["cancel", "error a/2 bad-request"]);
+    assert_eq!(rig.out(), ["cancel", "error a/2 undefined-condition"]);
     assert_eq!((rig.counters().overruns, rig.e.is_empty()), (1, true));
 }
 

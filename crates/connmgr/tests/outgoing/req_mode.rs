@@ -2,7 +2,7 @@
 
 use evloop::arena::Key;
 use origin::{Error, Event};
-use zhttp::Fields;
+use zhttp::{Fields, Kind};
 
 use crate::{BODY_BUFFER, REQ_MS, Rig, packet};
 
@@ -96,13 +96,17 @@ fn requests_that_cannot_be_made() {
             f.method("POST").uri("http://h/").flag("more", true);
         },
         &|f| {
-            f.method("POST").uri("http://h/").body(&long);
+            f.kind(Kind::Credit).method("GET").uri("http://h/");
         },
     ];
     for fill in tries {
         ask(&mut rig, fill);
         assert_eq!(rig.out(), ["reply env error x bad-request"]);
     }
+    ask(&mut rig, |f| {
+        f.method("POST").uri("http://h/").body(&long);
+    });
+    assert_eq!(rig.out(), ["reply env error x undefined-condition"]);
     assert!(rig.e.is_empty());
 }
 

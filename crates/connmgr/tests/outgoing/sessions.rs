@@ -70,6 +70,13 @@ fn requests_that_cannot_be_made_are_told_so() {
         f.method("GET").uri("http://h/").headers(std::iter::repeat_n(("A", "b"), 64));
     });
     assert_eq!(rig.out(), ["keep-alive a/0", "error a/1 bad-request"]);
+    // Host and what belongs to the connection is not passed on.
+    let dropped = [("Host", "h"), ("Connection", "close")];
+    let headers = std::iter::repeat_n(("A", "b"), 62).chain(dropped);
+    rig.first("b", |f| {
+        f.method("GET").uri("http://h/").headers(headers);
+    });
+    assert_eq!(rig.out(), ["keep-alive b/0", "start h:80 GET /"]);
 }
 
 #[test]
@@ -138,6 +145,7 @@ fn the_requester_may_leave_at_any_time() {
         rig.head(key, 200);
         rig.bare("b", 1, kind);
         assert_eq!(rig.out(), ["data b/1 200 Why more", "cancel"]);
+        assert_eq!(rig.counters().cancelled, 2);
     }
 }
 
@@ -148,6 +156,7 @@ fn types_that_do_not_belong_here_end_the_session() {
         rig.get("a");
         rig.bare("a", 1, kind);
         assert_eq!((rig.out(), rig.e.is_empty()), (vec!["cancel".to_owned()], true), "{kind:?}");
+        assert_eq!(rig.counters().unexpected, 1);
     }
     let mut rig = Rig::new();
     rig.get("a");
@@ -163,7 +172,9 @@ fn what_cannot_be_read_touches_no_session() {
     rig.get("a");
     rig.e.packet(0, b"T3:abc}");
     rig.e.packet(0, b"");
-    assert_eq!((rig.counters().malformed, rig.e.stream_len()), (1, 1));
+    rig.e.packet(0, &packet("me", &[], |_| {}));
+    rig.e.packet(0, &packet("", &[("a", 1)], |_| {}));
+    assert_eq!((rig.counters().malformed, rig.e.stream_len()), (4, 1));
     let ids: Vec<String> = (0..129).map(|n| n.to_string()).collect();
     let mut many = Vec::new();
     for id in &ids {
@@ -177,7 +188,7 @@ fn what_cannot_be_read_touches_no_session() {
         String::from_utf8(many).unwrap()
     );
     rig.e.packet(0, format!("T{}:{list}}}", list.len()).as_bytes());
-    assert_eq!((rig.counters().malformed, rig.e.stream_len()), (2, 1));
+    assert_eq!((rig.counters().malformed, rig.e.stream_len()), (5, 1));
 }
 
 #[test]

@@ -123,7 +123,8 @@ fn a_control_frame_of_more_than_125_bytes_ends_the_session() {
     rig.packet("a", 1, |f| {
         f.kind(Kind::Ping).body(&[b'x'; 126]);
     });
-    assert_eq!((rig.out(), rig.e.is_empty()), (vec!["cancel".to_owned()], true));
+    assert_eq!(rig.out(), ["cancel", "cancel a/2"]);
+    assert_eq!((rig.counters().unexpected, rig.e.is_empty()), (1, true));
 }
 
 #[test]
@@ -157,7 +158,7 @@ fn nothing_may_be_sent_before_it_is_open() {
     rig.packet("a", 1, |f| {
         f.body(b"x");
     });
-    assert_eq!(rig.out(), ["cancel", "error a/1 bad-request"]);
+    assert_eq!(rig.out(), ["cancel", "error a/1 undefined-condition"]);
 }
 
 #[test]

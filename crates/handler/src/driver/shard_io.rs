@@ -27,6 +27,8 @@ pub(super) enum ShardInput {
     Call(Envelope, zmq::Message),
     /// A message of a connection manager.
     Client(zmq::Message),
+    /// A message whose parts are not those of a packet; why.
+    BadEnvelope(&'static str),
     /// A WebSocket control packet of a proxy.
     Control(zmq::Message),
     /// A proxy that held WebSockets is gone.
@@ -42,6 +44,9 @@ pub(super) enum ShardInput {
     /// A connection to some connection manager broke: see who is gone.
     Probe,
 }
+
+/// A message that came by a ROUTER and is not sender, nothing, packet.
+const BAD_ENVELOPE: ShardInput = ShardInput::BadEnvelope("unable to determine packet address");
 
 /// A peer that is gone.
 pub(super) enum Gone {
@@ -262,7 +267,9 @@ impl ShardIo {
                     self.control.heard_of(proxy);
                     inputs.extend(self.frames.pop().map(ShardInput::Control));
                 }
-                _ => log::warn!("IN ws control: received message with parts != 3, skipping"),
+                _ => inputs.push(ShardInput::BadEnvelope(
+                    "IN ws control: received message with parts != 3, skipping",
+                )),
             }
         }
     }
@@ -272,14 +279,13 @@ impl ShardIo {
             if !self.stream.socket().recv(&mut self.frames) {
                 return;
             }
-            let [peer, empty, packet] = self.frames.as_slice() else {
-                log::warn!("unable to determine packet address");
-                continue;
+            let (peer, packet) = match self.frames.as_slice() {
+                [peer, empty, packet] if empty.is_empty() => (peer, packet),
+                _ => {
+                    inputs.push(BAD_ENVELOPE);
+                    continue;
+                }
             };
-            if !empty.is_empty() {
-                log::warn!("unable to determine packet address");
-                continue;
-            }
             if log::log_enabled!(log::Level::Trace) {
                 zhttp::split(packet).for_each(|p| log::trace!("IN stream {}", Dump(p)));
             }
@@ -293,9 +299,12 @@ impl ShardIo {
             if !self.request_stream.socket().recv(&mut self.frames) {
                 break;
             }
-            if let [peer, _, _] = self.frames.as_slice() {
-                self.request_stream.heard_of(peer);
-                inputs.extend(self.frames.pop().map(ShardInput::Internal));
+            match self.frames.as_slice() {
+                [peer, empty, _] if empty.is_empty() => {
+                    self.request_stream.heard_of(peer);
+                    inputs.extend(self.frames.pop().map(ShardInput::Internal));
+                }
+                _ => inputs.push(BAD_ENVELOPE),
             }
         }
         for _ in 0..BUDGET {
@@ -305,7 +314,7 @@ impl ShardIo {
             let packet = self.frames.first();
             match packet.map(|message| zhttp::route::published(self.id.as_bytes(), message)) {
                 Some(Ok(packet)) => inputs.push(ShardInput::Internal(packet.into())),
-                _ => log::warn!("packet not for us"),
+                _ => inputs.push(ShardInput::BadEnvelope("packet not for us")),
             }
         }
         inputs.extend(self.refused.drain(..).map(ShardInput::InternalRefused));

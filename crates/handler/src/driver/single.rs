@@ -148,6 +148,7 @@ impl Single {
                     self.handler.call(now, 0, envelope, &payload);
                 }
                 ShardInput::Client(message) => self.handler.client_message(now, 0, &message),
+                ShardInput::BadEnvelope(reason) => self.handler.bad_envelope(0, reason),
                 ShardInput::PeerGone(peer) => self.handler.peer_gone(now, &peer),
                 ShardInput::Internal(message) => self.handler.internal_message(now, 0, &message),
                 ShardInput::InternalRefused(packet) => {

@@ -341,6 +341,7 @@ impl ShardLoop {
             match input {
                 ShardInput::Call(envelope, payload) => self.shard.call(now, envelope, &payload),
                 ShardInput::Client(message) => self.shard.client_message(now, &message),
+                ShardInput::BadEnvelope(reason) => self.shard.bad_envelope(reason),
                 ShardInput::PeerGone(peer) => self.shard.peer_gone(now, &peer),
                 ShardInput::Internal(message) => self.shard.internal_message(now, &message),
                 ShardInput::InternalRefused(packet) => {

@@ -134,8 +134,10 @@ impl Hub {
             ("bad_stats", own.bad_stats),
             ("bad_command", own.bad_commands),
         ];
-        let shards: [Cause; 13] = [
+        let shards: [Cause; 15] = [
             ("bad_packet", |d| d.bad_packets),
+            ("unknown_session", |d| d.unknown),
+            ("unexpected_packet", |d| d.unexpected),
             ("bad_call", |d| d.bad_calls),
             ("queue_full", |d| d.queue_full),
             ("pass_full", |d| d.pass_full),

@@ -22,12 +22,25 @@ impl Shard {
         }
     }
 
+    /// A message whose parts are not those of a packet came.
+    pub fn bad_envelope(&mut self, reason: &str) {
+        self.drops.bad_packets += 1;
+        log::warn!("{reason}");
+    }
+
     fn client_packet(&mut self, now: u64, packet: &Packet<'_>) {
-        let Some(peer) = self.peers.find(packet.from) else { return };
+        if packet.from.is_empty() || packet.ids.is_empty() {
+            return self.bad_envelope("unable to determine packet address or id");
+        }
+        let Some(peer) = self.peers.find(packet.from) else {
+            self.drops.unknown += packet.ids.len() as u64;
+            return;
+        };
         self.peers.announced(peer, packet.ext.multi, packet.ext.batch);
         for id in packet.ids.iter() {
-            if let Some(key) = self.find(peer, id.id) {
-                self.session_packet(now, key, packet, id);
+            match self.find(peer, id.id) {
+                Some(key) => self.session_packet(now, key, packet, id),
+                None => self.drops.unknown += 1,
             }
         }
     }
@@ -52,7 +65,10 @@ impl Shard {
         session.credits = session.credits.saturating_add(packet.credits);
         match packet.kind {
             Kind::HandoffProceed => self.handoff_proceed(now, key),
-            Kind::Unknown => self.cancel(now, key),
+            Kind::Unknown => {
+                self.drops.unexpected += 1;
+                self.cancel(now, key);
+            }
             _ if packet.credits > 0 => self.flush(now, key),
             _ => {}
         }

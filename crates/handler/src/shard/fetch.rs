@@ -201,8 +201,9 @@ impl Shard {
             match Packet::parse(packet) {
                 Ok(packet) => {
                     for id in packet.ids.iter() {
-                        if let Some(key) = key_of(id.id) {
-                            self.fetch_packet(now, key, &packet, id);
+                        match key_of(id.id) {
+                            Some(key) => self.fetch_packet(now, key, &packet, id),
+                            None => self.drops.unknown += 1,
                         }
                     }
                 }
@@ -216,6 +217,7 @@ impl Shard {
 
     fn fetch_packet(&mut self, now: u64, key: Key, packet: &Packet<'_>, id: Id<'_>) {
         let Some(fetch) = self.fetches.get_mut(key).filter(|fetch| fetch.sent.is_some()) else {
+            self.drops.unknown += 1;
             return;
         };
         match packet.kind {

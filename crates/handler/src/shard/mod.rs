@@ -60,8 +60,12 @@ const WAITING_MAX: usize = 500_000;
 /// What was thrown away since the start, by cause.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Drops {
-    /// Client packets that could not be read.
+    /// Packets that could not be read, or say neither who sent them nor for whom they are.
     pub bad_packets: u64,
+    /// Sessions and requests that packets named and nobody has: late packets, mostly.
+    pub unknown: u64,
+    /// Sessions ended by a packet of a type that nobody knows.
+    pub unexpected: u64,
     /// Calls that could not be read.
     pub bad_calls: u64,
     /// Items for a session whose queue was full.

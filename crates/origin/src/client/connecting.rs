@@ -11,6 +11,7 @@ use mio::{Interest, Token};
 use super::{Client, Sink};
 use crate::conn::Conn;
 use crate::names::Addresses;
+use crate::said::Whose;
 use crate::{Endpoint, Error, policy};
 
 /// Hosts of which a good address is remembered.
@@ -42,7 +43,7 @@ impl Client {
             ordered.sort_by_key(|address| address != good);
             addresses = ordered.into();
         }
-        log::debug!("connecting to one of {addresses:?}");
+        log::debug!("{}connecting to one of {addresses:?}", self.whose(key));
         if let Some(job) = self.job(key) {
             (job.addresses, job.next_address) = (addresses, 0);
         }
@@ -87,12 +88,12 @@ impl Client {
         let tls = match &endpoint.tls {
             None => None,
             Some(options) => Some(Box::new(self.tls.connection(options).map_err(|cause| {
-                log::warn!("TLS with {}: {cause}", endpoint.host);
+                log::warn!("TLS with {endpoint}: {cause}");
                 Error::Tls
             })?)),
         };
         let mut stream = TcpStream::connect(address).map_err(|cause| {
-            log::debug!("connecting to {address}: {cause}");
+            log::debug!("{}connecting to {address} for {endpoint}: {cause}", self.whose(key));
             // EMFILE and ENFILE have no name in std.
             let out_of_files = matches!(cause.raw_os_error(), Some(23 | 24));
             if out_of_files { Error::Overload } else { connect_error(&cause) }
@@ -116,7 +117,8 @@ impl Client {
             Ok(None) => match conn.stream.peer_addr() {
                 Ok(peer) => {
                     conn.connected = true;
-                    log::debug!("connected to {peer} for {}", conn.endpoint);
+                    let whose = Whose(self.limits.log_worker, conn.job);
+                    log::debug!("{whose}connected to {peer} for {}", conn.endpoint);
                     if let Err(cause) = conn.stream.set_nodelay(true) {
                         log::debug!("TCP_NODELAY: {cause}");
                     }
@@ -136,9 +138,21 @@ impl Client {
             },
             Ok(Some(cause)) | Err(cause) => cause,
         };
-        log::debug!("connecting to {}: {failed}", conn.endpoint);
+        log::debug!("{}: {failed}", self.attempt(index));
         self.give_up_address(now_ms, index, connect_error(&failed), sink);
         false
+    }
+
+    /// What a connection was to be, in the words of the log.
+    fn attempt(&self, index: usize) -> String {
+        let Some(conn) = self.conns.get(index) else { return String::new() };
+        let job = conn.job.and_then(|key| self.jobs.get(key.index as usize)?.as_ref());
+        let tried = job.and_then(|job| job.addresses.get(job.next_address.checked_sub(1)?));
+        let address = tried.map_or(String::new(), |ip| {
+            format!("{} for ", SocketAddr::new(*ip, conn.endpoint.port))
+        });
+        let whose = Whose(self.limits.log_worker, conn.job);
+        format!("{whose}connecting to {address}{}", conn.endpoint)
     }
 
     /// Closes a connection that did not come about, and tries the next address.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use evloop::arena::Key;
 
 use super::{Client, READ_BYTES, Sink};
+use crate::said::{Place, Whose};
 use crate::{Error, Event};
 
 /// Reads per connection and turn, so that no backend holds up the others.
@@ -156,6 +157,9 @@ impl Client {
         sink: &mut Sink<'_>,
     ) -> bool {
         if let Err(error) = taken {
+            if let Some(conn) = self.conns.get(index) {
+                log::debug!("{}connection to {}: {error}", self.whose(key), Place(conn));
+            }
             if error == Error::Protocol {
                 self.say_last(index, key);
             }
@@ -195,7 +199,8 @@ impl Client {
         }
         (conn.job, conn.since_ms) = (None, now_ms);
         let endpoint = Arc::clone(&conn.endpoint);
-        log::debug!("leaving connection to {endpoint} intact");
+        let whose = Whose(self.limits.log_worker, Some(key));
+        log::debug!("{whose}leaving connection intact: {}", Place(conn));
         self.pool.put(&endpoint, index);
         self.note_room(&endpoint);
     }

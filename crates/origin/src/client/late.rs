@@ -8,6 +8,7 @@ use evloop::arena::Key;
 use super::{Client, Sink};
 use crate::Error;
 use crate::conn::Conn;
+use crate::said::Place;
 
 /// Milliseconds between two looks at what is late.
 const SWEEP_MS: u64 = 1_000;
@@ -60,7 +61,7 @@ impl Client {
                 Some((Some(key), true)) => self.fail(key, Error::Timeout, sink),
                 _ => {
                     if let Some(conn) = self.conns.get(index) {
-                        log::debug!("closing idle connection to {}", conn.endpoint);
+                        log::debug!("closing idle connection to {}", Place(conn));
                     }
                     self.close(index);
                 }

@@ -15,7 +15,7 @@ use super::reports::{Reports, SocketDrops};
 use super::sockets::{Arrival, Room, Sockets};
 use super::work::Exchange;
 use crate::client::{Message, Outgoing, worker_of};
-use crate::driver::between::each_id;
+use crate::driver::between::{each_id, why_unread};
 use crate::driver::queues::{BUDGET, Outlet, QUEUE_MAX, RETRY_MS, STOP_MS, WAITING_MAX};
 
 /// What a worker is told.
@@ -301,7 +301,7 @@ fn hand_out(seats: &mut [Outlet<News>], message: &[u8], drops: &SocketDrops) {
         let read = each_id(packet, |id| named[usize::from(worker_of(id, workers))] = true);
         if read.is_none() {
             drops.malformed();
-            log::warn!("unable to determine packet id(s): invalid data");
+            log::warn!("unable to determine packet id(s): {}", why_unread(packet));
         }
     }
     let shared = Bytes::copy_from_slice(message);
