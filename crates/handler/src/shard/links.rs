@@ -284,11 +284,11 @@ impl Shard {
         for (channel, item) in kept {
             self.deliver_alone(now, key, channel, &[item]);
         }
-        if missed {
-            self.note_missed(now, key);
-        }
-        if again || missed {
+        if again {
             self.start_when_ready(now, key);
+        } else if missed {
+            // Not at once: where much is published the answer is often ahead of the items.
+            self.update_later(now, key);
         }
     }
 
