@@ -266,3 +266,23 @@ fn items_beyond_what_may_wait_for_a_fetch_are_fetched_after_it() {
     assert_eq!(text(&mut b, "1"), "-120;121");
     assert!(b.requests().is_empty());
 }
+
+#[test]
+fn an_item_that_the_answer_does_not_reach_is_fetched_once_more() {
+    let mut b = Bench::new();
+    b.accept(linked("1", "a"));
+    b.packets();
+    b.handler.recover(b.now);
+    b.run_to(400);
+    let (id, _) = b.requests().remove(0);
+    // The one before it was lost, and the backend answered before both.
+    b.publish(&sequenced("c", "c", "b"));
+    b.respond(&id, 0, 200, &held("c; prev-id=a"), "", false);
+    b.run_to(b.now + 400);
+    let (id, request) = b.requests().remove(0);
+    assert_eq!(request, "GET http://api.example/next Grip-Last=c; last-id=a");
+    b.respond(&id, 0, 200, &held("c; prev-id=c"), "bc;", false);
+    assert_eq!(text(&mut b, "1"), "bc;");
+    b.run_to(b.now + 400);
+    assert!(b.requests().is_empty());
+}

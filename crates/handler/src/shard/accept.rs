@@ -29,8 +29,8 @@ struct Plan {
     cors: Option<grip::Headers>,
     /// Full names, implicit channels first.
     channels: Vec<String>,
-    /// The same as the backend knows them.
-    names: Vec<String>,
+    /// How many of the listed ones count.
+    listed_max: usize,
     /// Filters and prev-ids, where there are any.
     extras: Vec<(usize, Channel)>,
     uri: Box<str>,
@@ -183,11 +183,10 @@ impl Shard {
             });
         }
         let route = args.route.filter(|_| args.separate_stats).map(Arc::from);
-        let implicit: Vec<String> = args.channels.iter().map(|name| (*name).to_owned()).collect();
         Ok(Some(Plan {
             mode,
             channels,
-            names: names(&instruct, &implicit, self.settings.subscriptions_max),
+            listed_max: self.settings.subscriptions_max,
             extras,
             uri: args.orig_request.uri.into(),
             origin: (mode == HoldMode::Response).then(|| Arc::new(origin(args, from))),
@@ -197,7 +196,7 @@ impl Shard {
             base: args.request.uri.to_owned(),
             route_id: args.route.unwrap_or_default().into(),
             prefix: args.channel_prefix.unwrap_or_default().into(),
-            implicit,
+            implicit: args.channels.iter().map(|channel| (*channel).to_owned()).collect(),
             trusted: args.trusted,
             log: LogRules::new(args.log_level, args.separate_stats),
             failure,
@@ -416,7 +415,7 @@ fn extra(plan: &Plan, from: &zrpc::Session<'_>) -> Option<Box<Extra>> {
     Some(Box::new(Extra {
         user_data: from.user_data.map(Box::from),
         meta: plan.instruct.meta.clone(),
-        names: plan.names.clone(),
+        names: names(&plan.instruct, &plan.implicit, plan.listed_max),
         channels: Vec::new(),
         links,
         named: plan.named.clone(),

@@ -279,12 +279,16 @@ impl Shard {
         let mut paused = std::mem::take(&mut links.paused);
         let Some(session) = self.sessions.get(key) else { return };
         let follows = paused.iter().position(|(channel, item)| follows(session, *channel, item));
-        paused.drain(..follows.unwrap_or(paused.len()));
-        for (channel, item) in paused {
+        let kept = paused.split_off(follows.unwrap_or(paused.len()));
+        let missed = goes_beyond(session, &paused);
+        for (channel, item) in kept {
             self.deliver_alone(now, key, channel, &[item]);
         }
         if again {
             self.start_when_ready(now, key);
+        } else if missed {
+            // Not at once: where much is published the answer is often ahead of the items.
+            self.update_later(now, key);
         }
     }
 
@@ -350,6 +354,17 @@ fn follows(session: &Session, channel: u32, item: &Item) -> bool {
     let channels = session.extra.iter().flat_map(|extra| &extra.channels);
     let own = channels.filter(|own| own.channel == channel).find_map(|own| own.prev_id.as_deref());
     own.is_none_or(|id| item.prev_id.as_deref() == Some(id))
+}
+
+/// Whether items that do not follow are not what the content of their channels ends with either:
+/// it may lack the last of them.
+fn goes_beyond(session: &Session, items: &[(u32, Arc<Item>)]) -> bool {
+    let mut channels = session.extra.iter().flat_map(|extra| &extra.channels);
+    channels.any(|own| {
+        let last = items.iter().rev().find(|(channel, _)| *channel == own.channel);
+        own.prev_id.is_some()
+            && last.is_some_and(|(_, item)| item.id.as_deref() != own.prev_id.as_deref())
+    })
 }
 
 /// Whether two URLs have scheme, host and port in common.
