@@ -159,6 +159,22 @@ def test_several_items_in_one_message(srv, ep, way, fmt):
         assert client.stream(b'19;') == b''.join(b'%d;' % n for n in range(20))
 
 
+def keep_alive_timers(port):
+    """Of the TCP connections to a local port: whether the kernel is to ask after a silent peer."""
+    with open('/proc/net/tcp') as f:
+        lines = [line.split() for line in f][1:]
+    return [x[5].startswith('02:') for x in lines if x[2].endswith(':%04X' % port) and x[3] == '01']
+
+
+def test_a_vanished_publisher_is_noticed():
+    """A SUB input that connects has keep-alives of TCP."""
+    with kit.H.zmq.Context() as context, context.socket(kit.H.zmq.XPUB) as publisher:
+        port = publisher.bind_to_random_port('tcp://127.0.0.1')
+        conf = {'push_in_sub_connect': 'true', 'push_in_sub_specs': 'tcp://127.0.0.1:%d' % port}
+        with H.Server(routes=ROUTES, conf={'handler': conf}):
+            assert H.eventually(lambda: any(keep_alive_timers(port)), 10)
+
+
 def test_a_stop_ends_streams_with_their_last_chunk():
     with H.Server(routes=ROUTES, conf={'handler': {'drain_time': 1}}) as server:
         ep = server.origin.endpoint()

@@ -690,3 +690,28 @@ fn a_json_document_may_begin_with_the_mark_of_utf_8() {
     assert_eq!(document.get("a"), Some(&Value::Int(1)));
     assert_eq!(Value::from_json(b"{\"a\":1}\xef\xbb\xbf"), None);
 }
+
+#[test]
+fn halves_of_a_character_are_question_marks() {
+    for (escapes, text) in [
+        (r"a\ud83db", "a?b"),
+        (r"\udc00", "?"),
+        (r"\uDE00\ud83D", "??"),
+        (r"\ud83d\ud83d\ude00", "?\u{1f600}"),
+        (r"\ud83d\n", "?\n"),
+        (r"\ud83d\\ud83d", r"?\ud83d"),
+    ] {
+        let read = Value::from_json(format!("\"{escapes}\"").as_bytes());
+        assert_eq!(read, Some(Value::Str(text.to_owned().into())), "{escapes}");
+    }
+    for text in [r#"["\ud83d"#, r#""\ud83"#, r#""\ud83x""#, r#""\"#, r#""\ud83d\x""#] {
+        assert_eq!(Value::from_json(text.as_bytes()), None, "{text}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn escapes_never_panic(text in r#"["\\ud83ce0x]{0,24}"#) {
+        Value::from_json(text.as_bytes());
+    }
+}

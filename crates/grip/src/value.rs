@@ -30,9 +30,12 @@ pub enum Value {
 
 impl Value {
     /// Reads a JSON document; `None` if it is malformed. It may begin with the mark that some
-    /// programs write before UTF-8.
+    /// programs write before UTF-8. Halves of a character, which a text has that was cut between
+    /// two units of UTF-16, are question marks, as Pushpin has them.
     pub fn from_json(text: &[u8]) -> Option<Self> {
-        serde_json::from_slice(text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text)).ok()
+        let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+        let read = |text: &[u8]| serde_json::from_slice(text).ok();
+        read(text).or_else(|| read(&without_halves(text)?))
     }
 
     /// Reads the tnetstring at the start of `message`; `None` if it is malformed.
@@ -97,6 +100,32 @@ impl Value {
             _ => None,
         }
     }
+}
+
+/// JSON text without escapes of half a character; nothing if there are none.
+fn without_halves(text: &[u8]) -> Option<Vec<u8>> {
+    let (mut out, mut rest, mut found) = (Vec::with_capacity(text.len()), text, false);
+    while let Some(at) = rest.iter().position(|byte| *byte == b'\\') {
+        let (before, escape) = rest.split_at(at);
+        out.extend_from_slice(before);
+        let next = unit(escape.get(6..).unwrap_or_default());
+        let (size, half) = match (unit(escape), next) {
+            (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => (12, false),
+            (Some(0xd800..=0xdfff), _) => (6, true),
+            _ => (escape.len().min(2), false),
+        };
+        let (whole, after) = escape.split_at(size);
+        out.extend_from_slice(if half { b"?" } else { whole });
+        (rest, found) = (after, found || half);
+    }
+    out.extend_from_slice(rest);
+    found.then_some(out)
+}
+
+/// The unit of UTF-16 that the escape at the start of `text` stands for.
+fn unit(text: &[u8]) -> Option<u16> {
+    let digits = text.strip_prefix(b"\\u")?.get(..4)?;
+    u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
 }
 
 fn text_to_int(text: &[u8]) -> i64 {

@@ -14,6 +14,7 @@ use super::Shard;
 use super::channel::{Pending, Subscriber};
 use super::session::Flags;
 use crate::intern::NONE;
+use crate::message::Sums;
 use crate::room::shrink_queue;
 
 /// Subscribers visited in one slice of work.
@@ -249,7 +250,7 @@ impl Shard {
             let route = session.route;
             if !session.is_clean() {
                 left.slow.push((subscriber.session, first));
-                self.count_sent(route, Mode::Stream, items, first);
+                self.count_sent(route, (Mode::Stream, items, first), |_| {});
                 continue;
             }
             let (range, close) = bodies.fitting(first, session.credits as usize);
@@ -260,8 +261,9 @@ impl Shard {
                 self.gather(subscriber.session, (range.start as u32, range.end as u32));
                 written += length / 64 + 1;
             }
-            self.count_sent(route, Mode::Stream, items, first);
-            self.count(route, |sums| sums.counters.client_content_bytes_sent += length as u64);
+            self.count_sent(route, (Mode::Stream, items, first), |sums| {
+                sums.counters.client_content_bytes_sent += length as u64;
+            });
             if close {
                 left.ended.push(subscriber.session);
             } else if range.end < items.len() {
@@ -279,13 +281,12 @@ impl Shard {
     }
 
     /// The items from `first` on came to a session: each counts as sent, whatever filters, credits
-    /// and those before it make of it (spec/stats.md §5).
+    /// and those before it make of it (spec/stats.md §5). `more` counts what else there is.
     pub(super) fn count_sent(
         &mut self,
         route: u32,
-        mode: Mode,
-        items: &VecDeque<Pending>,
-        first: usize,
+        (mode, items, first): (Mode, &VecDeque<Pending>, usize),
+        more: impl FnOnce(&mut Sums),
     ) {
         let count = (items.len() - first) as u64;
         let blocks = match self.settings.message_block_size {
@@ -299,6 +300,7 @@ impl Shard {
             sums.sent += count;
             sums.http_response_sent += if mode == Mode::Response { count } else { 0 };
             sums.blocks_sent += blocks;
+            more(sums);
         });
     }
 
@@ -325,20 +327,23 @@ impl Shard {
                 && !session.flags.has(Flags::HEAD_SENT);
             let headers = session.hold.as_ref().filter(|h| h.unconfirmed == 0).map(|h| h.headers);
             let credits = session.credits as usize;
-            self.count_sent(route, Mode::Response, items, first);
+            let came = (Mode::Response, items, first);
             match (plain, headers) {
                 (Some(body), Some(headers)) if simple && credits >= body.len() => {
                     let length = body.len() as u64;
                     written += body.len() / 64 + 1;
                     self.gather(subscriber.session, (first as u32, headers));
                     self.measure(&mut sizes, items, first, headers);
-                    self.count(route, |sums| {
+                    self.count_sent(route, came, |sums| {
                         sums.counters.client_header_bytes_sent += sizes.head;
                         sums.counters.client_content_bytes_sent += length;
                     });
                     left.ended.push(subscriber.session);
                 }
-                _ => left.slow.push((subscriber.session, first)),
+                _ => {
+                    left.slow.push((subscriber.session, first));
+                    self.count_sent(route, came, |_| {});
+                }
             }
         }
         let sets = &self.header_sets;

@@ -51,7 +51,7 @@ impl Shard {
                 continue;
             }
             let (route, proxy, clean) = (socket.route, socket.proxy, socket.is_clean());
-            self.count_sent(route, Mode::Ws, items, first);
+            self.count_sent(route, (Mode::Ws, items, first), |_| {});
             if !clean || items.range(first..).any(|p| asks_for_filters(&p.item)) {
                 left.slow.push((subscriber.session, first));
                 continue;
