@@ -39,7 +39,7 @@ pub use evloop::arena::Key;
 pub use exchange::Exchange;
 use http1::BodyKind;
 pub use opening::Opening;
-pub use policy::is_internal;
+pub use policy::{INTERNAL, is_internal};
 pub use target::{REDIRECTS_MAX, Target, becomes_get};
 
 /// Where a request goes. Requests of equal endpoints share their idle connections.
