@@ -259,6 +259,9 @@ def test_drops_are_counted_by_cause(workers):
         H.eventually(lambda: all(grew()[drop % cause] == n for cause, n in want.items()), 8)
         got = grew()
         assert got['connmgr_client_requests_total'] == 3
+        assert got['connmgr_client_connects_total'] == 3
+        assert scrape(port)['connmgr_client_connections{state="busy"}'] == '1'
+        assert got['connmgr_client_responses_total{outcome="failed"}'] == 1
         assert got['connmgr_client_sessions{mode="stream"}'] == 1
         r.proc.send_signal(signal.SIGUSR1)
         H.eventually(lambda: 'dump: end' in r.logged(), 8)

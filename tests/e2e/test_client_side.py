@@ -133,6 +133,15 @@ def test_internal_addresses_are_denied(strict):
     assert strict.whole()[1] == b'hello'
 
 
+def test_what_is_denied_is_said_at_the_start():
+    r = Requester('--deny-out-internal', level=3)
+    try:
+        line = r'\[DEBUG\] .* default policy: block outgoing connections to \[127\.0\.0\.0/8, 10\..*fe80::/10\]'
+        assert re.search(line, r.logged())
+    finally:
+        r.stop()
+
+
 def test_redirects_to_internal_addresses_are_denied():
     own_user = [] if os.geteuid() == 0 else ['--user', '--map-root-user']
     script = os.path.join(os.path.dirname(__file__), 'outside_hop.py')

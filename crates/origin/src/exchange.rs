@@ -3,7 +3,7 @@
 
 use http1::{BodyKind, Decoder, HeaderSlots, LAST_CHUNK};
 
-use crate::{Error, Event, Request};
+use crate::{Error, Event, Request, within};
 
 /// Largest response head, bytes.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -29,6 +29,8 @@ pub struct Exchange {
     out: Vec<u8>,
     written: usize,
     chunked: bool,
+    /// Bytes of the request's body that its head announced and that have not come.
+    left: Option<u64>,
     request_complete: bool,
     to_head: bool,
     idempotent: bool,
@@ -51,6 +53,7 @@ impl Exchange {
             out: request.bytes,
             written: 0,
             chunked: request.chunked,
+            left: request.left,
             request_complete: request.complete,
             to_head: request.to_head,
             idempotent: request.idempotent && request.complete,
@@ -91,6 +94,14 @@ impl Exchange {
         if self.request_complete || self.received_any {
             return;
         }
+        let data = match self.left {
+            Some(left) => {
+                let (data, left) = within(left, data);
+                self.left = left;
+                data
+            }
+            None => data,
+        };
         if self.chunked {
             http1::push_chunks(&mut self.out, data);
         } else {
@@ -128,9 +139,11 @@ impl Exchange {
         matches!(self.stage, Stage::Body(_)) && !self.received_body
     }
 
-    /// Whether the connection can serve another request.
+    /// Whether the connection can serve another request; not if the backend waits for more of this
+    /// one's body than there was.
     pub fn is_reusable(&self) -> bool {
-        self.is_done() && self.persistent && self.request_complete && self.output().is_empty()
+        let sent_all = self.request_complete && self.left.is_none_or(|left| left == 0);
+        self.is_done() && self.persistent && sent_all && self.output().is_empty()
     }
 
     /// Bytes that [`Exchange::receive`] may be given now; 0 while the window holds it up.
@@ -273,7 +286,7 @@ mod tests {
 
     fn request(to_head: bool) -> Request {
         let bytes = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n".to_vec();
-        Request { bytes, chunked: false, complete: true, to_head, idempotent: true }
+        Request { bytes, chunked: false, left: None, complete: true, to_head, idempotent: true }
     }
 
     /// The events of a response that comes in these pieces, as text.
@@ -306,6 +319,30 @@ mod tests {
 
     fn whole(text: &str) -> (String, bool) {
         run(&[text.as_bytes()], false, false)
+    }
+
+    #[test]
+    fn a_body_is_as_long_as_its_head_says() {
+        let exchange = |first: &[u8], pieces: &[&str]| {
+            let head = b"POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\n".to_vec();
+            let framing = BodyKind::Length(5);
+            let whole = pieces.is_empty();
+            let mut exchange = Exchange::new(Request::new("POST", head, framing, first, whole));
+            for (n, piece) in pieces.iter().enumerate() {
+                exchange.body(piece.as_bytes(), n + 1 == pieces.len());
+            }
+            let sent = String::from_utf8_lossy(exchange.output()).into_owned();
+            exchange.advance(exchange.output().len());
+            exchange.receive(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", &mut |_| {}).unwrap();
+            (sent.split_once("\r\n\r\n").unwrap().1.to_owned(), exchange.is_reusable())
+        };
+        assert_eq!(exchange(b"hello", &[]), ("hello".into(), true));
+        assert_eq!(exchange(b"hel", &["l", "o"]), ("hello".into(), true));
+        // What is too much would be the next request, and what is missing part of this one.
+        assert_eq!(exchange(b"hello, GET /evil", &[]), ("hello".into(), true));
+        assert_eq!(exchange(b"", &["hell", "o GET", " /evil"]), ("hello".into(), true));
+        assert_eq!(exchange(b"hel", &["l", ""]), ("hell".into(), false));
+        assert_eq!(exchange(b"hell", &[]), ("hell".into(), false));
     }
 
     #[test]

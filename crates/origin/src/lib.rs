@@ -39,7 +39,7 @@ pub use evloop::arena::Key;
 pub use exchange::Exchange;
 use http1::BodyKind;
 pub use opening::Opening;
-pub use policy::is_internal;
+pub use policy::{INTERNAL, is_internal};
 pub use target::{REDIRECTS_MAX, Target, becomes_get};
 
 /// Where a request goes. Requests of equal endpoints share their idle connections.
@@ -85,6 +85,9 @@ pub struct Request {
     pub bytes: Vec<u8>,
     /// Further body goes in chunks.
     pub chunked: bool,
+    /// Bytes of body that the head announces beyond those in `bytes`; none: no number of them. More
+    /// than these are not sent, for the backend would take them for another request.
+    pub left: Option<u64>,
     /// `bytes` has everything; no body follows.
     pub complete: bool,
     /// The method is HEAD: the response has no body.
@@ -109,6 +112,10 @@ impl Request {
         complete: bool,
     ) -> Self {
         let chunked = framing == BodyKind::Chunked;
+        let (body, left) = match framing {
+            BodyKind::Length(size) => within(size, body),
+            _ => (body, None),
+        };
         let mut bytes = head;
         if chunked {
             http1::push_chunks(&mut bytes, body);
@@ -119,8 +126,14 @@ impl Request {
             bytes.extend_from_slice(http1::LAST_CHUNK);
         }
         let (to_head, idempotent) = (method == "HEAD", is_idempotent(method));
-        Self { bytes, chunked, complete, to_head, idempotent }
+        Self { bytes, chunked, left, complete, to_head, idempotent }
     }
+}
+
+/// As much of `body` as fits into `size` bytes, and how many are left of these.
+fn within(size: u64, body: &[u8]) -> (&[u8], Option<u64>) {
+    let fits = usize::try_from(size).map_or(body.len(), |size| size.min(body.len()));
+    (&body[..fits], Some(size - fits as u64))
 }
 
 /// What becomes of a request.

@@ -3,6 +3,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+/// The usual names of what is refused, for the log; [`is_internal`] has the whole list.
+pub const INTERNAL: &str = "127.0.0.0/8, 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, \
+                            169.254.0.0/16, 100.64.0.0/10, 0.0.0.0/8, ::1/128, fc00::/7, fe80::/10";
+
 /// Whether an address belongs to this machine, to a private network, or to none that can be
 /// reached from outside (RFC 6890).
 pub fn is_internal(address: IpAddr) -> bool {
@@ -61,6 +65,14 @@ fn embedded(v6: Ipv6Addr) -> Option<Ipv4Addr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_log_names_is_refused() {
+        for range in INTERNAL.split(", ") {
+            let address = range.split('/').next().unwrap_or_default();
+            assert!(is_internal(address.parse().unwrap()), "{range}");
+        }
+    }
 
     #[test]
     fn internal_addresses_in_all_forms() {

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use grip::{Item, Value};
+use handler::shard::Drops;
 use handler::{Handler, Settings};
 use sim::{Dice, World, backend};
 
@@ -283,10 +284,11 @@ fn without_faults_nobody_misses_anything() {
         assert_eq!(handler.hub().drops().duplicates, crowd.repeated);
         assert_eq!(handler.hub().drops().unsequenced, 0);
         for shard in handler.shards() {
-            // A client's packet that crosses the end of its session is for none any more.
-            let none =
-                handler::shard::Drops { unknown: shard.drops().unknown, ..Default::default() };
-            assert_eq!(shard.drops(), none);
+            // Credits for a response that has ended meanwhile are no loss: one packet at most for
+            // each client.
+            let late = shard.drops().unknown;
+            assert!(late <= crowd.clients.len() as u64, "{late} late packets");
+            assert_eq!(shard.drops(), Drops { unknown: late, ..Drops::default() });
         }
         let gotten: usize = crowd.clients.iter().map(|client| client.numbers.len()).sum();
         assert!(gotten > 10_000, "{gotten} items are no crowd");

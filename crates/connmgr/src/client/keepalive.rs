@@ -51,6 +51,10 @@ impl Outgoing {
                 session.keep_alive_at = now + zhttp::KEEP_ALIVE_MS;
             }
         }
+        if !due.is_empty() {
+            let (worker, count) = (self.config.worker.0, due.len());
+            log::debug!("client-worker {worker}: sending keep alives for {count} sessions");
+        }
         self.send_all(due, Kind::KeepAlive);
     }
 
@@ -76,6 +80,10 @@ impl Outgoing {
         self.now = now;
         let known: Vec<Key> =
             self.sessions.iter().filter(|(_, s)| !s.adrift).map(|(key, _)| key).collect();
+        if !known.is_empty() {
+            let (worker, count) = (self.config.worker.0, known.len());
+            log::debug!("client-worker {worker}: sending cancels for {count} sessions");
+        }
         self.send_all(known, Kind::Cancel);
         let all: Vec<Key> = self.sessions.iter().map(|(key, _)| key).collect();
         all.into_iter().for_each(|key| self.drop_session(key));

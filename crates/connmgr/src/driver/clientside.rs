@@ -39,7 +39,7 @@ impl ClientSide {
             return Ok(None);
         }
         if options.deny_out_internal {
-            log::debug!("default policy: block outgoing connections to internal addresses");
+            log::debug!("default policy: block outgoing connections to [{}]", origin::INTERNAL);
         }
         let (poll, waker) = poll().map_err(super::loop_error)?;
         let reports = Reports::new(options.workers);

@@ -182,13 +182,19 @@ fn drops(text: &mut Text, sum: &dyn Fn(Get) -> u64, queues: &Queues) {
 
 fn client_side(text: &mut Text, side: &ClientOverview) {
     let sum = |get: GetOut| -> u64 { side.workers.iter().map(get).sum() };
-    let all: [(&str, &str, GetOut); 3] = [
+    let all: [(&str, &str, GetOut); 5] = [
         ("connmgr_client_requests_total", "Outgoing requests begun", |r| r.counters.requests),
         ("connmgr_client_failures_total", "Outgoing requests that ended with an error", |r| {
             r.counters.failed
         }),
         ("connmgr_client_early_packets_total", "Packets that waited for their first one", |r| {
             r.counters.early
+        }),
+        ("connmgr_client_connects_total", "Connections to backends made or tried", |r| {
+            r.backends.opened
+        }),
+        ("connmgr_client_reuses_total", "Requests that went to a kept connection", |r| {
+            r.backends.reused
         }),
     ];
     for (name, help, get) in all {
@@ -203,6 +209,11 @@ fn client_side(text: &mut Text, side: &ClientOverview) {
     let mut family = text.family(Kind::Gauge, "connmgr_client_sessions", help);
     family.value(&[("mode", "stream")], sum(|r| r.stream as u64));
     family.value(&[("mode", "req")], sum(|r| r.req as u64));
+    let help = "Connections to backends, and requests that wait for one or for a name";
+    let mut family = text.family(Kind::Gauge, "connmgr_client_connections", help);
+    family.value(&[("state", "busy")], sum(|r| r.backends.open.saturating_sub(r.backends.idle)));
+    family.value(&[("state", "idle")], sum(|r| r.backends.idle));
+    family.value(&[("state", "waiting")], sum(|r| r.backends.waiting));
     let help = "Packets dropped and sessions ended in client mode, by cause";
     let mut family = text.family(Kind::Counter, "connmgr_client_drops_total", help);
     for (cause, get) in CLIENT_DROPS {
@@ -284,6 +295,8 @@ fn all_turns(reports: &[&Report]) -> Option<Histogram> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use origin::Counts;
+
     use crate::client::ClientCounters;
     use crate::driver::inspect::Answer;
 
@@ -367,7 +380,10 @@ mod tests {
             malformed: 20_000,
             unknown: 30_000,
         };
-        let client = ClientReport { stream: 7012, req: 7013, counters: client_counters() };
+        let backends =
+            Counts { open: 6001 + 6002, idle: 6002, waiting: 6003, opened: 6004, reused: 6005 };
+        let (stream, req, counters) = (7012, 7013, client_counters());
+        let client = ClientReport { stream, req, counters, backends };
         let overview = Overview {
             workers: vec![Answer { report: Some(report), fresh: false }],
             queues,
@@ -388,7 +404,8 @@ mod tests {
         let has = |value: u64| text.lines().any(|line| line.ends_with(&format!(" {value}")));
         // Some are sums with what was dropped before a worker saw it.
         let alone = |n: &u64| ![9017, 9018, 8005, 7008].contains(n);
-        let figures = (9001..=9032).chain(8001..=8013).chain(7001..=7015).filter(alone);
+        let figures = (9001..=9032).chain(8001..=8013).chain(7001..=7015).chain(6001..=6005);
+        let figures = figures.filter(alone);
         for figure in figures.chain([29_017, 39_018, 48_005]) {
             assert!(has(figure), "{figure}\n{text}");
         }
@@ -398,6 +415,7 @@ mod tests {
             "connmgr_drops_total{cause=\"unknown_session\"} 39018",
             "connmgr_timeouts_total{limit=\"close\"} 9025",
             "connmgr_client_responses_total{outcome=\"requester_cancelled\"} 8004",
+            "connmgr_client_connections{state=\"idle\"} 6002",
             "connmgr_client_drops_total{cause=\"unsent\"} 7015",
             "connmgr_silent_workers 1",
             "connmgr_turn_seconds_count 1",

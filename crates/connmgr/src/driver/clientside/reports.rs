@@ -4,6 +4,8 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use origin::Counts;
+
 use crate::client::{ClientCounters, Outgoing};
 
 /// One worker's figures.
@@ -14,6 +16,8 @@ pub(crate) struct ClientReport {
     /// Requests of req mode.
     pub(crate) req: usize,
     pub(crate) counters: ClientCounters,
+    /// Connections to backends.
+    pub(crate) backends: Counts,
 }
 
 /// Messages that were dropped at the ZeroMQ sockets, where no session was known yet or any more.
@@ -58,12 +62,13 @@ impl Reports {
     }
 
     /// Replaces what a worker said before.
-    pub(super) fn put(&self, worker: u16, engine: &Outgoing) {
+    pub(super) fn put(&self, worker: u16, engine: &Outgoing, backends: Counts) {
         if let Some(place) = self.workers.get(usize::from(worker)) {
             *lock(place) = ClientReport {
                 stream: engine.stream_len(),
                 req: engine.req_len(),
                 counters: *engine.counters(),
+                backends,
             };
         }
     }

@@ -95,7 +95,7 @@ impl<E: Exchange> WorkLoop<E> {
         client.turn(now, &mut |key, event| engine.origin_event(now, key, event));
         self.outputs(now);
         self.exchange.end_turn(&self.engine);
-        self.reports.put(self.number, &self.engine);
+        self.reports.put(self.number, &self.engine, self.client.counts());
     }
 
     /// How long nothing needs to be done.

@@ -479,9 +479,11 @@ proptest! {
                 break;
             }
             pair.outgoing.drain(..n);
-            if pair.server_turn().is_err() {
+            if let Err(error) = pair.server_turn() {
+                // Plain text, as some flips make it look, is read on to be thrown away.
+                let is_plain = error.kind() == ErrorKind::InvalidData;
                 let again = pair.server_turn();
-                prop_assert!(again.is_err() || again.is_ok_and(|n| n == Some(0)));
+                prop_assert!(is_plain || again.is_err() || again.is_ok_and(|n| n == Some(0)));
             }
         }
         let _ = pair.server.write(&mut pair.buffers, &[IoSlice::new(b"x")]);
