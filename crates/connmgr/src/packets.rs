@@ -73,11 +73,11 @@ impl Worker {
 
     /// The connection that has this session now.
     fn find(&self, id: &[u8]) -> Found {
-        if self.config.workers > 1 && worker_of(id) != Some(self.config.worker) {
-            return Found::Elsewhere;
-        }
         let own = |session: &Session| session.worker == self.config.worker;
-        let Some(session) = Session::parse(id).filter(own) else { return Found::Unknown };
+        let Some(session) = Session::parse(id).filter(own) else {
+            let elsewhere = self.config.workers > 1 && worker_of(id) != Some(self.config.worker);
+            return if elsewhere { Found::Elsewhere } else { Found::Unknown };
+        };
         let has = |conn: &Conn| conn.is_session(session.counter) && !conn.has(REQ);
         match self.conns.at(session.slot) {
             Some(conn) if has(conn) => Found::Slot(session.slot),
