@@ -40,8 +40,8 @@ impl Proxy {
         };
         session.tried = true;
         let number = session.target;
-        let events = session.ws.is_none() && says_events(session);
-        if target.over_http && events && !session.trusted {
+        let looked_at = target.over_http && session.ws.is_none() && !session.trusted;
+        if looked_at && says_events(session) {
             let text = "Client not allowed to send WebSocket events directly.";
             return self.answer_plain(key, 403, text);
         }
