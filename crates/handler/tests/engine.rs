@@ -4,9 +4,7 @@
 
 mod bench;
 
-use std::collections::HashSet;
-
-use bench::{Bench, Got, conn_max, hold};
+use bench::{Bench, Got, hold};
 use zhttp::Kind;
 
 #[test]
@@ -165,102 +163,6 @@ fn response_holds_of_equal_headers_are_answered_together() {
     assert_eq!(b.handler.sessions(), 0);
     b.publish_response("c", "again");
     assert!(b.packets().is_empty());
-}
-
-#[test]
-fn session_keep_alives_are_grouped_and_spread() {
-    let mut b = Bench::new();
-    for n in 0..640 {
-        b.accept(hold("stream").session(&n.to_string()));
-    }
-    b.packets();
-    b.run_to(45_100);
-    let got = b.packets();
-    assert!(got.iter().all(|p| p.kind == Kind::KeepAlive));
-    let listed: usize = got.iter().map(|p| p.ids.len()).sum();
-    assert!((640..=645).contains(&listed), "{listed}");
-    // One for each two seconds of the round.
-    assert!(got.len() <= 24, "{}", got.len());
-}
-
-#[test]
-fn session_keep_alives_of_many_connection_managers_do_not_leave_all_at_once() {
-    let mut b = Bench::new();
-    for n in 0..6_000 {
-        let manager = format!("cm{}", n % 40);
-        b.accept(hold("stream").manager(&manager).session(&n.to_string()));
-    }
-    b.packets();
-    let (mut most, mut ids) = (0, 0);
-    while let Some(at) = b.handler.next_deadline().filter(|at| *at <= 45_200) {
-        b.run_to(at);
-        let told: HashSet<&String> = b.messages.iter().map(|(to, _)| to).collect();
-        assert_eq!(told.len(), b.messages.len(), "one packet for each");
-        most = most.max(told.len());
-        ids += b.packets().iter().map(|p| p.ids.len()).sum::<usize>();
-    }
-    assert!((6_000..=6_020).contains(&ids), "{ids}");
-    assert!((1..=4).contains(&most), "{most} connection managers are woken at once");
-}
-
-#[test]
-fn keep_alives_of_the_stream_come_in_their_period_and_items_put_them_off() {
-    let mut b = Bench::new();
-    let call = hold("stream").header("Grip-Keep-Alive", "ka;timeout=20");
-    b.accept(call.session("1"));
-    b.packets();
-    b.run_to(18_900);
-    assert!(b.packets().iter().all(|p| p.body.is_empty()));
-    b.publish_stream("c", "x");
-    b.packets();
-    b.run_to(37_800);
-    assert!(b.packets().iter().all(|p| p.body.is_empty()));
-    b.run_to(39_100);
-    let bodies: Vec<Got> = b.packets().into_iter().filter(|p| p.kind == Kind::Data).collect();
-    assert_eq!(bodies.len(), 1);
-    assert_eq!(bodies[0].body, "ka");
-}
-
-#[test]
-fn grip_keep_alives_due_together_share_packets() {
-    let mut b = Bench::new();
-    for n in 0..2000 {
-        let call = hold("stream").header("Grip-Keep-Alive", "ka;timeout=30;mode=interval");
-        b.accept(call.session(&n.to_string()));
-    }
-    b.packets();
-    b.run_to(30_100);
-    let got: Vec<Got> = b.packets().into_iter().filter(|p| p.kind == Kind::Data).collect();
-    assert_eq!(got.iter().map(|p| p.ids.len()).sum::<usize>(), 2000);
-    assert!(got.len() <= 10 * 2 + 16, "{} packets", got.len());
-}
-
-#[test]
-fn a_silent_session_expires_and_a_cancelled_one_goes() {
-    let mut b = Bench::new();
-    b.accept(hold("stream").session("1"));
-    b.accept(hold("stream").session("2"));
-    b.packet("2", 1, |f| {
-        f.kind(Kind::Cancel);
-    });
-    assert_eq!(b.handler.sessions(), 1);
-    b.run_to(60_100);
-    assert_eq!(b.handler.sessions(), 0);
-    assert!(b.unsubscribed.contains(&"c".to_owned()));
-}
-
-#[test]
-fn timers_of_a_crowd_that_left_do_not_stay() {
-    let mut b = Bench::new();
-    let ids: Vec<String> = (0..300).map(|n| format!("s{n}")).collect();
-    for id in &ids {
-        b.accept(hold("stream").session(id));
-    }
-    let timers =
-        |b: &Bench| b.handler.shards().iter().map(handler::shard::Shard::timers).sum::<usize>();
-    assert!(timers(&b) >= ids.len());
-    b.handler.peer_gone(b.now, b"cm");
-    assert_eq!((b.handler.sessions(), timers(&b)), (0, 0));
 }
 
 #[test]
@@ -466,130 +368,6 @@ fn several_shards_lose_and_double_nothing() {
 }
 
 #[test]
-fn nothing_is_built_for_stats_that_nobody_reads() {
-    let mut b = Bench::new();
-    b.accept(hold("stream").session("1"));
-    b.publish_stream("c", "x");
-    b.run_to(30_000);
-    assert!(b.stats().is_empty());
-}
-
-#[test]
-fn stats_tell_of_connections_subscriptions_messages_and_reports() {
-    let mut b = Bench::new();
-    b.handler.stats_subscription(b.now, b"\x01");
-    b.accept(hold("stream").session("1"));
-    b.publish_stream("c", "x");
-    b.packet("1", 1, |f| {
-        f.kind(Kind::Cancel);
-    });
-    let kinds: Vec<String> = b.stats().iter().map(|s| bench::kind_of(s)).collect();
-    assert_eq!(kinds, ["conn", "sub", "message", "sub", "conn"]);
-    b.run_to(10_100);
-    let report = b.stats().into_iter().find(|s| bench::kind_of(s) == "report").unwrap();
-    let packet = stats::Packet::parse(&report).unwrap();
-    let stats::Body::Report(report) = packet.body else { panic!("no report") };
-    assert_eq!((report.connections, report.received, report.sent, report.minutes), (1, 1, 1, 1));
-}
-
-#[test]
-fn a_report_of_zeros_ends_the_reports() {
-    let mut b = Bench::new();
-    b.handler.stats_subscription(b.now, b"\x01report ");
-    b.accept(hold("stream").session("1"));
-    b.packet("1", 1, |f| {
-        f.kind(Kind::Cancel);
-    });
-    b.run_to(60_000);
-    assert_eq!(b.stats().len(), 2);
-}
-
-/// The connections and minutes of the next report.
-fn next_report(b: &mut Bench) -> (u64, u64) {
-    b.run_to(b.now / 10_000 * 10_000 + 10_100);
-    let packets = b.stats();
-    let report = packets.iter().rfind(|packet| bench::kind_of(packet) == "report").unwrap();
-    let stats::Body::Report(report) = stats::Packet::parse(report).unwrap().body else {
-        panic!("no report")
-    };
-    (report.connections, report.minutes)
-}
-
-#[test]
-fn a_connection_is_counted_once_while_it_changes_hands() {
-    let mut b = Bench::new();
-    b.handler.stats_subscription(b.now, b"\x01report ");
-    b.proxy_says(&conn_max(2));
-    // The first comes with its minute, which the proxy has reported; the word of the proxy's own
-    // socket is late.
-    b.accept(hold("stream").session("1").maxima(&[1]).minute_counted());
-    b.proxy_says(&conn_max(1));
-    b.accept(hold("stream").session("2").maxima(&[0]));
-    assert_eq!(next_report(&mut b), (2, 1));
-}
-
-#[test]
-fn a_proxy_that_keeps_all_minutes_says_so_by_two_maxima() {
-    let mut b = Bench::new();
-    b.handler.stats_subscription(b.now, b"\x01report ");
-    b.accept(hold("stream").session("1").maxima(&[3, 2]));
-    assert_eq!(next_report(&mut b), (3, 0));
-}
-
-#[test]
-fn minutes_of_requests_that_the_proxy_answers_come_from_its_reports() {
-    let mut b = Bench::new();
-    b.handler.stats_subscription(b.now, b"\x01report ");
-    let report = stats::Report { minutes: 3, ..stats::Report::default() };
-    let report = stats::Packet { from: "proxy_1", route: None, body: stats::Body::Report(report) };
-    // One that was never heard of may tell of each connection besides: not counted twice.
-    b.proxy_says(&report);
-    assert_eq!(next_report(&mut b), (0, 0));
-    b.proxy_says(&conn_max(0));
-    b.proxy_says(&report);
-    assert_eq!(next_report(&mut b), (0, 3));
-    // A minute later nothing of its maxima is in force, and it is known all the same.
-    b.run_to(90_000);
-    b.proxy_says(&report);
-    assert_eq!(next_report(&mut b), (0, 3));
-}
-
-#[test]
-fn a_proxy_of_ours_is_never_asked_for_single_connections_that_nobody_wants() {
-    let mut b = Bench::new();
-    for n in 0..20 {
-        b.proxy_says(&conn_max(0));
-        let body = stats::Body::Activity { count: n };
-        b.proxy_says(&stats::Packet { from: "proxy_1", route: None, body });
-    }
-    assert!(!b.listens_to_conn);
-    for n in 0..4 {
-        let body = stats::Body::Activity { count: n };
-        b.proxy_says(&stats::Packet { from: "pushpin-proxy_2", route: None, body });
-    }
-    assert!(b.listens_to_conn, "an old one tells nothing else");
-}
-
-#[test]
-fn conncheck_asks_shards_first_and_the_proxy_for_the_rest() {
-    let mut b = Bench::with(|settings| settings.workers = 2);
-    b.accept_at(1, hold("stream").session("1"));
-    b.conncheck(&["cm:1", "cm:2", "cm:3"]);
-    assert!(b.command_replies().is_empty());
-    let (call, asked) = b.asked_of_proxy().unwrap();
-    assert_eq!(asked, ["cm:2", "cm:3"]);
-    b.proxy_knows(call, &["cm:3"]);
-    let mut known = b.command_replies().remove(0).unwrap();
-    known.sort();
-    assert_eq!(known, ["cm:1", "cm:3"]);
-    b.conncheck(&["cm:1"]);
-    assert_eq!(b.command_replies(), [Ok(vec!["cm:1".to_owned()])]);
-    b.conncheck(&["cm:9"]);
-    b.run_to(b.now + 10_100);
-    assert_eq!(b.command_replies(), [Err("proxy-request-failed".to_owned())]);
-}
-
-#[test]
 fn a_next_link_is_followed_and_its_instruction_replaces_the_first() {
     let mut b = Bench::new();
     let link = "</next>; rel=next; timeout=5";
@@ -776,35 +554,6 @@ fn an_id_that_led_to_a_conflict_is_forgotten_by_all_shards() {
         b.accept(poll_after("5", "a"));
         assert!(b.retries().is_empty(), "recover: {recover}");
         assert_eq!(b.handler.sessions(), 4);
-    }
-}
-
-#[test]
-fn metrics_tell_of_what_is_held_delivered_and_dropped() {
-    let mut b = Bench::with(|settings| settings.workers = 2);
-    b.accept(hold("stream").session("1"));
-    b.accept_at(1, hold("response").session("2"));
-    b.here("3");
-    b.subscribe("3", "c");
-    b.publish(&bench::sequenced("c", "1", ""));
-    b.publish(&bench::sequenced("c", "1", ""));
-    let text = b.handler.hub().metrics("pp_");
-    for line in [
-        "# TYPE pp_message_received counter",
-        "pp_message_received 1",
-        "pp_message_sent 1",
-        "pp_connection_connected 2",
-        "pp_handler_sessions{kind=\"response\"} 1",
-        "pp_handler_sessions{kind=\"stream\"} 1",
-        "pp_handler_sessions{kind=\"ws\"} 1",
-        "pp_handler_subscriptions{kind=\"stream\"} 1",
-        "pp_handler_subscriptions{kind=\"ws\"} 1",
-        "pp_handler_publish_seconds_bucket{le=\"0.001\"} 1",
-        "pp_handler_publish_seconds_count 1",
-        "pp_handler_channels 1",
-        "pp_handler_dropped{cause=\"duplicate_item\"} 1",
-    ] {
-        assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
     }
 }
 
