@@ -19,6 +19,7 @@ use env_logger::{Builder, Target, WriteStyle};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
 pub use tap::Tap;
+pub use writer::Turn;
 use writer::Writer;
 
 static WRITER: OnceLock<Writer> = OnceLock::new();
@@ -153,6 +154,13 @@ pub fn access(level: i32, text: impl FnOnce() -> String) {
         _ if shown => log::info!("{}", text()),
         _ => {}
     }
+}
+
+/// A turn of this thread's event loop begins; it ends when the guard is dropped, before the loop
+/// waits. The log's thread is woken for its lines only then: what the turn sends leaves first.
+#[must_use]
+pub fn turn() -> Turn {
+    Turn::begin()
 }
 
 /// Writes an info line whatever the level is.

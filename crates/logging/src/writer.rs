@@ -1,5 +1,6 @@
 //! The bounded buffer and the thread that writes it out.
 
+use std::cell::Cell;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -40,6 +41,39 @@ struct Shared {
 #[derive(Clone)]
 pub(crate) struct Writer(Arc<Shared>);
 
+/// Whether this thread is within a turn, and has written lines in it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Held {
+    No,
+    Yes,
+    WithLines,
+}
+
+thread_local! {
+    static HELD: Cell<Held> = const { Cell::new(Held::No) };
+}
+
+/// See [`crate::turn`].
+#[derive(Debug)]
+pub struct Turn(());
+
+impl Turn {
+    pub(crate) fn begin() -> Self {
+        HELD.set(Held::Yes);
+        Self(())
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if HELD.replace(Held::No) == Held::WithLines
+            && let Some(writer) = crate::WRITER.get()
+        {
+            writer.0.wake(&mut writer.0.lock());
+        }
+    }
+}
+
 impl Writer {
     /// Opens the file and starts the thread.
     pub(crate) fn start(path: Option<PathBuf>) -> io::Result<Self> {
@@ -78,9 +112,10 @@ impl Write for Writer {
             return Ok(line.len());
         }
         state.lines.extend_from_slice(line);
-        if state.idle {
-            state.idle = false;
-            self.0.changed.notify_all();
+        if HELD.get() == Held::No {
+            self.0.wake(&mut state);
+        } else {
+            HELD.set(Held::WithLines);
         }
         Ok(line.len())
     }
@@ -94,6 +129,14 @@ impl Shared {
     /// A panic elsewhere must not end logging.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets the thread write what waits.
+    fn wake(&self, state: &mut State) {
+        if state.idle {
+            state.idle = false;
+            self.changed.notify_all();
+        }
     }
 
     /// Waits for something to write and takes it: lines, lines dropped, whether to reopen.

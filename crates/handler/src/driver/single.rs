@@ -121,6 +121,7 @@ impl Single {
 
     /// Takes in, works, sends; gives whether there was anything to do.
     fn turn(&mut self, poll: &Poll) -> bool {
+        let _turn = logging::turn();
         let now = self.clock.now_ms();
         let congested = self.handler.congested();
         let mut busy = self.shard_io.receive(now, &mut self.shard_inputs);

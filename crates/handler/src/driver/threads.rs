@@ -210,6 +210,7 @@ impl HubLoop {
     }
 
     fn turn(&mut self, poll: &Poll) -> bool {
+        let _turn = logging::turn();
         let now = self.clock.now_ms();
         let congested = self.congested();
         let mut busy = self.hub_io.receive(&mut self.inputs, congested);
@@ -335,6 +336,7 @@ impl ShardLoop {
     }
 
     fn turn(&mut self) -> bool {
+        let _turn = logging::turn();
         let now = self.clock.now_ms();
         let mut busy = self.io.receive(now, &mut self.inputs);
         for input in self.inputs.drain(..) {

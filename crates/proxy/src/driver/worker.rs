@@ -164,6 +164,7 @@ impl Loop {
                 }
                 _ => {}
             }
+            let _turn = logging::turn();
             let now = self.clock.now_ms();
             if self.take_events(now, &events) {
                 return self.tell_losses();
