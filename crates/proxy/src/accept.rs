@@ -19,7 +19,7 @@ impl Proxy {
     /// The whole response of a backend is there and has instructions.
     pub(crate) fn hold(&mut self, key: Key) {
         let Some(session) = self.sessions.get(key) else { return };
-        if session.body_dropped || session.body.len() > BODY_KEPT_MAX {
+        if session.exchange.body_dropped || session.exchange.body.len() > BODY_KEPT_MAX {
             let text = "Request too large to accept GRIP instruct.";
             return self.answer_plain(key, 400, text);
         }
@@ -73,8 +73,8 @@ impl Proxy {
             return self.answer_plain(key, 500, UNAVAILABLE);
         };
         // The handler has its copy; what is needed here is the way back.
-        session.headers = zhttp::HeaderBuf::new();
-        if let Some(held) = &mut session.held {
+        session.exchange.headers = zhttp::HeaderBuf::new();
+        if let Some(held) = &mut session.exchange.held {
             (held.body, held.headers) = (Vec::new(), zhttp::HeaderBuf::new());
         }
         self.timers.calls.push(self.now, key);
@@ -164,10 +164,10 @@ impl Proxy {
         self.count_back(key);
         let Some(session) = self.sessions.get_mut(key) else { return };
         if session.was_sent_first() {
-            session.held = None;
+            session.exchange.held = None;
             session.stage = Stage::Answering;
-            session.out.body.clear();
-            session.out.start = 0;
+            session.exchange.out.body.clear();
+            session.exchange.out.start = 0;
             session.dress_piece(response.body);
             session.dress_end();
             return self.dirty.push(key);
@@ -182,7 +182,7 @@ impl Proxy {
         self.count_back(key);
         let Some(session) = self.sessions.get_mut(key) else { return };
         if session.was_sent_first() {
-            session.held = None;
+            session.exchange.held = None;
             session.stage = Stage::Answering;
             session.dress_end();
             return self.dirty.push(key);
@@ -198,13 +198,13 @@ impl Proxy {
             return self.answer_error(key, code, text, debug);
         }
         session.stage = Stage::Answering;
-        session.held = None;
+        session.exchange.held = None;
         if !session.debug {
             return self.end_uncleanly(key);
         }
         let text = if code == 500 { "Accept service unavailable" } else { debug };
-        session.out.body.clear();
-        session.out.start = 0;
+        session.exchange.out.body.clear();
+        session.exchange.out.start = 0;
         session.dress_piece(format!("\n\n{text}\n").as_bytes());
         session.dress_end();
         self.dirty.push(key);
@@ -214,10 +214,10 @@ impl Proxy {
     fn accept_payload(&self, key: Key, clients: &[Key], maxima: Option<&[u8]>) -> Option<Vec<u8>> {
         let session = self.sessions.get(key)?;
         let packet = session.packet()?;
-        let held = session.held.as_ref()?;
+        let held = session.exchange.held.as_ref()?;
         let route = &session.entry.as_ref()?.route;
         let target = route.targets.get(session.target)?;
-        let place = session.place.as_ref()?;
+        let place = session.exchange.place.as_ref()?;
         let scheme = if session.https { "https" } else { "http" };
         let (uri, orig_uri) =
             (format!("{scheme}://{}{}", place.authority, place.target), session.uri());
@@ -225,7 +225,7 @@ impl Proxy {
             method: session.method(),
             uri,
             headers,
-            body: session.body.as_slice(),
+            body: session.exchange.body.as_slice(),
         };
         let state = |client: &Key| {
             let one = self.sessions.get(*client)?;
@@ -235,7 +235,7 @@ impl Proxy {
         };
         let args = accept::Args {
             requests: clients.iter().filter_map(state).collect(),
-            request: request(uri.as_str(), session.headers.as_headers()),
+            request: request(uri.as_str(), session.exchange.headers.as_headers()),
             orig_request: request(&orig_uri, packet.headers),
             response: HttpResponse {
                 code: held.code,
@@ -243,7 +243,7 @@ impl Proxy {
                 headers: held.headers.as_headers(),
                 body: &held.body,
             },
-            inspect: session.inspected.as_deref().map(reply_of),
+            inspect: session.exchange.inspected.as_deref().map(reply_of),
             route: Some(&route.id),
             separate_stats: route.explicit_id,
             channel_prefix: Some(route.prefix.as_str()).filter(|prefix| !prefix.is_empty()),
@@ -274,7 +274,7 @@ impl Proxy {
     ) -> Option<zrpc::Session<'a>> {
         let peer = self.peers.get(session.peer)?;
         let (headers, address, trusted) = (packet.headers, packet.peer_address, session.trusted);
-        let jsonp = session.cross.jsonp.as_ref();
+        let jsonp = session.exchange.cross.jsonp.as_ref();
         let logical = forward::logical_address(headers, &self.settings, trusted, address);
         // The handler counts no minute then, and goes on from there (spec/stats.md §6).
         let kept = session.away == Some(Away::MinuteKept);
@@ -294,7 +294,7 @@ impl Proxy {
             https: session.https,
             debug: session.debug,
             is_retry: session.is_retry,
-            auto_cross_origin: session.cross.on,
+            auto_cross_origin: session.exchange.cross.on,
             jsonp_callback: jsonp.map(|jsonp| jsonp.callback().as_bytes()),
             jsonp_extended_response: jsonp.is_some_and(|jsonp| jsonp.is_extended()),
             unreported_time_ms: unreported.and_then(|ms| i64::try_from(ms).ok()),

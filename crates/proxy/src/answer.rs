@@ -56,14 +56,14 @@ impl Proxy {
             return self.refuse_websocket(key, head.code, &head.reason, Headers::EMPTY, &body);
         }
         session.stage = Stage::Answering;
-        session.held = None;
-        session.request_more = false;
+        session.exchange.held = None;
+        session.exchange.request_more = false;
         let (head, body) = session.dress_whole(head, body);
-        session.out.code = head.code;
-        session.out.head = Some(head);
-        session.out.body = body;
-        session.out.start = 0;
-        session.out.ended = true;
+        session.exchange.out.code = head.code;
+        session.exchange.out.head = Some(head);
+        session.exchange.out.body = body;
+        session.exchange.out.start = 0;
+        session.exchange.out.ended = true;
         self.dirty.push(key);
     }
 
@@ -85,8 +85,8 @@ impl Proxy {
             }
         }
         let Some(session) = self.sessions.get_mut(key) else { return };
-        if session.out.paused && session.out.waiting() < RESUME_BELOW {
-            session.out.paused = false;
+        if session.exchange.out.paused && session.exchange.out.waiting() < RESUME_BELOW {
+            session.exchange.out.paused = false;
             let asker = session.asker(key);
             self.go_on_if_read(asker);
         }
@@ -97,11 +97,11 @@ impl Proxy {
         if !matches!(session.stage, Stage::Relaying | Stage::Answering) {
             return Step::Wait;
         }
-        let out = &session.out;
+        let out = &session.exchange.out;
         let credits = session.credits as usize;
         let size = out.waiting().min(credits).min(PACKET_BODY_MAX);
         let whole = out.ended && size == out.waiting();
-        let hand_over = session.held.is_some();
+        let hand_over = session.exchange.held.is_some();
         if out.head.is_some() {
             // Alone, a head waits a moment for the body or for more of it.
             let full = out.waiting() >= credits.min(WAITING_MAX);
@@ -121,12 +121,16 @@ impl Proxy {
     fn hand_over_when_read(&self, key: Key) -> Step {
         let Some(session) = self.sessions.get(key) else { return Step::Wait };
         let new = self.peers.get(session.peer).is_some_and(|peer| peer.batch);
-        if new || session.credits >= session.first_credits { Step::HandOver } else { Step::Wait }
+        if new || session.credits >= session.exchange.first_credits {
+            Step::HandOver
+        } else {
+            Step::Wait
+        }
     }
 
     fn send_piece(&mut self, key: Key, size: usize, last: bool) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        let mut out = std::mem::take(&mut session.out);
+        let mut out = std::mem::take(&mut session.exchange.out);
         session.credits -= size as u32;
         let head = out.head.take();
         if let Some(head) = &head {
@@ -145,7 +149,7 @@ impl Proxy {
         });
         out.advance(size);
         if let Some(session) = self.sessions.get_mut(key) {
-            session.out = out;
+            session.exchange.out = out;
         }
     }
 
@@ -153,14 +157,14 @@ impl Proxy {
     /// none.
     pub(crate) fn end_uncleanly(&mut self, key: Key) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        session.held = None;
-        if session.out.head.is_some() {
-            session.out.not_before_ms = 0;
+        session.exchange.held = None;
+        if session.exchange.out.head.is_some() {
+            session.exchange.out.not_before_ms = 0;
             self.flush(key);
         }
         self.send_kind(key, Kind::Cancel);
         if let Some(session) = self.sessions.get_mut(key) {
-            session.out.code = 0;
+            session.exchange.out.code = 0;
         }
         self.finish(key);
     }
@@ -169,13 +173,13 @@ impl Proxy {
     pub(crate) fn finish(&mut self, key: Key) {
         let Some(mut session) = self.remove(key) else { return };
         self.count_end(&mut session, false);
-        if session.sockjs.is_some() || session.ws.as_ref().is_some_and(|ws| ws.open) {
+        if session.exchange.sockjs.is_some() || session.ws.as_ref().is_some_and(|ws| ws.open) {
             // Its line was written at the handshake, or is that of the WebSocket inside.
             return;
         }
-        let result = match session.out.code {
+        let result = match session.exchange.out.code {
             0 => log_line::Outcome::Error,
-            code => log_line::Outcome::Code(code, session.out.sent_bytes),
+            code => log_line::Outcome::Code(code, session.exchange.out.sent_bytes),
         };
         self.totals.ended(&session, result);
         log_line::write(&self.settings, &session, result);
@@ -188,7 +192,7 @@ impl Proxy {
             (Stage::Parting, _) => drop(self.remove(key)),
             (_, Some(_)) => self.ws_abandon(key, false),
             (_, None) => {
-                session.out.code = 0;
+                session.exchange.out.code = 0;
                 self.finish(key);
             }
         }

@@ -5,14 +5,13 @@ use std::sync::Arc;
 use evloop::arena::Key;
 use routes::Proto;
 use stats::Counters;
-use zhttp::{Ext, Head, HeaderBuf, Headers, Id, Kind, Packet};
+use zhttp::{Ext, Head, Headers, Id, Kind, Packet};
 
 use crate::Proxy;
-use crate::cross::Cross;
-use crate::peers::{NOBODY, dump};
+use crate::peers::dump;
+use crate::rare::Rare;
 use crate::routing::Entry;
-use crate::session::{Out, Session, SessionId, Stage, range_of};
-use crate::share::Share;
+use crate::session::{Exchange, Session, Stage, range_of};
 use crate::uri::Uri;
 
 /// Credits for a request's body at its start, bytes (spec/zhttp.md §6).
@@ -119,16 +118,18 @@ impl Proxy {
         {
             return self.sockjs_arrived(session, bytes, packet, &uri, &entry);
         }
-        session.cross.on = (cross && !internal) || route.is_some_and(|r| r.auto_cross_origin);
+        session.exchange.cross.on =
+            (cross && !internal) || route.is_some_and(|r| r.auto_cross_origin);
         if uri.proto == Proto::Ws {
             session.ws = Some(Box::new(self.new_ws(&session, packet)));
             return self.answer_or_admit(session, packet, &uri);
         }
-        let jsonp = session.cross.on.then(|| self.take_jsonp(packet, &uri, route.map(|r| &**r)));
+        let jsonp =
+            session.exchange.cross.on.then(|| self.take_jsonp(packet, &uri, route.map(|r| &**r)));
         match jsonp.unwrap_or(Ok(None)) {
             Ok(None) => self.answer_or_admit(session, packet, &uri),
             Ok(Some((bytes, jsonp))) => {
-                session.cross.jsonp = Some(Box::new(jsonp));
+                session.exchange.cross.jsonp = Some(Box::new(jsonp));
                 self.converted(session, &bytes);
             }
             Err(text) => {
@@ -154,19 +155,12 @@ impl Proxy {
     }
 
     /// Takes a session whose request was JSON-P; `bytes`: the packet with what is meant.
-    fn converted(&mut self, session: Session, bytes: &[u8]) {
+    fn converted(&mut self, mut session: Session, bytes: &[u8]) {
         let Ok(packet) = Packet::parse(bytes) else { return };
         let Some(mut uri) = Uri::parse(packet.uri) else { return };
         uri.secure = session.https;
         let again = new_session(bytes, &packet, session.peer, session.internal, self.now);
-        let session = Session {
-            packet: again.packet,
-            method: again.method,
-            uri: again.uri,
-            body: again.body,
-            request_more: false,
-            ..session
-        };
+        session.replace_request(again);
         self.answer_or_admit(session, &packet, &uri);
     }
 
@@ -201,15 +195,8 @@ impl Proxy {
     }
 
     pub(crate) fn insert(&mut self, session: Session) -> Key {
-        let name = (session.peer != NOBODY).then(|| (session.peer, session.id.clone()));
-        let cid = session.ws.as_ref().map(|ws| ws.cid);
         let key = self.sessions.insert(session);
-        if let Some(cid) = cid {
-            self.cids.insert(cid, key);
-        }
-        if let Some(name) = name {
-            self.names.insert(name, key);
-        }
+        self.note_names(key);
         self.timers.wake(self.now);
         key
     }
@@ -263,42 +250,35 @@ pub(crate) fn new_session(
     let id = packet.ids.iter().next().map_or(&b""[..], |id| id.id);
     Session {
         peer,
-        id: SessionId::try_from(id).unwrap_or_default(),
+        id: id.into(),
         router: packet.router_resp,
         internal,
         in_seq: 1,
         out_seq: 0,
         credits: packet.credits,
-        first_credits: packet.credits,
+        owed_credits: 0,
         last_in_ms: now,
         stage: Stage::Asked,
-        method: range_of(bytes, packet.method),
-        uri: range_of(bytes, packet.uri),
-        packet: bytes.into(),
         user_data: packet.user_data.map(Box::from),
         entry: None,
-        headers: HeaderBuf::new(),
-        place: None,
         target: 0,
-        tried: false,
         trusted: false,
         debug: false,
         https: false,
         is_retry: false,
         backend: false,
-        request_more: packet.more,
-        body: packet.body.to_vec(),
-        body_dropped: false,
-        owed_credits: 0,
-        out: Out::default(),
-        held: None,
-        inspected: None,
-        share: Share::Alone,
-        cross: Cross::default(),
+        exchange: Rare::new(Exchange {
+            method: range_of(bytes, packet.method),
+            uri: range_of(bytes, packet.uri),
+            packet: bytes.into(),
+            first_credits: packet.credits,
+            request_more: packet.more,
+            body: packet.body.to_vec(),
+            ..Exchange::default()
+        }),
         zmq: None,
-        sockjs: None,
         ws: None,
-        counters: request_counters(packet),
+        counters: Rare::new(request_counters(packet)),
         counted: false,
         minute_ms: now,
         away: None,

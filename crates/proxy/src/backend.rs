@@ -38,7 +38,7 @@ impl Proxy {
         let Some(target) = entry.route.targets.get(session.target) else {
             return self.all_failed(key);
         };
-        session.tried = true;
+        session.exchange.tried = true;
         let number = session.target;
         let looked_at = target.over_http && session.ws.is_none() && !session.trusted;
         if looked_at && says_events(session) {
@@ -54,10 +54,10 @@ impl Proxy {
             Destination::Host(..) if self.settings.outside_client => {
                 self.start_worker(key, OUTSIDE, false);
             }
-            Destination::Test if session.request_more => {}
+            Destination::Test if session.exchange.request_more => {}
             Destination::Test => self.answer_test(key),
             Destination::Host(..) => self.start_host(key, &entry),
-            Destination::ZhttpReq(_) if session.request_more => {}
+            Destination::ZhttpReq(_) if session.exchange.request_more => {}
             Destination::Zhttp(_) if lacks_start(session) => {}
             Destination::Zhttp(spec) => self.start_worker(key, spec, false),
             Destination::ZhttpReq(spec) => self.start_worker(key, spec, true),
@@ -67,51 +67,54 @@ impl Proxy {
     fn start_host(&mut self, key: Key, entry: &routing::Entry) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         let (Some(place), Some(target)) =
-            (session.place.as_ref(), entry.route.targets.get(session.target))
+            (session.exchange.place.as_ref(), entry.route.targets.get(session.target))
         else {
             return;
         };
         let endpoint = endpoint(entry, session.target, place);
         let framing = framing(session);
-        let headers = session.headers.as_headers();
+        let headers = session.exchange.headers.as_headers();
         let encoded = forward::encode(session.method(), place, target, headers, framing);
         let (Some(endpoint), Ok(head)) = (endpoint, encoded) else {
             return self.answer_plain(key, 400, "Request cannot be sent on.");
         };
-        let complete = !session.request_more;
-        let request = Request::new(session.method(), head, framing, &session.body, complete);
+        let complete = !session.exchange.request_more;
+        let request =
+            Request::new(session.method(), head, framing, &session.exchange.body, complete);
         let line = session.method().len() + place.target.len();
         let host = "host".len() + forward::host(place, target).len();
         session.counters.server_header_bytes_sent += (line + host) as u64 + fields_size(headers);
-        session.counters.server_content_bytes_sent += session.body.len() as u64;
+        session.counters.server_content_bytes_sent += session.exchange.body.len() as u64;
         session.backend = true;
         self.outputs.push_back(Output::Start { key, endpoint, request });
     }
 
     fn start_worker(&mut self, key: Key, spec: &str, req: bool) {
         let Some(session) = self.sessions.get_mut(key) else { return };
+        let Some(place) = session.exchange.place.clone() else { return };
         // Taken out for a moment, because the session changes while it is read.
-        let headers = std::mem::take(&mut session.headers);
+        let headers = std::mem::take(&mut session.exchange.headers);
         let method = session.method().to_owned();
-        let body = session.body.clone();
-        let more = session.request_more;
+        let body = session.exchange.body.clone();
+        let more = session.exchange.request_more;
         session.counters.server_content_bytes_sent += body.len() as u64;
-        let line = method.len() + session.place.as_ref().map_or(0, |place| place.target.len());
+        let line = method.len() + place.target.len();
         session.counters.server_header_bytes_sent +=
             line as u64 + fields_size(headers.as_headers());
-        let ask =
-            Ask { method: &method, headers: headers.as_headers(), body: &body, more, hold: false };
+        let (method, place, list) = (&*method, &place, headers.as_headers());
+        let ask = Ask { method, place, headers: list, body: &body, more, hold: false };
         self.start_zmq(key, spec, req, &ask);
         if let Some(session) = self.sessions.get_mut(key) {
-            session.headers = headers;
+            session.exchange.headers = headers;
         }
     }
 
     /// The body for the test target, or its answer, is there.
     pub(crate) fn answer_test(&mut self, key: Key) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        let (Some(entry), Some(place)) = (&session.entry, &session.place) else { return };
-        let size = if session.body_dropped { usize::MAX } else { session.body.len() };
+        let (Some(entry), Some(place)) = (&session.entry, &session.exchange.place) else { return };
+        let size =
+            if session.exchange.body_dropped { usize::MAX } else { session.exchange.body.len() };
         let target = shorten(&place.target, &entry.route.path_beg);
         let (path, query) = match target.split_once('?') {
             Some((path, query)) => (path, Some(query)),
@@ -191,12 +194,12 @@ impl Proxy {
         let names: usize = headers.iter().map(|h| h.name.len() + h.value.len()).sum();
         session.counters.server_header_bytes_received += (3 + reason.len() + names) as u64;
         // The rest of the request's body is not wanted any more.
-        session.request_more = false;
+        session.exchange.request_more = false;
         let grip = session.entry.as_ref().is_some_and(|entry| entry.route.grip);
         let looks = grip && !session.trusted && !session.internal;
         if looks && response::is_grip(headers) {
             session.stage = Stage::Collecting;
-            session.held = Some(Box::new(Held {
+            session.exchange.held = Some(Box::new(Held {
                 code,
                 reason: reason.to_owned(),
                 headers: response::keep_all(headers),
@@ -220,9 +223,9 @@ impl Proxy {
             return clients.into_iter().for_each(each);
         }
         let Some(session) = self.sessions.get_mut(key) else { return };
-        session.out.code = head.code;
-        session.out.head = Some(session.dress(head));
-        session.out.not_before_ms = now + COMPANY_MS;
+        session.exchange.out.code = head.code;
+        session.exchange.out.head = Some(session.dress(head));
+        session.exchange.out.not_before_ms = now + COMPANY_MS;
         if length != Some(0) {
             self.timers.heads.push(now, key);
         }
@@ -233,7 +236,7 @@ impl Proxy {
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.counters.server_content_bytes_received += data.len() as u64;
         if session.stage == Stage::Collecting {
-            let Some(held) = &mut session.held else { return };
+            let Some(held) = &mut session.exchange.held else { return };
             held.body.extend_from_slice(data);
             if held.body.len() > HELD_BODY_MAX {
                 self.too_large_to_hold(key);
@@ -251,7 +254,7 @@ impl Proxy {
         }
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.dress_piece(data);
-        if session.out.waiting() > WAITING_MAX && !session.out.paused {
+        if session.exchange.out.waiting() > WAITING_MAX && !session.exchange.out.paused {
             self.wait_for(key);
         }
         self.dirty.push(key);
@@ -280,7 +283,7 @@ impl Proxy {
     /// A response with instructions that does not fit (spec/proxy.md §6.3).
     fn too_large_to_hold(&mut self, key: Key) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        let Some(held) = &mut session.held else { return };
+        let Some(held) = &mut session.exchange.held else { return };
         let headers = held.headers.as_headers();
         if !response::may_send_first(headers) {
             let debug = format!("GRIP instruct response too large from {}", target_name(session));
@@ -293,7 +296,7 @@ impl Proxy {
         let body = std::mem::take(&mut held.body);
         for client in self.asked_for(key).unwrap_or_default() {
             if let Some(session) = self.sessions.get_mut(client) {
-                session.held = Some(Box::new(Held::sent(head.code)));
+                session.exchange.held = Some(Box::new(Held::sent(head.code)));
             }
         }
         self.relay_head(key, head, None);
@@ -308,7 +311,7 @@ impl Proxy {
             let clients = self.clients_of(key);
             return clients.iter().for_each(|key| self.end_uncleanly(*key));
         }
-        let replayable = !session.body_dropped;
+        let replayable = !session.exchange.body_dropped;
         if session.stage == Stage::Asked && error.try_next_target() && replayable {
             session.target += 1;
             return self.start_target(key);
@@ -324,7 +327,7 @@ impl Proxy {
     pub(crate) fn return_credits(&mut self, key: Key, left: usize) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         let gone = session.owed_credits.saturating_sub(left.try_into().unwrap_or(u32::MAX));
-        if session.request_more && gone >= CREDIT_STEP && session.stage.may_send() {
+        if session.exchange.request_more && gone >= CREDIT_STEP && session.stage.may_send() {
             session.owed_credits -= gone;
             self.send_credit(key, gone);
         }
@@ -348,13 +351,13 @@ pub(crate) fn endpoint(
 /// Whether more of a request's body is awaited before a ZHTTP worker gets the first packet: many a
 /// worker looks no further, and those of 1.36 had that much in it (spec/proxy.md §7.1).
 pub(crate) fn lacks_start(session: &Session) -> bool {
-    session.request_more && session.body.len() < INSPECT_BODY_MAX
+    session.exchange.request_more && session.exchange.body.len() < INSPECT_BODY_MAX
 }
 
 /// How the body of a request is announced to the backend.
 fn framing(session: &Session) -> BodyKind {
-    if !session.request_more {
-        return BodyKind::Length(session.body.len() as u64);
+    if !session.exchange.request_more {
+        return BodyKind::Length(session.exchange.body.len() as u64);
     }
     let packet = session.packet();
     let length = packet.and_then(|packet| packet.headers.get("content-length"));

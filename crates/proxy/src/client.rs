@@ -86,13 +86,13 @@ impl Proxy {
     /// More of the request's body.
     fn request_body(&mut self, key: Key, body: &[u8], more: bool) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        if !session.request_more {
+        if !session.exchange.request_more {
             // An empty end of a body that was complete, or what nobody wants any more.
             return;
         }
         session.counters.client_content_bytes_received += body.len() as u64;
         let lacked_body = lacks_body(session);
-        session.request_more = more;
+        session.exchange.request_more = more;
         keep_body(session, body);
         let before_worker = !session.backend && takes(session, &Destination::Zhttp(String::new()));
         if before_worker || matches!(session.stage, Stage::Inspecting | Stage::Gathering) {
@@ -104,13 +104,13 @@ impl Proxy {
             }
             return;
         }
-        if session.body.len() > BODY_QUEUE_MAX {
+        if session.exchange.body.len() > BODY_QUEUE_MAX {
             log::warn!("a client's side sent more body than it may, ending the session");
             return self.drop_session(key);
         }
         if session.stage == Stage::Gathering {
             self.start_or_join(key);
-        } else if session.sockjs.is_some() {
+        } else if session.exchange.sockjs.is_some() {
             self.sockjs_body(key, body.len() as u32, more);
         } else if session.backend {
             session.owed_credits = session.owed_credits.saturating_add(body.len() as u32);
@@ -173,15 +173,15 @@ fn takes(session: &Session, kind: &Destination) -> bool {
 
 /// Keeps the body for `accept` and other targets while it is small enough.
 fn keep_body(session: &mut Session, body: &[u8]) {
-    if session.body_dropped {
+    if session.exchange.body_dropped {
         return;
     }
-    session.body.extend_from_slice(body);
+    session.exchange.body.extend_from_slice(body);
     // While a request waits for the handler's word nothing may be lost.
     let must_keep = matches!(session.stage, Stage::Inspecting | Stage::Gathering)
         || takes(session, &Destination::ZhttpReq(String::new()));
-    if session.body.len() > BODY_KEPT_MAX && !must_keep {
-        session.body_dropped = true;
-        session.body = Vec::new();
+    if session.exchange.body.len() > BODY_KEPT_MAX && !must_keep {
+        session.exchange.body_dropped = true;
+        session.exchange.body = Vec::new();
     }
 }

@@ -44,7 +44,7 @@ impl Proxy {
     fn refresh_command(&mut self, request: &Request<'_>, out: &mut Vec<u8>) {
         let cid = request.args.get("cid").ok().flatten().and_then(|cid| cid.as_bytes());
         let Some(cid) = cid else { return write_error(out, request.id, "bad-format", None) };
-        match Cid::parse(cid).and_then(|cid| self.cids.get(&cid).copied()) {
+        match Cid::parse(cid).and_then(|cid| self.find_ws(cid)) {
             Some(key) => {
                 self.refresh(key);
                 write_success(out, request.id, |w| w.null());
@@ -55,7 +55,7 @@ impl Proxy {
 
     /// Whether it is a session here: `<sender>:<id>`, or the public id of a WebSocket.
     fn knows(&self, id: &[u8]) -> bool {
-        if Cid::parse(id).is_some_and(|cid| self.cids.contains_key(&cid)) {
+        if Cid::parse(id).is_some_and(|cid| self.find_ws(cid).is_some()) {
             return true;
         }
         let Some(at) = id.iter().position(|&b| b == b':') else { return false };

@@ -30,9 +30,10 @@ pub(crate) struct Cross {
 impl Session {
     /// A head as the client gets it, before a body that comes in pieces.
     pub fn dress(&mut self, mut head: Head) -> Head {
-        if let Some(jsonp) = &self.cross.jsonp {
+        let exchange = &mut *self.exchange;
+        if let Some(jsonp) = &exchange.cross.jsonp {
             let headers = head.headers.as_headers();
-            jsonp.begin(&mut self.out.body, head.code, &head.reason, headers);
+            jsonp.begin(&mut exchange.out.body, head.code, &head.reason, headers);
             return wrapped(Jsonp::headers(headers, None));
         }
         self.add_cors(&mut head.headers);
@@ -41,7 +42,7 @@ impl Session {
 
     /// A whole response as the client gets it.
     pub fn dress_whole(&mut self, mut head: Head, body: Vec<u8>) -> (Head, Vec<u8>) {
-        if let Some(jsonp) = &mut self.cross.jsonp {
+        if let Some(jsonp) = &mut self.exchange.cross.jsonp {
             let headers = head.headers.as_headers();
             let (headers, body) = jsonp.whole(head.code, &head.reason, headers, &body);
             return (wrapped(headers), body);
@@ -52,9 +53,10 @@ impl Session {
 
     /// A piece of the body.
     pub fn dress_piece(&mut self, data: &[u8]) {
-        match &mut self.cross.jsonp {
-            Some(jsonp) => jsonp.piece(&mut self.out.body, data),
-            None => self.out.body.extend_from_slice(data),
+        let exchange = &mut *self.exchange;
+        match &mut exchange.cross.jsonp {
+            Some(jsonp) => jsonp.piece(&mut exchange.out.body, data),
+            None => exchange.out.body.extend_from_slice(data),
         }
     }
 
@@ -62,17 +64,18 @@ impl Session {
     /// JSON-P stays open.
     pub fn dress_end(&mut self) {
         let goes_on = self.was_sent_first();
-        if let Some(jsonp) = &mut self.cross.jsonp {
+        let exchange = &mut *self.exchange;
+        if let Some(jsonp) = &mut exchange.cross.jsonp {
             match goes_on {
-                true => jsonp.let_go(&mut self.out.body),
-                false => jsonp.end(&mut self.out.body),
+                true => jsonp.let_go(&mut exchange.out.body),
+                false => jsonp.end(&mut exchange.out.body),
             }
         }
-        self.out.ended = true;
+        self.exchange.out.ended = true;
     }
 
     fn add_cors(&self, headers: &mut HeaderBuf) {
-        if self.cross.on
+        if self.exchange.cross.on
             && let Some(packet) = self.packet()
         {
             cors::add(packet.headers, headers);

@@ -9,15 +9,16 @@ use hashbrown::HashMap;
 use zhttp::{Ext, Fields, Head, Id, Kind};
 
 use crate::figures::Totals;
+use crate::index::Index;
 use crate::inspecting::Inspector;
-use crate::peers::Peers;
+use crate::peers::{NOBODY, Peers};
 use crate::random::Random;
 use crate::session::{Session, SessionId};
 use crate::share::Share;
 use crate::sockjs::Polls;
 use crate::sums::Sums;
 use crate::timers::Timers;
-use crate::ws::{Cid, Outbox};
+use crate::ws::{Cid, Keeper, Outbox};
 use crate::{Output, Routes, Settings};
 
 /// What was not used or not delivered, by cause.
@@ -59,7 +60,8 @@ pub struct Proxy {
     pub(crate) settings: Settings,
     pub(crate) routes: Arc<Routes>,
     pub(crate) sessions: Arena<Session>,
-    pub(crate) names: HashMap<(u32, SessionId), Key, foldhash::fast::RandomState>,
+    /// Sessions of clients by peer and id.
+    pub(crate) names: Index,
     /// Sessions that ask for others, by what these have in common.
     pub(crate) shares: HashMap<Box<[u8]>, Key, RandomState>,
     pub(crate) inspector: Inspector,
@@ -72,8 +74,10 @@ pub struct Proxy {
     pub(crate) sums: Sums,
     pub(crate) drops: Drops,
     pub(crate) totals: Totals,
-    pub(crate) cids: HashMap<Cid, Key, foldhash::fast::RandomState>,
+    /// WebSockets by public id.
+    pub(crate) cids: Index,
     pub(crate) outbox: Outbox,
+    pub(crate) keeper: Keeper,
     pub(crate) polls: Polls,
     pub(crate) random: Random,
     pub(crate) zmq_requests: u32,
@@ -85,14 +89,15 @@ impl Proxy {
         Self {
             sums: Sums::new(&settings),
             random: Random::new(&settings.seed),
-            cids: HashMap::default(),
+            cids: Index::default(),
             outbox: Outbox::default(),
+            keeper: Keeper::default(),
             polls: Polls::default(),
             zmq_requests: 0,
             settings,
             routes,
             sessions: Arena::new(),
-            names: HashMap::default(),
+            names: Index::default(),
             shares: HashMap::default(),
             inspector: Inspector::default(),
             peers: Peers::default(),
@@ -218,18 +223,15 @@ impl Proxy {
         if self.sessions.get(key)?.backend {
             self.cancel_backend(key);
         }
+        self.forget_names(key);
         let session = self.sessions.remove(key)?;
-        self.names.remove(&(session.peer, session.id.clone()));
-        if let Some(ws) = &session.ws {
-            self.cids.remove(&ws.cid);
-            if let Some(poll) = ws.shape.poll_key() {
-                self.upstream_gone(poll);
-            }
+        if let Some(poll) = session.ws.as_ref().and_then(|ws| ws.shape.poll_key()) {
+            self.upstream_gone(poll);
         }
-        if let Share::Waits(asks) = session.share {
+        if let Share::Waits(asks) = session.exchange.share {
             self.client_left(asks, key);
         }
-        if let Some(poll) = session.sockjs.as_ref().and_then(|ask| ask.poll()) {
+        if let Some(poll) = session.exchange.sockjs.as_ref().and_then(|ask| ask.poll()) {
             self.poll_left(poll, key);
         }
         Some(session)
@@ -237,12 +239,53 @@ impl Proxy {
 
     /// The session of a peer by its id.
     pub(crate) fn find(&self, peer: u32, id: &[u8]) -> Option<Key> {
-        let id = SessionId::try_from(id).ok()?;
-        self.names.get(&(peer, id)).copied()
+        self.names.get((peer, id), name_of(&self.sessions))
+    }
+
+    /// The WebSocket of a public id.
+    pub(crate) fn find_ws(&self, cid: Cid) -> Option<Key> {
+        self.cids.get(cid, cid_of(&self.sessions))
+    }
+
+    /// Lets a new session be found.
+    pub(crate) fn note_names(&mut self, key: Key) {
+        let Self { sessions, names, cids, .. } = self;
+        let Some(session) = sessions.get(key) else { return };
+        if session.peer != NOBODY {
+            names.insert(key, name_of(sessions));
+        }
+        if session.ws.is_some() {
+            cids.insert(key, cid_of(sessions));
+        }
+    }
+
+    /// Nobody finds the session any more.
+    pub(crate) fn forget_names(&mut self, key: Key) {
+        let Self { sessions, names, cids, .. } = self;
+        names.remove(key, name_of(sessions));
+        cids.remove(key, cid_of(sessions));
+    }
+
+    /// After a crowd has left, its room is given back.
+    pub(crate) fn tidy(&mut self) {
+        let Self { sessions, names, cids, keeper, .. } = self;
+        keeper.tidy(sessions.len());
+        names.tidy(name_of(sessions));
+        cids.tidy(cid_of(sessions));
     }
 
     /// Unix time in seconds.
     pub(crate) fn now_s(&self) -> u64 {
         self.settings.epoch_s + self.now / 1_000
     }
+}
+
+/// By what a client's packets name a session.
+fn name_of<'s>(sessions: &'s Arena<Session>) -> impl Fn(Key) -> Option<(u32, &'s [u8])> {
+    |key| sessions.get(key).map(|session| (session.peer, &session.id[..]))
+}
+
+/// By what handler and commands name a WebSocket.
+fn cid_of(sessions: &Arena<Session>) -> impl Fn(Key) -> Option<Cid> {
+    |key| sessions.get(key)?.ws.as_ref().map(|ws| ws.cid)
 }

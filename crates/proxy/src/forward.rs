@@ -248,7 +248,7 @@ pub(crate) fn logical_address<'a>(
 }
 
 /// Where the rewritten request goes: authority and path with query (spec §3, 1 and 11).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Place {
     pub authority: String,
     pub target: String,

@@ -46,8 +46,8 @@ pub(crate) fn lacks_body(session: &Session) -> bool {
     session.stage == Stage::Inspecting
         && !session.internal
         && session.entry.as_ref().is_some_and(|entry| entry.route.session)
-        && session.request_more
-        && session.body.len() < INSPECT_BODY_MAX
+        && session.exchange.request_more
+        && session.exchange.body.len() < INSPECT_BODY_MAX
 }
 
 impl Proxy {
@@ -80,8 +80,9 @@ impl Proxy {
             method: packet.method,
             uri: &session.uri(),
             headers: packet.headers,
-            body: &session.body[..session.body.len().min(INSPECT_BODY_MAX)],
-            truncated: session.request_more || session.body.len() > INSPECT_BODY_MAX,
+            body: &session.exchange.body[..session.exchange.body.len().min(INSPECT_BODY_MAX)],
+            truncated: session.exchange.request_more
+                || session.exchange.body.len() > INSPECT_BODY_MAX,
             get_session: session.entry.as_ref().is_some_and(|entry| entry.route.session),
             auto_share: crate::retry::Passthrough::of(&packet).is_some_and(|p| p.auto_share),
         };
@@ -137,7 +138,7 @@ impl Proxy {
             return;
         }
         if let Some(known) = known {
-            session.inspected = Some(Box::new(keep_inspected(&known)));
+            session.exchange.inspected = Some(Box::new(keep_inspected(&known)));
             self.prepare_again(key);
         }
         self.start_or_join(key);
@@ -148,7 +149,7 @@ impl Proxy {
         let now_s = self.now_s();
         let Some(session) = self.sessions.get_mut(key) else { return };
         // Taken out for a moment, because the session changes while it is read.
-        let packet = std::mem::take(&mut session.packet);
+        let packet = std::mem::take(&mut session.exchange.packet);
         if let (Some(entry), Ok(request)) = (session.entry.clone(), Packet::parse(&packet))
             && let Some(mut uri) = Uri::parse(request.uri)
         {
@@ -156,7 +157,7 @@ impl Proxy {
             let peer_address = request.peer_address;
             session.prepare(&self.settings, now_s, request.headers, &uri, &entry, peer_address);
         }
-        session.packet = packet;
+        session.exchange.packet = packet;
     }
 }
 

@@ -33,7 +33,7 @@ fn text(settings: &Settings, session: &Session, outcome: Outcome) -> String {
     // Writing to a String cannot fail.
     let method = if session.ws.is_some() { "GET" } else { session.method() };
     let _ = write!(line, "{method} {}", session.uri());
-    if session.tried {
+    if session.exchange.tried {
         let over_http = if asks_by_http(session) { "[http]" } else { "" };
         let _ = write!(line, " -> {}{over_http}", target_name(session));
     }
@@ -43,7 +43,7 @@ fn text(settings: &Settings, session: &Session, outcome: Outcome) -> String {
         let headers = packet.headers;
         let logical =
             forward::logical_address(headers, settings, session.trusted, packet.peer_address);
-        let peer = session.tried && session.ws.is_none();
+        let peer = session.exchange.tried && session.ws.is_none();
         let _ = write!(line, " from={}", if peer { packet.peer_address } else { logical });
     }
     let referer = packet.headers.get("referer").and_then(|value| std::str::from_utf8(value).ok());
@@ -61,7 +61,7 @@ fn text(settings: &Settings, session: &Session, outcome: Outcome) -> String {
     if session.is_retry {
         line.push_str(" retry");
     }
-    if let Share::Waits(asks) = session.share {
+    if let Share::Waits(asks) = session.exchange.share {
         let token = u64::from(asks.generation) << 32 | u64::from(asks.index);
         let _ = write!(line, " shared=0x{token:x}");
     }

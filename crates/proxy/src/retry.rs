@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use crossorigin::Jsonp;
 use routes::Destination;
-use zhttp::{Ext, Head, HeaderBuf, Id, Kind, Packet};
+use zhttp::{Ext, Head, Id, Kind, Packet};
 use zrpc::retry;
 
 use crate::cross::Cross;
 use crate::inspecting::keep_inspected;
+use crate::rare::Rare;
 use crate::routing::Entry;
-use crate::session::{Out, Session, SessionId, Stage, range_of};
-use crate::share::Share;
+use crate::session::{Exchange, Session, Stage, range_of};
 use crate::uri::{Uri, split_port};
 use crate::{Endpoint, Proxy};
 
@@ -78,7 +78,8 @@ impl Proxy {
         let mut session = session_of(packet, state, peer, self.now);
         session.https = uri.secure;
         session.entry = self.retry_route(packet.route, &uri);
-        session.inspected = packet.inspect.as_ref().map(|known| Box::new(keep_inspected(known)));
+        session.exchange.inspected =
+            packet.inspect.as_ref().map(|known| Box::new(keep_inspected(known)));
         if let Some(entry) = session.entry.clone() {
             let headers = packet.request.headers;
             let now_s = self.now_s();
@@ -192,42 +193,35 @@ fn session_of(
     let (method, uri) = texts.unwrap_or((0..0, 0..0));
     Session {
         peer,
-        id: SessionId::try_from(state.rid.id).unwrap_or_default(),
+        id: state.rid.id.into(),
         router: state.router_resp,
         internal: false,
         in_seq: state.in_seq,
         out_seq: state.out_seq,
         credits: state.out_credits,
-        first_credits: state.out_credits,
+        owed_credits: 0,
         last_in_ms: now,
         stage: Stage::Asked,
-        packet: bytes,
         user_data: state.user_data.map(Box::from),
-        method,
-        uri,
         entry: None,
-        headers: HeaderBuf::new(),
-        place: None,
         target: 0,
-        tried: false,
         trusted: false,
         debug: state.debug,
         https: false,
         is_retry: true,
         backend: false,
-        request_more: false,
-        body: request.body.to_vec(),
-        body_dropped: false,
-        owed_credits: 0,
-        out: Out::default(),
-        held: None,
-        inspected: None,
-        share: Share::Alone,
-        cross: cross(state),
+        exchange: Rare::new(Exchange {
+            packet: bytes,
+            method,
+            uri,
+            first_credits: state.out_credits,
+            body: request.body.to_vec(),
+            cross: cross(state),
+            ..Exchange::default()
+        }),
         zmq: None,
-        sockjs: None,
         ws: None,
-        counters: stats::Counters::default(),
+        counters: Rare::default(),
         counted: false,
         minute_ms: now.saturating_sub(unreported),
         away: None,

@@ -4,12 +4,12 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrayvec::ArrayVec;
 use stats::Counters;
-use zhttp::{HeaderBuf, Headers, MAX_ID_BYTES, Packet};
+use zhttp::{HeaderBuf, Headers, Packet};
 
 use crate::cross::Cross;
 use crate::forward::{self, Context, Place};
+use crate::rare::{Rare, blank};
 use crate::response::Head;
 use crate::routing::Entry;
 use crate::settings::Settings;
@@ -20,7 +20,7 @@ use crate::ws::Ws;
 use crate::zmq_target::ZmqBack;
 
 /// A session id of a connection manager.
-pub(crate) type SessionId = ArrayVec<u8, MAX_ID_BYTES>;
+pub(crate) type SessionId = Box<[u8]>;
 
 /// Where a session is on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,6 +120,37 @@ pub(crate) struct Inspected {
     pub user_data: Option<Vec<u8>>,
 }
 
+/// The request and its answer; an open WebSocket has none of it.
+#[derive(Debug, Default)]
+pub(crate) struct Exchange {
+    /// The first packet as it came; method and URI lie in it.
+    pub packet: Box<[u8]>,
+    pub method: Range<u32>,
+    pub uri: Range<u32>,
+    pub first_credits: u32,
+    /// Headers for the backend.
+    pub headers: HeaderBuf,
+    pub place: Option<Place>,
+    pub tried: bool,
+    /// The client's side has more body to send.
+    pub request_more: bool,
+    /// The request's body as far as it is kept.
+    pub body: Vec<u8>,
+    /// The body grew too large to be kept.
+    pub body_dropped: bool,
+    pub out: Out,
+    pub held: Option<Box<Held>>,
+    pub inspected: Option<Box<Inspected>>,
+    /// Whether others are answered with it.
+    pub share: Share,
+    /// Automatic cross-origin.
+    pub cross: Cross,
+    /// It is a request to the SockJS server, which is neither counted nor logged.
+    pub sockjs: Option<Box<Ask>>,
+}
+
+blank!(Exchange, Counters);
+
 /// The session.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -132,50 +163,28 @@ pub(crate) struct Session {
     pub in_seq: u32,
     pub out_seq: u32,
     pub credits: u32,
-    pub first_credits: u32,
+    /// Bytes of body taken whose credits were not returned.
+    pub owed_credits: u32,
     pub last_in_ms: u64,
     pub stage: Stage,
-    /// The first packet as it came; method and URI lie in it.
-    pub packet: Box<[u8]>,
-    pub method: Range<u32>,
-    pub uri: Range<u32>,
     /// Goes back in every packet, as it came (spec/zhttp.md §3).
     pub user_data: Option<Box<[u8]>>,
     pub entry: Option<Arc<Entry>>,
-    /// Headers for the backend.
-    pub headers: HeaderBuf,
-    pub place: Option<Place>,
     /// Which target is tried.
     pub target: usize,
-    pub tried: bool,
     pub trusted: bool,
     pub debug: bool,
     pub https: bool,
     pub is_retry: bool,
     /// A request to the backend is under way.
     pub backend: bool,
-    /// The client's side has more body to send.
-    pub request_more: bool,
-    /// The request's body as far as it is kept.
-    pub body: Vec<u8>,
-    /// The body grew too large to be kept.
-    pub body_dropped: bool,
-    /// Bytes of body taken whose credits were not returned.
-    pub owed_credits: u32,
-    pub out: Out,
-    pub held: Option<Box<Held>>,
-    pub inspected: Option<Box<Inspected>>,
-    /// Whether others are answered with it.
-    pub share: Share,
-    /// Automatic cross-origin.
-    pub cross: Cross,
+    pub exchange: Rare<Exchange>,
     /// The request to the backend goes to a ZHTTP worker.
     pub zmq: Option<Box<ZmqBack>>,
-    /// It is a request to the SockJS server, which is neither counted nor logged.
-    pub sockjs: Option<Box<Ask>>,
     /// It is a WebSocket.
     pub ws: Option<Box<Ws>>,
-    pub counters: Counters,
+    /// What was not reported yet.
+    pub counters: Rare<Counters>,
     /// It is counted in the connections.
     pub counted: bool,
     /// Up to when its minutes are counted.
@@ -196,18 +205,26 @@ pub(crate) enum Away {
 impl Session {
     /// The first packet, which was parsed when it came.
     pub fn packet(&self) -> Option<Packet<'_>> {
-        Packet::parse(&self.packet).ok()
+        Packet::parse(&self.exchange.packet).ok()
+    }
+
+    /// The request of another session, which was made of this one's, takes the place of its own.
+    pub fn replace_request(&mut self, mut other: Self) {
+        let other = other.exchange.take();
+        let own = &mut *self.exchange;
+        (own.packet, own.method, own.uri) = (other.packet, other.method, other.uri);
+        (own.body, own.request_more) = (other.body, other.request_more);
     }
 
     /// The request's method.
     pub fn method(&self) -> &str {
-        self.text(&self.method)
+        self.text(&self.exchange.method)
     }
 
     /// The absolute URI as received; its scheme is a secure one if the client's side is, as far as
     /// is believed (spec/proxy.md §2.1, 1).
     pub fn uri(&self) -> Cow<'_, str> {
-        let uri = self.text(&self.uri);
+        let uri = self.text(&self.exchange.uri);
         let plain = uri.strip_prefix("http://").map(|rest| ("https", rest));
         let plain = plain.or_else(|| uri.strip_prefix("ws://").map(|rest| ("wss", rest)));
         match plain.filter(|_| self.https) {
@@ -217,7 +234,7 @@ impl Session {
     }
 
     fn text(&self, range: &Range<u32>) -> &str {
-        let bytes = self.packet.get(range.start as usize..range.end as usize);
+        let bytes = self.exchange.packet.get(range.start as usize..range.end as usize);
         bytes.and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default()
     }
 
@@ -232,7 +249,7 @@ impl Session {
         peer_address: &str,
     ) {
         let none = Inspected::default();
-        let inspected = self.inspected.as_deref().unwrap_or(&none);
+        let inspected = self.exchange.inspected.as_deref().unwrap_or(&none);
         let context = Context {
             settings,
             entry,
@@ -244,13 +261,13 @@ impl Session {
             session_id: inspected.session_id.as_deref(),
             now_s,
         };
-        self.headers = forward::headers(headers, &context);
-        self.place = Some(forward::place(uri, entry));
+        self.exchange.headers = forward::headers(headers, &context);
+        self.exchange.place = Some(forward::place(uri, entry));
     }
 
     /// Whether the client got the response's head before the handler is asked.
     pub fn was_sent_first(&self) -> bool {
-        self.held.as_ref().is_some_and(|held| held.sent_code.is_some())
+        self.exchange.held.as_ref().is_some_and(|held| held.sent_code.is_some())
     }
 
     /// Whether the client's side knows who has the session.

@@ -60,7 +60,7 @@ impl Deref for Clients {
 
 impl Session {
     fn asking(&mut self) -> Option<&mut Asking> {
-        match &mut self.share {
+        match &mut self.exchange.share {
             Share::Asks(asking) => Some(asking),
             _ => None,
         }
@@ -68,7 +68,7 @@ impl Session {
 
     /// The session that asks the backend in the place of this one, which is `key`.
     pub fn asker(&self, key: Key) -> Key {
-        match self.share {
+        match self.exchange.share {
             Share::Waits(asks) => asks,
             _ => key,
         }
@@ -99,12 +99,12 @@ impl Proxy {
     /// for another client.
     pub(crate) fn start_or_join(&mut self, key: Key) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        let name = session.inspected.as_ref().and_then(|known| share_name(known));
+        let name = session.exchange.inspected.as_ref().and_then(|known| share_name(known));
         let name = name.filter(|_| !session.internal || wants_to_share(session));
-        let Some(name) = name.filter(|_| session.body.len() <= BODY_KEPT_MAX) else {
+        let Some(name) = name.filter(|_| session.exchange.body.len() <= BODY_KEPT_MAX) else {
             return self.start_target(key);
         };
-        if session.request_more {
+        if session.exchange.request_more {
             session.stage = Stage::Gathering;
             return;
         }
@@ -118,22 +118,23 @@ impl Proxy {
     fn ask_for_others(&mut self, key: Key, name: Box<[u8]>) {
         let now = self.now;
         let Some(session) = self.sessions.get_mut(key) else { return };
-        let bytes = session.packet.clone();
+        let bytes = session.exchange.packet.clone();
         let Ok(packet) = Packet::parse(&bytes) else { return };
         let asking =
             Asking { name: name.clone(), clients: Vec::new(), head: None, so_far: Vec::new() };
-        let asks = Session {
+        let mut asks = Session {
             entry: session.entry.clone(),
-            headers: std::mem::take(&mut session.headers),
-            place: session.place.take(),
-            body: std::mem::take(&mut session.body),
             trusted: session.trusted,
             https: session.https,
-            inspected: session.inspected.clone(),
-            request_more: false,
-            share: Share::Asks(Box::new(asking)),
             ..new_session(&bytes, &packet, NOBODY, session.internal, now)
         };
+        let (own, of_client) = (&mut *asks.exchange, &mut *session.exchange);
+        own.headers = std::mem::take(&mut of_client.headers);
+        own.place = of_client.place.take();
+        own.body = std::mem::take(&mut of_client.body);
+        own.inspected = of_client.inspected.clone();
+        own.request_more = false;
+        own.share = Share::Asks(Box::new(asking));
         let asks = self.insert(asks);
         self.shares.insert(name, asks);
         self.join(key, asks);
@@ -147,9 +148,9 @@ impl Proxy {
         asking.clients.push(key);
         let begun = asking.head.clone().map(|begun| (begun, asking.so_far.clone()));
         let Some(client) = self.sessions.get_mut(key) else { return };
-        (client.entry, client.target, client.tried) = (entry, target, true);
-        (client.stage, client.share) = (Stage::Asked, Share::Waits(asks));
-        client.body = Vec::new();
+        (client.entry, client.target, client.stage) = (entry, target, Stage::Asked);
+        (client.exchange.tried, client.exchange.share) = (true, Share::Waits(asks));
+        client.exchange.body = Vec::new();
         if let Some(((head, length), body)) = begun {
             self.relay_head(key, head, length);
             self.relay_body(key, &body);
@@ -158,7 +159,7 @@ impl Proxy {
 
     /// Those for whom a session asks; nothing if it asks for itself.
     pub(crate) fn asked_for(&self, key: Key) -> Option<Vec<Key>> {
-        match &self.sessions.get(key)?.share {
+        match &self.sessions.get(key)?.exchange.share {
             Share::Asks(asking) => Some(asking.clients.clone()),
             _ => None,
         }
@@ -245,7 +246,7 @@ impl Proxy {
         let Some(asks) = self.sessions.get(key).map(|session| session.asker(key)) else { return };
         let waits = self.is_waited_for(asks);
         if let Some(session) = self.sessions.get_mut(key) {
-            session.out.paused = true;
+            session.exchange.out.paused = true;
         }
         if waits == Some(false) {
             self.pause_backend(asks, true);
@@ -262,7 +263,7 @@ impl Proxy {
     /// Whether a backend that sends was told to wait for one of its clients.
     fn is_waited_for(&self, asks: Key) -> Option<bool> {
         self.sessions.get(asks).filter(|session| session.backend)?;
-        let waits = |key: &Key| self.sessions.get(*key).is_some_and(|s| s.out.paused);
+        let waits = |key: &Key| self.sessions.get(*key).is_some_and(|s| s.exchange.out.paused);
         Some(self.clients_of(asks).iter().any(waits))
     }
 }

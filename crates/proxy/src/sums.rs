@@ -174,7 +174,7 @@ impl Proxy {
             return;
         }
         let (now, route) = (self.now, Self::stats_route(session));
-        let counters = std::mem::take(&mut session.counters);
+        let counters = session.counters.take();
         let minutes = if session.away.is_some() { 0 } else { take_minutes(session, now) };
         self.add_minutes(&route, minutes);
         self.sums.reports.count(now, &route, |report| report.counters.add(&counters));
@@ -261,7 +261,7 @@ impl Proxy {
         if session.away.is_some() {
             return;
         }
-        let counters = std::mem::take(&mut session.counters);
+        let counters = session.counters.take();
         let minutes = take_minutes(session, now);
         if minutes > 0 || counters != Counters::default() {
             let route = Self::stats_route(session);

@@ -131,7 +131,7 @@ impl Proxy {
         let sessions = &self.sessions;
         let unacknowledged =
             |key| sessions.get(key).is_some_and(|s| !s.acknowledged() && s.stage.may_send());
-        let with_head = |key| sessions.get(key).is_some_and(|s| s.out.head.is_some());
+        let with_head = |key| sessions.get(key).is_some_and(|s| s.exchange.out.head.is_some());
         let calling = |key| {
             let waits = |stage| matches!(stage, Stage::Accepting | Stage::Inspecting);
             sessions.get(key).is_some_and(|s| waits(s.stage))
@@ -174,10 +174,7 @@ impl Proxy {
         let next = self.timers.next_tick_ms.map(|due| due + TICK_MS).filter(|_| !late);
         self.timers.next_tick_ms =
             (!self.sessions.is_empty()).then_some(next.unwrap_or(now + TICK_MS));
-        // After a crowd has left, its room is given back.
-        if self.names.capacity() > 1_024 && self.names.len() < self.names.capacity() / 8 {
-            self.names.shrink_to(self.names.len() * 2);
-        }
+        self.tidy();
         let ticks = (KEEP_ALIVE_MS / TICK_MS) as u32;
         let range = walk(&mut self.timers.keep_alive_step, capacity, ticks);
         self.keep_alive(range);

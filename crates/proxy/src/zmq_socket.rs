@@ -27,10 +27,11 @@ impl Proxy {
         let Some(session) = self.sessions.get_mut(key) else { return };
         let Some(ws) = &mut session.ws else { return };
         ws.back = Back::Socket;
-        let headers = session.headers.clone();
+        let Some(place) = session.exchange.place.clone() else { return };
+        let headers = session.exchange.headers.clone();
         session.counters.server_header_bytes_sent += fields_size(headers.as_headers());
-        let ask =
-            Ask { method: "", headers: headers.as_headers(), body: b"", more: false, hold: false };
+        let (place, headers) = (&place, headers.as_headers());
+        let ask = Ask { method: "", place, headers, body: b"", more: false, hold: false };
         self.start_zmq(key, spec, false, &ask);
     }
 

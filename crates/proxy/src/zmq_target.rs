@@ -10,6 +10,7 @@ use routes::{Destination, Target};
 use zhttp::{Ext, Fields, Head, HeaderBuf, Headers, Id, Kind, Packet};
 
 use crate::backend::ORIGIN_ERROR;
+use crate::forward::Place;
 use crate::session::{Session, Stage};
 use crate::ws::Back;
 use crate::zmq_socket::{Socket, headers_of};
@@ -61,6 +62,7 @@ pub(crate) struct ZmqBack {
 /// A request as it goes to a worker.
 pub(crate) struct Ask<'a> {
     pub method: &'a str,
+    pub place: &'a Place,
     pub headers: Headers<'a>,
     pub body: &'a [u8],
     /// More body comes.
@@ -116,7 +118,7 @@ impl Proxy {
         let now = self.now;
         self.zmq_requests = self.zmq_requests.wrapping_add(1);
         let Some(session) = self.sessions.get_mut(key) else { return };
-        let (Some(place), Some(entry)) = (&session.place, session.entry.clone()) else { return };
+        let Some(entry) = session.entry.clone() else { return };
         let Some(target) = entry.route.targets.get(session.target) else { return };
         if req && ask.more {
             // The whole body is awaited; see `zmq_body`.
@@ -157,8 +159,8 @@ impl Proxy {
         let ids = [Id { id: id.as_bytes(), seq: (!req).then_some(0) }];
         let from = if req { &b""[..] } else { self.settings.target_id.as_bytes() };
         let head = Head { from, ids: &ids, ext: Ext { multi: !req, batch: false, quiet: false } };
-        let host = crate::forward::host(place, target);
-        let uri = uri(session, target, host);
+        let host = crate::forward::host(ask.place, target);
+        let uri = uri(is_socket, target, host, &ask.place.target);
         let headers = with_host(ask.headers, host);
         let mut message = Vec::with_capacity(512 + body.len());
         zhttp::write(&mut message, &head, |fields| {
@@ -414,15 +416,13 @@ fn note_unsent(session: &mut Session, unsent: bool) {
 }
 
 /// The URI for a target (spec/proxy.md §3, 11).
-fn uri(session: &Session, target: &Target, host: &str) -> String {
-    let socket = session.ws.as_ref().is_some_and(|ws| matches!(ws.back, Back::Socket));
-    let scheme = match (socket, target.ssl) {
+fn uri(is_socket: bool, target: &Target, host: &str, path: &str) -> String {
+    let scheme = match (is_socket, target.ssl) {
         (false, false) => "http",
         (false, true) => "https",
         (true, false) => "ws",
         (true, true) => "wss",
     };
-    let path = session.place.as_ref().map_or("/", |place| &place.target);
     format!("{scheme}://{host}{path}")
 }
 

@@ -1,5 +1,7 @@
 //! One conversation: when a request is due, what is in it, and what its response means.
 
+use std::num::{NonZeroU32, NonZeroU64};
+
 use crate::waiting::{Offer, Waiting};
 use crate::{CONTENT_TYPE, Event, Kind, events};
 
@@ -7,7 +9,7 @@ use crate::{CONTENT_TYPE, Event, Kind, events};
 const INTERVAL_MIN_S: u64 = 20;
 
 /// How often a failed request is repeated, after 1, 2, 4, ... seconds.
-const RETRIES_MAX: u32 = 5;
+const RETRIES_MAX: u8 = 5;
 
 /// Values that a backend may store here.
 const META_MAX: usize = 64;
@@ -71,7 +73,7 @@ enum Close {
     Done,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Running {
     offer: Offer,
     close: bool,
@@ -82,19 +84,20 @@ struct Running {
 pub struct Link {
     open: bool,
     asked: bool,
-    waiting: Waiting,
-    running: Option<Running>,
-    replay: usize,
-    close: Close,
-    close_content: Vec<u8>,
     peer_closed: bool,
     refresh: bool,
-    interval_s: Option<u64>,
-    poll_at_ms: Option<u64>,
-    retry_at_ms: Option<u64>,
-    retries: u32,
     one_event: bool,
-    meta: Vec<(String, Vec<u8>)>,
+    close: Close,
+    retries: u8,
+    interval_s: Option<NonZeroU32>,
+    poll_at_ms: Option<NonZeroU64>,
+    retry_at_ms: Option<NonZeroU64>,
+    replay: usize,
+    // Of many conversations few are in the middle of something.
+    waiting: Option<Box<Waiting>>,
+    running: Option<Box<Running>>,
+    close_content: Box<[u8]>,
+    meta: Box<[(String, Vec<u8>)]>,
 }
 
 impl Link {
@@ -103,19 +106,19 @@ impl Link {
         Self {
             open: false,
             asked: false,
-            waiting: Waiting::default(),
-            running: None,
-            replay: 0,
-            close: Close::No,
-            close_content: Vec::new(),
             peer_closed: false,
             refresh: false,
+            one_event,
+            close: Close::No,
+            retries: 0,
             interval_s: None,
             poll_at_ms: None,
             retry_at_ms: None,
-            retries: 0,
-            one_event,
-            meta: Vec::new(),
+            replay: 0,
+            waiting: None,
+            running: None,
+            close_content: Box::default(),
+            meta: Box::default(),
         }
     }
 
@@ -144,14 +147,14 @@ impl Link {
     /// # Errors
     /// What does not fit; the connection is to end then.
     pub fn push(&mut self, kind: Kind, data: &[u8], more: bool) -> Result<(), &'static str> {
-        self.waiting.push(kind, data, more)
+        self.waiting.get_or_insert_default().push(kind, data, more)
     }
 
     /// Takes the client's close. `content`: code and reason, or nothing.
     pub fn push_close(&mut self, content: &[u8]) {
         if self.close == Close::No {
             self.close = Close::Waiting;
-            self.close_content = content.to_vec();
+            self.close_content = content.into();
         }
     }
 
@@ -166,18 +169,21 @@ impl Link {
             return false;
         }
         if let Some(at) = self.retry_at_ms {
-            return at <= now_ms;
+            return at.get() <= now_ms;
         }
+        let polls = self.poll_at_ms.is_some_and(|at| at.get() <= now_ms);
         if !self.open {
-            return !self.asked || self.poll_at_ms.is_some_and(|at| at <= now_ms);
+            return !self.asked || polls;
         }
-        let something = self.waiting.has_new() || self.close == Close::Waiting;
-        (something && may_read) || self.refresh || self.poll_at_ms.is_some_and(|at| at <= now_ms)
+        let messages = self.waiting.as_ref().is_some_and(|waiting| waiting.has_new());
+        let something = messages || self.close == Close::Waiting;
+        (something && may_read) || self.refresh || polls
     }
 
     /// When [`Link::is_due`] may turn true by time alone.
     pub fn next_deadline(&self) -> Option<u64> {
-        if self.running.is_some() { None } else { self.retry_at_ms.or(self.poll_at_ms) }
+        let at = if self.running.is_some() { None } else { self.retry_at_ms.or(self.poll_at_ms) };
+        at.map(NonZeroU64::get)
     }
 
     /// The request to send now.
@@ -187,11 +193,13 @@ impl Link {
         self.asked = true;
         if !self.open {
             events::write(&mut body, Kind::Open, b"");
-            self.running = Some(Running { offer: Offer::default(), close: false });
+            self.running = Some(Box::default());
             return Request { body, replayed: 0 };
         }
         let messages_max = if self.one_event { 1 } else { usize::MAX };
-        let offer = self.waiting.offer(&mut body, messages_max);
+        let nothing = Offer { everything: true, ..Offer::default() };
+        let waiting = self.waiting.as_mut();
+        let offer = waiting.map_or(nothing, |waiting| waiting.offer(&mut body, messages_max));
         let room = offer.messages < messages_max && offer.everything;
         let close = room && self.close == Close::Waiting;
         if close {
@@ -199,7 +207,7 @@ impl Link {
         }
         let replayed = self.replay.min(offer.content);
         self.replay = self.replay.max(offer.content);
-        self.running = Some(Running { offer, close });
+        self.running = Some(Box::new(Running { offer, close }));
         Request { body, replayed }
     }
 
@@ -230,7 +238,7 @@ impl Link {
         let mut reply = Reply::default();
         let mut events = events.as_slice();
         if self.open {
-            reply.accepted = self.settle(running, header("content-bytes-accepted"), now_ms)?;
+            reply.accepted = self.settle(*running, header("content-bytes-accepted"), now_ms)?;
         } else {
             match events.split_first() {
                 None if self.interval_s.is_some() => {}
@@ -246,7 +254,8 @@ impl Link {
             return Err(Failure::Broken("a close was not answered"));
         }
         reply.finished = closed && self.peer_closed;
-        self.poll_at_ms = self.interval_s.map(|seconds| now_ms + seconds * 1_000);
+        let interval_ms = self.interval_s.map(|seconds| u64::from(seconds.get()) * 1_000);
+        self.poll_at_ms = interval_ms.and_then(|interval_ms| NonZeroU64::new(now_ms + interval_ms));
         if self.retry_at_ms.is_none() {
             self.retries = 0;
         }
@@ -279,7 +288,8 @@ impl Link {
         if let Some(value) = interval {
             let seconds =
                 std::str::from_utf8(value).ok().and_then(|v| v.trim().parse::<u64>().ok());
-            self.interval_s = seconds.filter(|s| *s > 0).map(|s| s.clamp(INTERVAL_MIN_S, 1 << 31));
+            let seconds = seconds.filter(|s| *s > 0).map(|s| s.clamp(INTERVAL_MIN_S, 1 << 31));
+            self.interval_s = seconds.and_then(|s| NonZeroU32::new(s as u32));
         }
         const PREFIX: &str = "set-meta-";
         for (name, value) in headers {
@@ -288,10 +298,12 @@ impl Link {
                 continue;
             }
             let name = &name[PREFIX.len()..];
-            self.meta.retain(|(known, _)| !known.eq_ignore_ascii_case(name));
-            if !(value.is_empty() || name.is_empty()) && self.meta.len() < META_MAX {
-                self.meta.push((name.to_owned(), value.to_vec()));
+            let mut meta = std::mem::take(&mut self.meta).into_vec();
+            meta.retain(|(known, _)| !known.eq_ignore_ascii_case(name));
+            if !(value.is_empty() || name.is_empty()) && meta.len() < META_MAX {
+                meta.push((name.to_owned(), value.to_vec()));
             }
+            self.meta = meta.into();
         }
     }
 
@@ -319,7 +331,10 @@ impl Link {
         if !offer.everything && offer.content > 0 && of_messages == 0 {
             return Err(Failure::Broken("nothing was accepted, and more waits"));
         }
-        self.waiting.accepted(offer, of_messages);
+        if let Some(waiting) = &mut self.waiting {
+            waiting.accepted(offer, of_messages);
+        }
+        self.waiting.take_if(|waiting| waiting.is_empty());
         self.replay = self.replay.saturating_sub(of_messages);
         if running.close {
             if of_messages == offer.content {
@@ -339,7 +354,7 @@ impl Link {
         if self.retries >= RETRIES_MAX {
             return Err(Failure::Broken("the backend does not get on"));
         }
-        self.retry_at_ms = Some(now_ms + (1_000 << self.retries) + jitter_ms);
+        self.retry_at_ms = NonZeroU64::new(now_ms + (1_000 << self.retries) + jitter_ms);
         self.retries += 1;
         Ok(())
     }

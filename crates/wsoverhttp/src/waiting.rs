@@ -62,6 +62,11 @@ impl Waiting {
         Ok(())
     }
 
+    /// Whether nothing waits, not even a part of a message.
+    pub fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
     /// Whether a complete message waits that was never offered.
     pub fn has_new(&self) -> bool {
         self.messages.get(self.offered).is_some_and(|message| message.complete)

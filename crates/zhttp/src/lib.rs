@@ -10,7 +10,7 @@ pub mod route;
 mod write;
 
 pub use ids::{Id, Ids, IdsIter};
-pub use packet::{Error, Ext, HeaderBuf, Headers, Kind, Packet, split};
+pub use packet::{Error, Ext, HeaderBuf, Headers, KeptHeaders, Kind, Packet, split};
 pub use write::{Fields, Head, write};
 
 /// Most session ids that one packet may list (spec/zhttp.md §4.2).

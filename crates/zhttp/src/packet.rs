@@ -153,6 +153,23 @@ impl HeaderBuf {
     }
 }
 
+/// Headers that are kept for long: no room for more.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct KeptHeaders(Box<[u8]>);
+
+impl KeptHeaders {
+    /// The headers, to be read or written.
+    pub fn as_headers(&self) -> Headers<'_> {
+        Headers(List::from_raw(&self.0))
+    }
+}
+
+impl From<HeaderBuf> for KeptHeaders {
+    fn from(headers: HeaderBuf) -> Self {
+        Self(headers.0.into())
+    }
+}
+
 impl From<Headers<'_>> for HeaderBuf {
     fn from(headers: Headers<'_>) -> Self {
         Self(headers.raw().to_vec())

@@ -25,7 +25,7 @@ pub(crate) enum Shape {
     /// A frame for each message.
     Framed(Box<Framed>),
     /// The client polls.
-    Poll(Key, Box<Escaper>),
+    Poll(Box<(Key, Escaper)>),
 }
 
 impl Shape {
@@ -34,7 +34,7 @@ impl Shape {
     }
 
     pub fn poll(key: Key) -> Self {
-        Self::Poll(key, Box::default())
+        Self::Poll(Box::new((key, Escaper::default())))
     }
 
     pub fn is_plain(&self) -> bool {
@@ -44,7 +44,7 @@ impl Shape {
     /// The session of a client that polls.
     pub fn poll_key(&self) -> Option<Key> {
         match self {
-            Self::Poll(key, _) => Some(*key),
+            Self::Poll(poll) => Some(poll.0),
             _ => None,
         }
     }
@@ -65,8 +65,8 @@ impl Shape {
                 let data = framed.escaper.piece(&data, more, "a[\"", "\"]");
                 Frame { more, ..Frame::new(Kind::Text, data) }
             }
-            Self::Poll(_, escaper) => {
-                let data = escaper.piece(&data, more, "\"", "\"");
+            Self::Poll(poll) => {
+                let data = poll.1.piece(&data, more, "\"", "\"");
                 Frame { more, ..Frame::new(Kind::Text, data) }
             }
         }
@@ -95,8 +95,8 @@ impl Proxy {
                 ws.out.push_own(Frame::new(Kind::Text, b"o".to_vec()));
                 self.schedule_ws(key);
             }
-            Shape::Poll(poll, _) => {
-                let poll = *poll;
+            Shape::Poll(poll) => {
+                let poll = poll.0;
                 if let Some(session) = self.polls.get_mut(poll) {
                     session.state.opened();
                 }

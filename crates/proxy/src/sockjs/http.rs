@@ -21,7 +21,7 @@ struct Said {
 }
 
 fn is_too_large(session: &Session) -> bool {
-    session.body_dropped || session.body.len() > sockjs::BODY_MAX
+    session.exchange.body_dropped || session.exchange.body.len() > sockjs::BODY_MAX
 }
 
 impl Proxy {
@@ -47,7 +47,9 @@ impl Proxy {
     fn sockjs_whole(&mut self, key: Key) {
         let entropy = self.random.below(1 << 32) as u32;
         let Some(session) = self.sessions.get(key) else { return };
-        let (Some(packet), Some(ask)) = (session.packet(), &session.sockjs) else { return };
+        let (Some(packet), Some(ask)) = (session.packet(), &session.exchange.sockjs) else {
+            return;
+        };
         let Some(uri) = Uri::parse(packet.uri) else { return };
         let path = uri.path.get(ask.path_start..).unwrap_or_default();
         let request = sockjs::request(packet.method, path);
@@ -61,7 +63,7 @@ impl Proxy {
                 let said = Said {
                     id: id.to_owned(),
                     transport,
-                    body: session.body.clone(),
+                    body: session.exchange.body.clone(),
                     query: uri.query.unwrap_or_default().to_owned(),
                 };
                 return self.sockjs_said(key, &said);
@@ -80,7 +82,7 @@ impl Proxy {
             let Some(callback) = crossorigin::callback(callback) else {
                 return self.sockjs_answer(key, Answer::bad_request("Bad Request"));
             };
-            if let Some(ask) = self.sessions.get_mut(key).and_then(|s| s.sockjs.as_mut()) {
+            if let Some(ask) = self.sessions.get_mut(key).and_then(|s| s.exchange.sockjs.as_mut()) {
                 ask.callback = Some(callback);
             }
         }
@@ -114,7 +116,7 @@ impl Proxy {
             return self.sockjs_frame(key, &frame);
         }
         session.request = Some(key);
-        if let Some(ask) = self.sessions.get_mut(key).and_then(|s| s.sockjs.as_mut()) {
+        if let Some(ask) = self.sessions.get_mut(key).and_then(|s| s.exchange.sockjs.as_mut()) {
             ask.poll = Some(poll);
         }
         self.answer_poll(poll);
@@ -137,7 +139,7 @@ impl Proxy {
             return self.sockjs_answer(key, Answer::bad_request("Already sending"));
         }
         session.send = Some((key, messages));
-        if let Some(ask) = self.sessions.get_mut(key).and_then(|s| s.sockjs.as_mut()) {
+        if let Some(ask) = self.sessions.get_mut(key).and_then(|s| s.exchange.sockjs.as_mut()) {
             ask.poll = Some(poll);
         }
         self.pass_sent(poll);
@@ -160,7 +162,7 @@ impl Proxy {
         let mut upstream = new_session(&bytes, &packet, NOBODY, false, self.now);
         // Its polls say whether its client lives.
         upstream.last_in_ms = u64::MAX;
-        upstream.id.clear();
+        upstream.id = Box::default();
         upstream.credits = sockjs::BUFFER_MAX as u32;
         (upstream.trusted, upstream.https) = (session.trusted, session.https);
         (upstream.debug, upstream.entry) = (session.debug, Some(entry.clone()));
@@ -171,7 +173,7 @@ impl Proxy {
         let peer_address = packet.peer_address;
         upstream.prepare(&self.settings, now_s, packet.headers, &uri, &entry, peer_address);
         let upstream = self.insert(upstream);
-        if let Some(ask) = self.sessions.get_mut(key).and_then(|s| s.sockjs.as_mut()) {
+        if let Some(ask) = self.sessions.get_mut(key).and_then(|s| s.exchange.sockjs.as_mut()) {
             ask.poll = Some(poll);
         }
         if let Some(poll) = self.polls.get_mut(poll) {
@@ -182,7 +184,7 @@ impl Proxy {
     }
 
     fn callback_of(&self, key: Key) -> Option<&str> {
-        self.sessions.get(key)?.sockjs.as_ref()?.callback.as_deref()
+        self.sessions.get(key)?.exchange.sockjs.as_ref()?.callback.as_deref()
     }
 
     /// Answers with a frame.
@@ -205,7 +207,7 @@ impl Proxy {
     /// Answers with a whole response, to which is added what all of them have.
     pub(super) fn sockjs_reply(&mut self, key: Key, mut head: Head, body: Vec<u8>) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        if let Some(ask) = &mut session.sockjs {
+        if let Some(ask) = &mut session.exchange.sockjs {
             ask.poll = None;
         }
         if let Some(packet) = session.packet() {

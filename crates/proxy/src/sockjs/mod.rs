@@ -93,7 +93,7 @@ impl Proxy {
     /// A request under the prefix of a route. `bytes`: the packet.
     pub(crate) fn sockjs_arrived(
         &mut self,
-        session: Session,
+        mut session: Session,
         bytes: &[u8],
         packet: &Packet<'_>,
         uri: &Uri<'_>,
@@ -114,13 +114,14 @@ impl Proxy {
             }
         }
         let ask = Ask { path_start: start, callback: None, poll: None };
-        self.sockjs_request(Session { sockjs: Some(Box::new(ask)), ..session }, packet.more);
+        session.exchange.sockjs = Some(Box::new(ask));
+        self.sockjs_request(session, packet.more);
     }
 
     /// A WebSocket for a target of the route.
     fn sockjs_socket(
         &mut self,
-        session: Session,
+        mut session: Session,
         packet: &Packet<'_>,
         uri: &Uri<'_>,
         entry: &Entry,
@@ -132,8 +133,7 @@ impl Proxy {
         let Some(mut uri) = Uri::parse(packet.uri) else { return };
         uri.secure = session.https;
         let again = new_session(&bytes, &packet, session.peer, false, self.now);
-        let mut session =
-            Session { packet: again.packet, method: again.method, uri: again.uri, ..session };
+        session.replace_request(again);
         let mut ws = self.new_ws(&session, &packet);
         if socket == Socket::Framed {
             ws.shape = Shape::framed();
@@ -146,7 +146,7 @@ impl Proxy {
     fn sockjs_refuse_socket(&mut self, mut session: Session) {
         let ws = Ws::new(Cid::new(self.random.bytes()), "");
         session.ws = Some(Box::new(ws));
-        session.sockjs = Some(Ask::unread());
+        session.exchange.sockjs = Some(Ask::unread());
         let answer = sockjs::Answer::not_found();
         let key = self.insert(session);
         let headers = answer.headers.as_headers();
@@ -168,7 +168,7 @@ impl Proxy {
         let internal = is_of_handler(&packet);
         let Some(peer) = self.peers.intern(packet.from, internal, packet.ext) else { return };
         let mut session = new_session(message, &packet, peer, internal, now);
-        session.sockjs = Some(Ask::unread());
+        session.exchange.sockjs = Some(Ask::unread());
         let key = self.insert(session);
         self.answer_plain(key, 503, "Service Unavailable");
     }

@@ -1,5 +1,7 @@
 //! How a WebSocket ends: by a close of either side, or abnormally (spec/proxy.md §11.2, §12.3).
 
+use std::num::NonZeroU64;
+
 use evloop::arena::Key;
 use zhttp::Kind as PacketKind;
 
@@ -30,11 +32,11 @@ impl Proxy {
         let alone = ws.detached || matches!(ws.back, Back::None | Back::Test);
         if alone {
             if ws.close_out == End::No {
-                ws.close_out = End::Waiting(code, reason.to_vec());
+                ws.close_out = End::Waiting(Box::new((code, reason.to_vec())));
             }
             return self.dirty.push(key);
         }
-        ws.close_by_ms = Some(now + BACK_CLOSE_MS);
+        ws.close_by_ms = NonZeroU64::new(now + BACK_CLOSE_MS);
         self.tell_back_of_close(key, code, reason);
         self.schedule_ws(key);
     }
@@ -67,7 +69,7 @@ impl Proxy {
         };
         ws.out.end_message();
         if ws.close_out == End::No {
-            ws.close_out = End::Waiting(code, reason.to_vec());
+            ws.close_out = End::Waiting(Box::new((code, reason.to_vec())));
         }
         self.dirty.push(key);
     }
@@ -92,10 +94,9 @@ impl Proxy {
         if !ws.out.is_empty() || !matches!(ws.close_out, End::Waiting(..)) {
             return;
         }
-        let End::Waiting(code, reason) = std::mem::replace(&mut ws.close_out, End::Done) else {
-            return;
-        };
-        ws.close_by_ms = Some(now + CLIENT_CLOSE_MS);
+        let End::Waiting(close) = std::mem::replace(&mut ws.close_out, End::Done) else { return };
+        let (code, reason) = *close;
+        ws.close_by_ms = NonZeroU64::new(now + CLIENT_CLOSE_MS);
         let finished = ws.client_closed;
         self.send(key, |fields| {
             fields.kind(PacketKind::Close);
@@ -161,18 +162,17 @@ impl Proxy {
             return self.finish(key);
         }
         let now = self.now;
+        self.forget_names(key);
         let Some(session) = self.sessions.get_mut(key) else { return };
-        let name = (session.peer, std::mem::replace(&mut session.id, SessionId::new()));
         session.peer = NOBODY;
+        session.id = SessionId::default();
         session.stage = Stage::Parting;
         let mut poll = None;
         if let Some(ws) = &mut session.ws {
             (ws.control, ws.filter, ws.keep_alive) = (None, None, None);
-            ws.close_by_ms = Some(now + BACK_CLOSE_MS);
+            ws.close_by_ms = NonZeroU64::new(now + BACK_CLOSE_MS);
             poll = std::mem::take(&mut ws.shape).poll_key();
-            self.cids.remove(&ws.cid);
         }
-        self.names.remove(&name);
         self.count_ws_end(key);
         if let Some(poll) = poll {
             self.upstream_gone(poll);

@@ -30,6 +30,8 @@ const SERVICE_RESTART: u16 = 1012;
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     lists: Vec<List>,
+    /// Handlers that have spoken.
+    handlers: Vec<Arc<[u8]>>,
 }
 
 #[derive(Debug)]
@@ -89,9 +91,8 @@ impl Proxy {
     pub(crate) fn say_here(&mut self, key: Key) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         let uri = session.uri().into_owned();
-        let Some(ws) = &mut session.ws else { return };
-        let (Some(control), Some(entry)) = (&mut ws.control, session.entry.clone()) else { return };
-        control.next_request = 1;
+        let Some(ws) = &session.ws else { return };
+        let (Some(_), Some(entry)) = (&ws.control, session.entry.clone()) else { return };
         let (cid, route) = (ws.cid.text(), &entry.route);
         let target = route.targets.get(session.target);
         let item = Item {
@@ -123,9 +124,8 @@ impl Proxy {
         let due = self.now + REQUEST_MS;
         let Some(session) = self.sessions.get_mut(key) else { return };
         let Some(control) = session.ws.as_mut().and_then(|ws| ws.control.as_mut()) else { return };
-        let id = control.next_request;
-        control.next_request = id.wrapping_add(1);
-        control.pending.push_back((id, due));
+        let id = control.number_request();
+        control.asked.pending.push_back((id, due));
         self.say_or_wait(key, say(id));
         self.schedule_ws(key);
     }
@@ -149,7 +149,7 @@ impl Proxy {
                 let cid = ws.cid;
                 self.say_now(cid, &peer, &say);
             }
-            None if control.waiting.len() < WAITING_MAX => control.waiting.push(say),
+            None if control.asked.waiting.len() < WAITING_MAX => control.asked.waiting.push(say),
             None => {
                 log::warn!("{}: too much waits for the handler, ending the connection", ws.cid);
                 self.ws_abandon(key, true);
@@ -213,7 +213,7 @@ impl Proxy {
                 return log::warn!("{}", cause.skipping("wscontrol"));
             }
         };
-        let peer: Arc<[u8]> = packet.from.into();
+        let peer = self.handler_of(packet.from);
         for item in &packet.items {
             if item.cids.is_empty() {
                 self.control_item(&peer, item.cid, item);
@@ -223,9 +223,21 @@ impl Proxy {
         }
     }
 
+    /// The id of a handler, stored once for all of its connections.
+    fn handler_of(&mut self, id: &[u8]) -> Arc<[u8]> {
+        let known = &mut self.outbox.handlers;
+        if let Some(handler) = known.iter().find(|handler| handler[..] == *id) {
+            return Arc::clone(handler);
+        }
+        known.retain(|handler| Arc::strong_count(handler) > 1);
+        let handler: Arc<[u8]> = id.into();
+        known.push(Arc::clone(&handler));
+        handler
+    }
+
     /// The connection of an item, which is now this handler's. One that is not here is cancelled.
     fn owned(&mut self, peer: &Arc<[u8]>, cid: &[u8], kind: ItemKind) -> Option<Key> {
-        let found = Cid::parse(cid).and_then(|cid| self.cids.get(&cid).copied());
+        let found = Cid::parse(cid).and_then(|cid| self.find_ws(cid));
         let ws = found.and_then(|key| self.sessions.get_mut(key)?.ws.as_mut());
         let Some((key, ws)) = found.zip(ws) else {
             if kind != ItemKind::Cancel {
@@ -236,7 +248,7 @@ impl Proxy {
         let control = ws.control.get_or_insert_default();
         if control.peer.as_ref() != Some(peer) {
             control.peer = Some(Arc::clone(peer));
-            let (cid, waiting) = (ws.cid, std::mem::take(&mut control.waiting));
+            let (cid, waiting) = (ws.cid, control.take_waiting());
             waiting.iter().for_each(|say| self.say_now(cid, peer, say));
         }
         Some(key)
@@ -283,7 +295,7 @@ impl Proxy {
         let session = self.sessions.get_mut(key).and_then(|session| session.ws.as_mut());
         let control = session.and_then(|ws| ws.control.as_mut());
         if let (Some(id), Some(control)) = (id, control) {
-            control.pending.retain(|(pending, _): &(u32, u64)| *pending != id);
+            control.settle(id);
         }
     }
 
@@ -298,7 +310,7 @@ impl Proxy {
             let mut keep_alive = KeepAlive { timeout_ms, interval_ms: 0, due_ms: 0, idle };
             keep_alive.draw(jitter_ms);
             keep_alive.due_ms = now + keep_alive.interval_ms;
-            keep_alive
+            Box::new(keep_alive)
         });
         self.schedule_ws(key);
     }

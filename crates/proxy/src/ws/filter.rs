@@ -2,9 +2,13 @@
 //! go to the handler, others lose their prefix or are dropped.
 
 use super::Kind;
+use crate::rare::{Rare, blank};
 
 /// Marks control messages.
 const CONTROL: &[u8] = b"c:";
+
+/// The prefix, unless the backend says otherwise.
+const USUAL_PREFIX: &[u8] = b"m:";
 
 /// Largest control message, bytes.
 const CONTROL_MAX: usize = 200_000;
@@ -23,7 +27,7 @@ pub(crate) enum Verdict {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum State {
+pub(crate) enum State {
     /// The start of a message, as far as it is known.
     Start(Vec<u8>),
     Forwarding,
@@ -32,78 +36,101 @@ enum State {
     Control(Vec<u8>),
 }
 
+impl Default for State {
+    fn default() -> Self {
+        Self::Start(Vec::new())
+    }
+}
+
 /// The filter of one connection.
 #[derive(Debug)]
 pub(crate) struct Filter {
-    prefix: Box<[u8]>,
-    state: State,
+    prefix: Rare<Prefix>,
+    state: Rare<State>,
 }
+
+/// What messages for the client begin with.
+#[derive(Debug)]
+pub(crate) struct Prefix(Box<[u8]>);
+
+impl Default for Prefix {
+    fn default() -> Self {
+        Self(USUAL_PREFIX.into())
+    }
+}
+
+blank!(State, Prefix);
 
 impl Filter {
     /// `prefix`: what messages for the client begin with.
     pub fn new(prefix: &[u8]) -> Self {
-        Self { prefix: prefix.into(), state: State::Start(Vec::new()) }
+        let prefix = match prefix {
+            USUAL_PREFIX => Rare::default(),
+            other => Rare::new(Prefix(other.into())),
+        };
+        Self { prefix, state: Rare::default() }
     }
 
     /// Whether the client has got a part of a message of which more comes.
     pub fn is_within_message(&self) -> bool {
-        self.state == State::Forwarding
+        *self.state == State::Forwarding
     }
 
     /// Takes a piece of a text or binary message.
     pub fn push(&mut self, kind: Kind, data: &[u8], more: bool) -> Verdict {
-        let verdict = match &mut self.state {
-            State::Start(start) => {
+        match self.state.take() {
+            State::Start(mut start) => {
                 start.extend_from_slice(data);
-                return self.begin(kind, more);
+                self.begin(kind, start, more)
             }
-            State::Forwarding => Verdict::Forward(data.to_vec()),
-            State::Dropping => Verdict::Nothing,
-            State::Control(message) => {
+            State::Forwarding => {
+                self.then(State::Forwarding, more, Verdict::Forward(data.to_vec()))
+            }
+            State::Dropping => self.then(State::Dropping, more, Verdict::Nothing),
+            State::Control(mut message) => {
                 message.extend_from_slice(data);
-                return self.control(more);
+                self.control(message, more)
             }
-        };
-        if !more {
-            self.state = State::Start(Vec::new());
+        }
+    }
+
+    /// The verdict, and the state for what follows of the message.
+    fn then(&mut self, state: State, more: bool, verdict: Verdict) -> Verdict {
+        if more {
+            self.state = Rare::new(state);
         }
         verdict
     }
 
     /// Decides about a message by its start, once enough of it is there.
-    fn begin(&mut self, kind: Kind, more: bool) -> Verdict {
-        let State::Start(start) = &mut self.state else { return Verdict::Nothing };
+    fn begin(&mut self, kind: Kind, mut start: Vec<u8>, more: bool) -> Verdict {
+        let prefix = &*self.prefix.0;
         let known = |mark: &[u8]| !more || start.len() >= mark.len();
         let may_be = |mark: &[u8]| start.starts_with(&mark[..mark.len().min(start.len())]);
         if kind == Kind::Text && start.starts_with(CONTROL) {
             let message = start.split_off(CONTROL.len());
-            self.state = State::Control(message);
-            return self.control(more);
+            return self.control(message, more);
         }
         if kind == Kind::Text && !known(CONTROL) && may_be(CONTROL) {
-            return Verdict::Nothing;
+            return self.then(State::Start(start), more, Verdict::Nothing);
         }
-        if start.starts_with(&self.prefix) {
-            let rest = start.split_off(self.prefix.len());
-            self.state = if more { State::Forwarding } else { State::Start(Vec::new()) };
-            return Verdict::Forward(rest);
+        if start.starts_with(prefix) {
+            let rest = start.split_off(prefix.len());
+            return self.then(State::Forwarding, more, Verdict::Forward(rest));
         }
-        if !known(&self.prefix) && may_be(&self.prefix) {
-            return Verdict::Nothing;
+        if !known(prefix) && may_be(prefix) {
+            return self.then(State::Start(start), more, Verdict::Nothing);
         }
-        self.state = if more { State::Dropping } else { State::Start(Vec::new()) };
-        Verdict::Dropped
+        self.then(State::Dropping, more, Verdict::Dropped)
     }
 
-    fn control(&mut self, more: bool) -> Verdict {
-        let State::Control(message) = &mut self.state else { return Verdict::Nothing };
+    fn control(&mut self, message: Vec<u8>, more: bool) -> Verdict {
         let too_large = message.len() > CONTROL_MAX;
-        if more && !too_large {
-            return Verdict::Nothing;
+        match (too_large, more) {
+            (true, _) => self.then(State::Dropping, more, Verdict::Dropped),
+            (false, true) => self.then(State::Control(message), more, Verdict::Nothing),
+            (false, false) => Verdict::Control(message),
         }
-        let message = std::mem::take(message);
-        self.state = if more { State::Dropping } else { State::Start(Vec::new()) };
-        if too_large { Verdict::Dropped } else { Verdict::Control(message) }
     }
 }
 

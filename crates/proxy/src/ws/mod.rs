@@ -14,6 +14,7 @@ mod cid;
 mod closing;
 mod control;
 mod filter;
+mod kept;
 mod open;
 mod outgoing;
 mod over_http;
@@ -25,6 +26,7 @@ mod timer;
 
 pub(crate) use cid::Cid;
 pub(crate) use control::Outbox;
+pub(crate) use kept::Keeper;
 pub(crate) use outgoing::{Frame, Outgoing, Piece};
 pub(crate) use session::{Back, Ws};
 

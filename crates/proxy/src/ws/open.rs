@@ -47,7 +47,7 @@ impl Proxy {
 
     fn open_test(&mut self, key: Key) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        let (Some(ws), Some(place)) = (&mut session.ws, &session.place) else { return };
+        let (Some(ws), Some(place)) = (&mut session.ws, &session.exchange.place) else { return };
         let Some(entry) = &session.entry else { return };
         let target = crate::backend::shorten(&place.target, &entry.route.path_beg);
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
@@ -59,7 +59,7 @@ impl Proxy {
             return self.refuse_websocket(key, 404, "Not Found", headers, text.as_bytes());
         }
         ws.back = Back::Test;
-        let offered = session.headers.as_headers();
+        let offered = session.exchange.headers.as_headers();
         let grip = offered.get(EXTENSIONS).is_some_and(|value| grip_prefix(value).is_some());
         let messages = if grip { test_target::subscriptions(query) } else { Vec::new() };
         let mut headers = HeaderBuf::new();
@@ -86,12 +86,12 @@ impl Proxy {
             ws.filter = Some(Filter::new(prefix));
         }
         if prefix.is_some() || subscribes {
-            ws.control = Some(Box::new(Control::default()));
+            ws.control = Some(Control::default());
         }
         ws.open = true;
         ws.active_ms = now;
         session.stage = Stage::WebSocket;
-        session.out.code = 101;
+        session.exchange.out.code = 101;
         let controlled = ws.control.is_some();
         let mut passed = HeaderBuf::new();
         let kept = headers.iter().filter(|(name, _)| {
@@ -120,15 +120,10 @@ impl Proxy {
         self.dirty.push(key);
     }
 
-    /// An open WebSocket keeps of its handshake only what it needs.
+    /// An open WebSocket needs its handshake no more.
     fn forget_handshake(&mut self, key: Key) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        session.packet = Box::default();
-        let again = session.ws.as_mut().is_some_and(|ws| ws.over_http().is_some());
-        if !again {
-            session.headers = HeaderBuf::new();
-            session.place = None;
-        }
+        session.exchange.clear();
     }
 
     /// Refuses a WebSocket's handshake with a whole response.
@@ -148,8 +143,8 @@ impl Proxy {
             fields.header_list(headers).body(body);
         });
         if let Some(session) = self.sessions.get_mut(key) {
-            session.out.code = code;
-            session.out.sent_bytes = body.len() as u64;
+            session.exchange.out.code = code;
+            session.exchange.out.sent_bytes = body.len() as u64;
             let size = (3 + reason.len()) as u64 + fields_size(headers);
             session.counters.client_header_bytes_sent += size;
         }
@@ -162,10 +157,10 @@ impl Session {
     /// the first one has a head that counts, as with Pushpin 1.36: what follows are messages.
     pub(super) fn count_opening(&mut self) {
         let target = self.entry.as_ref().and_then(|entry| entry.route.targets.get(self.target));
-        let (Some(place), Some(target)) = (&self.place, target) else { return };
+        let (Some(place), Some(target)) = (&self.exchange.place, target) else { return };
         let line = "GET".len() + place.target.len();
         let host = "host".len() + forward::host(place, target).len();
-        let size = (line + host) as u64 + fields_size(self.headers.as_headers());
+        let size = (line + host) as u64 + fields_size(self.exchange.headers.as_headers());
         self.counters.server_header_bytes_sent += size;
     }
 

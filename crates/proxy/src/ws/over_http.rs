@@ -10,7 +10,7 @@ use super::outgoing::WAITING_MAX;
 use super::session::{OverHttp, Response, frame_kind};
 use super::{Back, Kind};
 use crate::backend::ORIGIN_ERROR;
-use crate::forward::has_prefix;
+use crate::forward::{Place, has_prefix};
 use crate::response::is_removed;
 use crate::session::{Session, Stage};
 use crate::zmq_target::Ask;
@@ -37,9 +37,12 @@ impl Proxy {
     pub(crate) fn open_over_http(&mut self, key: Key, one_event: bool) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.count_opening();
-        let Some(ws) = &mut session.ws else { return };
+        let exchange = &*session.exchange;
+        let (Some(ws), Some(place)) = (&mut session.ws, &exchange.place) else { return };
+        let kept = self.keeper.keep(place, exchange.headers.as_headers(), is_sent);
         ws.back = Back::OverHttp(Box::new(OverHttp {
             link: Link::new(one_event),
+            kept,
             response: None,
             disconnecting: false,
             unsent: false,
@@ -67,22 +70,20 @@ impl Proxy {
         let now_s = self.now_s();
         let Some(session) = self.sessions.get_mut(key) else { return };
         let Some(entry) = session.entry.clone() else { return };
-        let headers = request_headers(session, now_s, replayed);
-        let (Some(headers), Some(place), Some(target)) =
-            (headers, &session.place, entry.route.targets.get(session.target))
-        else {
-            return;
-        };
+        let request = request_place(session, now_s, replayed);
+        let target = entry.route.targets.get(session.target);
+        let (Some((place, headers)), Some(target)) = (request, target) else { return };
         if let Some((spec, req)) = self.settings.over_zhttp(target) {
             let (spec, mut headers) = (spec.to_owned(), headers);
             headers.push("Content-Length", body.len().to_string().as_bytes());
             let headers = headers.as_headers();
-            let ask = Ask { method: "POST", headers, body: &body, more: false, hold: true };
+            let (method, place) = ("POST", &place);
+            let ask = Ask { method, place, headers, body: &body, more: false, hold: true };
             return self.start_zmq(key, &spec, req, &ask);
         }
         let framing = BodyKind::Length(body.len() as u64);
-        let encoded = forward::encode("POST", place, target, headers.as_headers(), framing);
-        let endpoint = crate::backend::endpoint(&entry, session.target, place);
+        let encoded = forward::encode("POST", &place, target, headers.as_headers(), framing);
+        let endpoint = crate::backend::endpoint(&entry, session.target, &place);
         let (Some(endpoint), Ok(head)) = (endpoint, encoded) else {
             log::warn!("a request with WebSocket events cannot be made, ending the connection");
             return self.ws_fail_or_refuse(key);
@@ -99,12 +100,12 @@ impl Proxy {
         let Some(over_http) = ws.over_http() else { return };
         match event {
             Event::Head { code, reason, headers, .. } => {
-                over_http.response = Some(Response {
+                over_http.response = Some(Box::new(Response {
                     code,
                     reason: reason.to_owned(),
                     headers: response::keep_all(headers),
                     body: Vec::new(),
-                });
+                }));
             }
             Event::Body(data) => {
                 let Some(response) = &mut over_http.response else { return };
@@ -122,7 +123,7 @@ impl Proxy {
                 let response = over_http.response.take();
                 session.backend = false;
                 if let Some(response) = response {
-                    self.over_http_response(key, response);
+                    self.over_http_response(key, *response);
                 }
             }
             Event::Failed(error) => {
@@ -257,18 +258,20 @@ fn without(headers: Headers<'_>, hidden: impl Fn(&str) -> bool) -> HeaderBuf {
     kept
 }
 
-/// The headers of a request (spec §12.1).
-fn request_headers(session: &Session, now_s: u64, replayed: usize) -> Option<HeaderBuf> {
+/// Whether the requests have a header of the client.
+fn is_sent(name: &str) -> bool {
+    let hidden = NOT_SENT.iter().any(|hidden| name.eq_ignore_ascii_case(hidden));
+    !hidden && !has_prefix(name, "meta-")
+}
+
+/// Where a request goes and its headers (spec §12.1).
+fn request_place(session: &Session, now_s: u64, replayed: usize) -> Option<(Place, HeaderBuf)> {
     let ws = session.ws.as_ref()?;
     let Back::OverHttp(over_http) = &ws.back else { return None };
     let signer = session.entry.as_ref().filter(|entry| !session.trusted && entry.route.grip);
     let signer = signer.and_then(|entry| entry.signer.as_ref());
     let mut out = HeaderBuf::new();
-    for (name, value) in session.headers.as_headers().iter() {
-        let hidden = NOT_SENT.iter().any(|hidden| name.eq_ignore_ascii_case(hidden));
-        if hidden || has_prefix(name, "meta-") {
-            continue;
-        }
+    for (name, value) in over_http.kept.headers() {
         match signer.filter(|_| name.eq_ignore_ascii_case("grip-sig")) {
             // The connection may outlive a token.
             Some(signer) => out.push(name, signer.token(now_s).as_bytes()),
@@ -284,5 +287,5 @@ fn request_headers(session: &Session, now_s: u64, replayed: usize) -> Option<Hea
     for (name, value) in over_http.link.meta() {
         out.push(&format!("Meta-{name}"), value);
     }
-    Some(out)
+    Some((over_http.kept.place(), out))
 }

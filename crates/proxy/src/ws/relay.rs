@@ -155,7 +155,13 @@ impl Proxy {
         let (now, poll) = (self.now, self.poll_of(key));
         while let Some(session) = self.sessions.get_mut(key) {
             let Some(ws) = session.ws.as_mut().filter(|ws| ws.open) else { return };
+            if ws.out.is_empty() {
+                break;
+            }
             let Some(piece) = ws.out.pop(session.credits as usize, PACKET_BODY_MAX) else { break };
+            if ws.out.is_empty() && ws.out.is_idle() {
+                ws.out.clear();
+            }
             ws.sent(now);
             session.credits -= piece.data.len() as u32;
             session.counters.client_content_bytes_sent += piece.data.len() as u64;

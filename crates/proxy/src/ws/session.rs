@@ -1,13 +1,17 @@
 //! The state of one WebSocket beside its client session.
 
 use std::collections::VecDeque;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
 
 use zhttp::HeaderBuf;
 
 use super::filter::Filter;
+use super::kept::Kept;
 use super::outgoing::Outgoing;
 use super::{Cid, Kind};
+use crate::rare::{Rare, blank};
+use crate::session::Session;
 use crate::sockjs::Shape;
 
 /// The backend's side.
@@ -27,7 +31,9 @@ pub(crate) enum Back {
 #[derive(Debug)]
 pub(crate) struct OverHttp {
     pub link: wsoverhttp::Link,
-    pub response: Option<Response>,
+    /// What every request begins with.
+    pub kept: Kept,
+    pub response: Option<Box<Response>>,
     /// The request under way tells the backend of an abnormal end; nothing is done afterwards.
     pub disconnecting: bool,
     /// A ZHTTP worker did not get all of the request that failed, so that it may be sent again.
@@ -50,21 +56,74 @@ pub(crate) enum End {
     #[default]
     No,
     /// A close waits behind messages: code and reason.
-    Waiting(Option<u16>, Vec<u8>),
+    Waiting(Box<(Option<u16>, Vec<u8>)>),
     /// The close is through.
     Done,
 }
 
 /// The handler's side (spec/internal-rpc.md §6).
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Control {
     /// The handler's instance id, once it has spoken.
     pub peer: Option<Arc<[u8]>>,
-    /// What waits until then.
+    /// 0 is that of the announcement.
+    next_request: NonZeroU32,
+    pub asked: Rare<Asked>,
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        Self { peer: None, next_request: NonZeroU32::MIN, asked: Rare::default() }
+    }
+}
+
+/// What the handler has to answer.
+#[derive(Debug, Default)]
+pub(crate) struct Asked {
+    /// What waits until the handler has spoken.
     pub waiting: Vec<Say>,
-    pub next_request: u32,
     /// Requests that are not acknowledged, and until when they must be.
     pub pending: VecDeque<(u32, u64)>,
+}
+
+blank!(Asked, Outgoing);
+
+impl Control {
+    /// The number of the next request.
+    pub fn number_request(&mut self) -> u32 {
+        let number = self.next_request;
+        self.next_request = number.checked_add(1).unwrap_or(NonZeroU32::MIN);
+        number.get()
+    }
+
+    /// When the oldest request must be acknowledged.
+    pub fn due_ms(&self) -> Option<u64> {
+        self.asked.pending.front().map(|(_, due)| *due)
+    }
+
+    /// A request is acknowledged.
+    pub fn settle(&mut self, id: u32) {
+        if self.asked.pending.iter().any(|(pending, _)| *pending == id) {
+            self.asked.pending.retain(|(pending, _)| *pending != id);
+            self.tidy();
+        }
+    }
+
+    /// Takes what waited for the handler to speak.
+    pub fn take_waiting(&mut self) -> Vec<Say> {
+        if self.asked.waiting.is_empty() {
+            return Vec::new();
+        }
+        let waiting = std::mem::take(&mut self.asked.waiting);
+        self.tidy();
+        waiting
+    }
+
+    fn tidy(&mut self) {
+        if self.asked.waiting.is_empty() && self.asked.pending.is_empty() {
+            self.asked.clear();
+        }
+    }
 }
 
 /// An item for the handler.
@@ -106,11 +165,11 @@ pub(crate) struct Ws {
     /// The client was answered with 101.
     pub open: bool,
     pub back: Back,
-    pub out: Outgoing,
+    pub out: Rare<Outgoing>,
     pub filter: Option<Filter>,
     /// How messages look to the client.
     pub shape: Shape,
-    pub control: Option<Box<Control>>,
+    pub control: Option<Control>,
     /// The client's close came.
     pub client_closed: bool,
     /// Our close to the client.
@@ -122,17 +181,22 @@ pub(crate) struct Ws {
     /// The handler let the backend go: what the client sends is read and thrown away.
     pub detached: bool,
     /// Bytes of the backend's messages for which its window was not extended yet.
-    pub owed_window: usize,
-    pub keep_alive: Option<KeepAlive>,
+    pub owed_window: u32,
+    pub keep_alive: Option<Box<KeepAlive>>,
     /// By when the other side must have answered a close.
-    pub close_by_ms: Option<u64>,
+    pub close_by_ms: Option<NonZeroU64>,
     /// The earliest entry in the wheel.
-    pub timer_ms: Option<u64>,
+    pub timer_ms: Option<NonZeroU64>,
     /// When data was last counted as activity.
     pub active_ms: u64,
     /// The client's address, for stats.
     pub address: Box<str>,
 }
+
+// What an open WebSocket over HTTP has at least; docs/benchmarks.md has the whole of it.
+const _: () = assert!(size_of::<Session>() <= 128);
+const _: () = assert!(size_of::<Ws>() <= 192);
+const _: () = assert!(size_of::<OverHttp>() <= 144);
 
 impl Ws {
     /// A WebSocket whose handshake has come.
@@ -141,7 +205,7 @@ impl Ws {
             cid,
             open: false,
             back: Back::None,
-            out: Outgoing::default(),
+            out: Rare::default(),
             filter: None,
             shape: Shape::Plain,
             control: None,

@@ -24,11 +24,11 @@ impl Proxy {
     /// Opens a WebSocket to the present target.
     pub(crate) fn open_socket(&mut self, key: Key) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        let (Some(ws), Some(place)) = (&mut session.ws, &session.place) else { return };
+        let (Some(ws), Some(place)) = (&mut session.ws, &session.exchange.place) else { return };
         let Some(entry) = session.entry.clone() else { return };
         let Some(target) = entry.route.targets.get(session.target) else { return };
         let host = forward::host(place, target);
-        let headers = session.headers.as_headers();
+        let headers = session.exchange.headers.as_headers();
         let list = headers.iter().map(|(name, value)| (name.as_bytes(), value));
         let opening = Opening::new(&place.target, host, list, false, REFUSAL_MAX);
         let endpoint = crate::backend::endpoint(&entry, session.target, place);
@@ -100,7 +100,7 @@ impl Proxy {
             WebSocketEvent::Pong(data) => (Kind::Pong, data, false),
         };
         if let Some(ws) = &mut session.ws {
-            ws.owed_window += data.len();
+            ws.owed_window = ws.owed_window.saturating_add(data.len() as u32);
         }
         if !parting {
             self.back_sent(key, kind, data, more);
@@ -113,8 +113,8 @@ impl Proxy {
         let Some(session) = self.sessions.get_mut(key) else { return };
         let Some(ws) = session.ws.as_mut().filter(|_| session.backend) else { return };
         let room = ws.out.waiting() < WAITING_MAX && !ws.out.is_full();
-        if matches!(ws.back, Back::Socket) && room && ws.owed_window >= WINDOW_STEP {
-            let bytes = std::mem::take(&mut ws.owed_window);
+        if matches!(ws.back, Back::Socket) && room && ws.owed_window as usize >= WINDOW_STEP {
+            let bytes = std::mem::take(&mut ws.owed_window) as usize;
             match session.zmq {
                 Some(_) => self.grant_zmq(key, bytes),
                 None => self.outputs.push_back(Output::Grant { key, bytes }),

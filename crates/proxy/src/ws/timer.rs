@@ -1,9 +1,11 @@
 //! Deadlines of WebSockets. Each has one entry in the wheel at most, but for deadlines that came
 //! nearer.
 
+use std::num::NonZeroU64;
+
 use evloop::arena::Key;
 
-use super::session::{End, KEEP_ALIVE_JITTER_MS, Ws};
+use super::session::{Control, End, KEEP_ALIVE_JITTER_MS, Ws};
 use crate::Proxy;
 use crate::session::Stage;
 
@@ -14,12 +16,11 @@ impl Ws {
             super::Back::OverHttp(over_http) => over_http.link.next_deadline(),
             _ => None,
         };
-        let control = self.control.as_ref().and_then(|control| control.pending.front());
         [
             link,
-            control.map(|(_, due)| *due),
-            self.keep_alive.map(|keep_alive| keep_alive.due_ms),
-            self.close_by_ms,
+            self.control.as_ref().and_then(Control::due_ms),
+            self.keep_alive.as_ref().map(|keep_alive| keep_alive.due_ms),
+            self.close_by_ms.map(NonZeroU64::get),
             self.shape.heartbeat_ms(),
         ]
         .into_iter()
@@ -34,8 +35,8 @@ impl Proxy {
         let ws = self.sessions.get_mut(key).and_then(|session| session.ws.as_mut());
         let Some(ws) = ws else { return };
         let Some(due) = ws.deadline() else { return };
-        if ws.timer_ms.is_none_or(|earlier| due < earlier) {
-            ws.timer_ms = Some(due);
+        if ws.timer_ms.is_none_or(|earlier| due < earlier.get()) {
+            ws.timer_ms = NonZeroU64::new(due);
             self.timers.ws.schedule(due, key);
         }
     }
@@ -55,17 +56,17 @@ impl Proxy {
         let Some(ws) = &mut session.ws else { return };
         ws.timer_ms = None;
         let cid = ws.cid;
-        if ws.close_by_ms.is_some_and(|due| due <= now) {
+        if ws.close_by_ms.is_some_and(|due| due.get() <= now) {
             ws.close_by_ms = None;
             return self.close_is_late(key, parting);
         }
-        let control = ws.control.as_ref().and_then(|control| control.pending.front());
-        if control.is_some_and(|(_, due)| *due <= now) {
+        let due = ws.control.as_ref().and_then(Control::due_ms);
+        if due.is_some_and(|due| due <= now) {
             log::warn!("{cid}: the handler does not answer, ending the connection");
             self.drops.unanswered += 1;
             return self.ws_abandon(key, true);
         }
-        if ws.keep_alive.is_some_and(|keep_alive| keep_alive.due_ms <= now) {
+        if ws.keep_alive.as_ref().is_some_and(|keep_alive| keep_alive.due_ms <= now) {
             self.keep_alive_due(key);
         }
         self.sockjs_heartbeat(key);
