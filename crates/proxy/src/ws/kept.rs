@@ -24,6 +24,9 @@ const OWN: [&str; 11] = [
     "x-request-id",
 ];
 
+/// No header has this name; it is that of the path in HTTP/2.
+const PATH: &str = ":path";
+
 /// Sets that are never looked through for some that nobody uses any more.
 const FEW: usize = 64;
 
@@ -31,7 +34,7 @@ const FEW: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Kept {
     common: Arc<Common>,
-    target: Box<str>,
+    /// The path with its query, under [`PATH`], and headers.
     own: KeptHeaders,
 }
 
@@ -44,13 +47,15 @@ struct Common {
 impl Kept {
     /// Where the requests go.
     pub fn place(&self) -> Place {
-        let (authority, target) = (self.common.authority.to_string(), self.target.to_string());
-        Place { authority, target }
+        let path = self.own.as_headers().get(PATH).unwrap_or_default();
+        let target = String::from_utf8_lossy(path).into_owned();
+        Place { authority: self.common.authority.to_string(), target }
     }
 
     /// Their headers: those of one name in the order in which the client sent them.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.common.headers.as_headers().iter().chain(self.own.as_headers().iter())
+        let own = self.own.as_headers().iter().skip(1);
+        self.common.headers.as_headers().iter().chain(own)
     }
 }
 
@@ -71,6 +76,7 @@ impl Keeper {
         wanted: impl Fn(&str) -> bool,
     ) -> Kept {
         let (mut common, mut own) = (HeaderBuf::new(), HeaderBuf::new());
+        own.push(PATH, place.target.as_bytes());
         for (name, value) in headers.iter().filter(|(name, _)| wanted(name)) {
             let is_own = OWN.iter().any(|own| name.eq_ignore_ascii_case(own));
             if is_own { &mut own } else { &mut common }.push(name, value);
@@ -80,7 +86,7 @@ impl Keeper {
             self.sweep();
         }
         let common = self.sets.get_or_insert(Arc::new(common));
-        Kept { common: Arc::clone(common), target: (*place.target).into(), own: own.into() }
+        Kept { common: Arc::clone(common), own: own.into() }
     }
 
     /// Forgets what nobody uses any more once there is more of it than sessions may have.

@@ -122,8 +122,10 @@ impl Proxy {
 
     /// An open WebSocket needs its handshake no more.
     fn forget_handshake(&mut self, key: Key) {
-        let Some(session) = self.sessions.get_mut(key) else { return };
-        session.exchange.clear();
+        self.report_so_far(key);
+        if let Some(session) = self.sessions.get_mut(key) {
+            session.exchange.clear();
+        }
     }
 
     /// Refuses a WebSocket's handshake with a whole response.
