@@ -73,6 +73,10 @@ enum Close {
     Done,
 }
 
+/// What the backend stores here: names behind `Meta-`, and values.
+#[derive(Debug, Default)]
+struct Meta(Vec<(String, Vec<u8>)>);
+
 #[derive(Clone, Copy, Debug, Default)]
 struct Running {
     offer: Offer,
@@ -92,12 +96,13 @@ pub struct Link {
     interval_s: Option<NonZeroU32>,
     poll_at_ms: Option<NonZeroU64>,
     retry_at_ms: Option<NonZeroU64>,
-    replay: usize,
+    /// Bytes of content that were offered; a request has at most `CONTENT_MAX` and one message.
+    replay: u32,
     // Of many conversations few are in the middle of something.
     waiting: Option<Box<Waiting>>,
     running: Option<Box<Running>>,
     close_content: Box<[u8]>,
-    meta: Box<[(String, Vec<u8>)]>,
+    meta: Option<Box<Meta>>,
 }
 
 impl Link {
@@ -118,7 +123,7 @@ impl Link {
             waiting: None,
             running: None,
             close_content: Box::default(),
-            meta: Box::default(),
+            meta: None,
         }
     }
 
@@ -139,7 +144,7 @@ impl Link {
 
     /// `Meta-*` headers of requests: name behind `Meta-`, and value.
     pub fn meta(&self) -> &[(String, Vec<u8>)] {
-        &self.meta
+        self.meta.as_ref().map_or(&[], |meta| &meta.0)
     }
 
     /// Takes a piece of a message, a ping or a pong of the client.
@@ -205,8 +210,8 @@ impl Link {
         if close {
             events::write(&mut body, Kind::Close, &self.close_content);
         }
-        let replayed = self.replay.min(offer.content);
-        self.replay = self.replay.max(offer.content);
+        let replayed = offer.content.min(self.replay as usize);
+        self.replay = self.replay.max(saturated(offer.content));
         self.running = Some(Box::new(Running { offer, close }));
         Request { body, replayed }
     }
@@ -298,12 +303,11 @@ impl Link {
                 continue;
             }
             let name = &name[PREFIX.len()..];
-            let mut meta = std::mem::take(&mut self.meta).into_vec();
+            let meta = &mut self.meta.get_or_insert_default().0;
             meta.retain(|(known, _)| !known.eq_ignore_ascii_case(name));
             if !(value.is_empty() || name.is_empty()) && meta.len() < META_MAX {
                 meta.push((name.to_owned(), value.to_vec()));
             }
-            self.meta = meta.into();
         }
     }
 
@@ -335,7 +339,7 @@ impl Link {
             waiting.accepted(offer, of_messages);
         }
         self.waiting.take_if(|waiting| waiting.is_empty());
-        self.replay = self.replay.saturating_sub(of_messages);
+        self.replay = self.replay.saturating_sub(saturated(of_messages));
         if running.close {
             if of_messages == offer.content {
                 if accepted < offered {
@@ -379,6 +383,10 @@ impl Link {
             body
         })
     }
+}
+
+fn saturated(size: usize) -> u32 {
+    u32::try_from(size).unwrap_or(u32::MAX)
 }
 
 /// The media type, with or without parameters.

@@ -196,7 +196,7 @@ pub(crate) struct Ws {
 // What an open WebSocket over HTTP has at least; docs/benchmarks.md has the whole of it.
 const _: () = assert!(size_of::<Session>() <= 128);
 const _: () = assert!(size_of::<Ws>() <= 192);
-const _: () = assert!(size_of::<OverHttp>() <= 128);
+const _: () = assert!(size_of::<OverHttp>() <= 112);
 
 impl Ws {
     /// A WebSocket whose handshake has come.
