@@ -13,6 +13,9 @@ use log::Level;
 /// Bytes of lines that may wait.
 const BUFFER_MAX: usize = 4 << 20;
 
+/// Bytes of lines that may wait for the end of a turn.
+const HELD_MAX: usize = BUFFER_MAX / 4;
+
 /// Lines that come within this time of a write leave with the next one.
 const GATHER: Duration = Duration::from_millis(5);
 
@@ -112,7 +115,7 @@ impl Write for Writer {
             return Ok(line.len());
         }
         state.lines.extend_from_slice(line);
-        if HELD.get() == Held::No {
+        if HELD.get() == Held::No || state.lines.len() > HELD_MAX {
             self.0.wake(&mut state);
         } else {
             HELD.set(Held::WithLines);

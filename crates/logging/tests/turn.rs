@@ -23,5 +23,17 @@ fn lines_of_a_turn_are_written_after_it() {
     }
     let text = std::fs::read_to_string(&path).unwrap();
     assert_eq!(text.lines().count(), 6, "{text}");
+
+    // A turn that says very much does not lose it: the writer takes some before the turn ends.
+    std::thread::sleep(Duration::from_millis(50));
+    let turn = logging::turn();
+    let line = "x".repeat(1_000);
+    (0..1_100).for_each(|_| log::info!("{line}"));
+    let end = Instant::now() + Duration::from_secs(10);
+    while !std::fs::metadata(&path).is_ok_and(|file| file.len() > 500_000) {
+        assert!(Instant::now() < end, "the writer was not woken in the middle of a turn");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    drop(turn);
     std::fs::remove_file(&path).unwrap();
 }

@@ -239,12 +239,13 @@ impl Proxy {
 
     /// The session of a peer by its id.
     pub(crate) fn find(&self, peer: u32, id: &[u8]) -> Option<Key> {
-        self.names.get((peer, id), name_of(&self.sessions))
+        let place = self.names.get((peer, id), name_of(&self.sessions))?;
+        self.sessions.key_at(place)
     }
 
     /// The WebSocket of a public id.
     pub(crate) fn find_ws(&self, cid: Cid) -> Option<Key> {
-        self.cids.get(cid, cid_of(&self.sessions))
+        self.sessions.key_at(self.cids.get(cid, cid_of(&self.sessions))?)
     }
 
     /// Lets a new session be found.
@@ -252,18 +253,20 @@ impl Proxy {
         let Self { sessions, names, cids, .. } = self;
         let Some(session) = sessions.get(key) else { return };
         if session.peer != NOBODY {
-            names.insert(key, name_of(sessions));
+            names.insert(key.index, name_of(sessions));
         }
         if session.ws.is_some() {
-            cids.insert(key, cid_of(sessions));
+            cids.insert(key.index, cid_of(sessions));
         }
     }
 
     /// Nobody finds the session any more.
     pub(crate) fn forget_names(&mut self, key: Key) {
         let Self { sessions, names, cids, .. } = self;
-        names.remove(key, name_of(sessions));
-        cids.remove(key, cid_of(sessions));
+        if sessions.get(key).is_some() {
+            names.remove(key.index, name_of(sessions));
+            cids.remove(key.index, cid_of(sessions));
+        }
     }
 
     /// After a crowd has left, its room is given back.
@@ -280,12 +283,12 @@ impl Proxy {
     }
 }
 
-/// By what a client's packets name a session.
-fn name_of<'s>(sessions: &'s Arena<Session>) -> impl Fn(Key) -> Option<(u32, &'s [u8])> {
-    |key| sessions.get(key).map(|session| (session.peer, &session.id[..]))
+/// By what a client's packets name the session at a place.
+fn name_of<'s>(sessions: &'s Arena<Session>) -> impl Fn(u32) -> Option<(u32, &'s [u8])> {
+    |place| sessions.at(place).map(|session| (session.peer, &session.id[..]))
 }
 
-/// By what handler and commands name a WebSocket.
-fn cid_of(sessions: &Arena<Session>) -> impl Fn(Key) -> Option<Cid> {
-    |key| sessions.get(key)?.ws.as_ref().map(|ws| ws.cid)
+/// By what handler and commands name the WebSocket at a place.
+fn cid_of(sessions: &Arena<Session>) -> impl Fn(u32) -> Option<Cid> {
+    |place| sessions.at(place)?.ws.as_ref().map(|ws| ws.cid)
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crossorigin::Jsonp;
 use routes::Destination;
-use zhttp::{Ext, Head, Id, Kind, Packet};
+use zhttp::{Ext, Head, Id, Kind, MAX_ID_BYTES, Packet};
 use zrpc::retry;
 
 use crate::cross::Cross;
@@ -63,11 +63,17 @@ impl Proxy {
 
     /// Makes the session anew and asks a backend again.
     fn take_back(&mut self, packet: &retry::Packet<'_>, state: &zrpc::Session<'_>) {
+        if state.rid.id.len() > MAX_ID_BYTES {
+            self.drops.malformed += 1;
+            return log::warn!("retry: received message with invalid format (rid), skipping");
+        }
         let ext = Ext { multi: state.multi, batch: state.batch, quiet: false };
         let Some(peer) = self.peers.intern(state.rid.sender, false, ext) else {
+            self.drops.refused += 1;
             return log::warn!("too many peers, retry skipped");
         };
         let Some(mut uri) = Uri::parse(packet.request.uri) else {
+            self.drops.malformed += 1;
             return log::warn!("retry: received message with invalid format (uri), skipping");
         };
         if let Some(key) = self.find(peer, state.rid.id) {

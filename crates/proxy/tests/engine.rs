@@ -500,6 +500,17 @@ fn a_session_that_comes_back_is_claimed_and_asked_again() {
 }
 
 #[test]
+fn a_session_with_an_id_that_no_packet_can_have_is_not_taken_back() {
+    let mut w = world("a,id=r b:1");
+    w.engine.retry(0, &given_back(&"x".repeat(zhttp::MAX_ID_BYTES + 1), None));
+    w.pull();
+    assert_eq!((w.engine.sessions(), w.starts.len(), w.engine.drops().malformed), (0, 0, 1));
+    w.engine.retry(0, &given_back(&"x".repeat(zhttp::MAX_ID_BYTES), None));
+    w.pull();
+    assert_eq!((w.engine.sessions(), w.starts.len()), (1, 1));
+}
+
+#[test]
 fn a_check_is_answered_without_a_route() {
     let mut w = world("a b:1");
     for host in ["a", "nowhere"] {

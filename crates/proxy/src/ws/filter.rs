@@ -27,7 +27,7 @@ pub(crate) enum Verdict {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum State {
+enum State {
     /// The start of a message, as far as it is known.
     Start(Vec<u8>),
     Forwarding,
@@ -51,7 +51,7 @@ pub(crate) struct Filter {
 
 /// What messages for the client begin with.
 #[derive(Debug)]
-pub(crate) struct Prefix(Box<[u8]>);
+struct Prefix(Box<[u8]>);
 
 impl Default for Prefix {
     fn default() -> Self {

@@ -34,7 +34,7 @@ const FEW: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Kept {
     common: Arc<Common>,
-    /// The path with its query, under [`PATH`], and headers.
+    /// First the path with its query, under [`PATH`], then headers.
     own: KeptHeaders,
 }
 
@@ -54,7 +54,7 @@ impl Kept {
 
     /// Their headers: those of one name in the order in which the client sent them.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        let own = self.own.as_headers().iter().skip(1);
+        let own = self.own.as_headers().iter().filter(|(name, _)| *name != PATH);
         self.common.headers.as_headers().iter().chain(own)
     }
 }
